@@ -1,0 +1,97 @@
+"""Jobs: what an agent or a trainer leases. A lease carries a fencing token; every later call must present it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from nas.contracts.device import DeviceFacts
+from nas.contracts.measurement import Measurement
+from nas.contracts.plan import Plan
+
+JobKind = Literal["measure", "train"]
+
+
+class MeasureJob(BaseModel):
+    """Measure ``plan``; fetch the blocks it names from the artifact store first. ``form`` says what the chain is."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: Literal["measure"] = "measure"
+    plan: Plan
+    form: Literal["composed", "one_piece"] = "composed"
+    cold_repeats: int = 1
+    max_half_width: float = 0.05  # re-measure while an interval is wider than this share of its median
+    max_repeats: int = 3
+
+
+class TrainJob(BaseModel):
+    """Train ``arch`` with ``recipe`` and export it back to a measured program."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: Literal["train"] = "train"
+    arch: dict[str, Any]
+    recipe: str = "smoke"
+    quantization: str = "8da4w"
+    seed: int = 0
+    options: dict[str, Any] = {}
+
+
+class Enrolment(BaseModel):
+    """What an agent sends once, with a single-use token."""
+
+    token: str
+    facts: DeviceFacts
+    serves: list[JobKind] = ["measure"]
+
+
+class Credential(BaseModel):
+    agent_id: str
+    device_id: str
+    secret: str
+
+
+class LeaseRequest(BaseModel):
+    wait_s: float = 20.0
+
+
+class Lease(BaseModel):
+    """``fencing_token`` grows with every lease of a job: results under an older one are kept but change nothing."""
+
+    job_id: str
+    fencing_token: int
+    expires_at: datetime
+    heartbeat_s: float
+    job: MeasureJob | TrainJob
+
+
+class Heartbeat(BaseModel):
+    fencing_token: int
+    progress: float | None = None
+    message: str = ""
+    details: dict[str, Any] = {}
+
+
+class HeartbeatReply(BaseModel):
+    """``cancel``: stop this job, its study was stopped. ``drain``: finish it, then take no more."""
+
+    expires_at: datetime
+    cancel: bool = False
+    drain: bool = False
+
+
+class JobResult(BaseModel):
+    """Exactly one of ``measurement``, ``training`` and ``error`` is present."""
+
+    fencing_token: int
+    measurement: Measurement | None = None
+    training: dict[str, Any] | None = None
+    error: str | None = None
+    error_code: str | None = None
+    retry: bool = False  # the device, not the candidate, is at fault: put it back in the queue
+
+
+class JobReply(BaseModel):
+    accepted: bool
+    reason: str = ""  # stale_token, already_done

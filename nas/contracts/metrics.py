@@ -1,0 +1,75 @@
+"""The metric table: the one place that says what each number is. ``docs/metrics.md`` is checked against it.
+
+A metric at a context is written ``name@context``, e.g. ``decode_ms@4096``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from nas.contracts.errors import InvalidConfig
+
+Direction = Literal["min", "max"]
+
+
+class Metric(BaseModel):
+    """``source``: closed_form (free), device (measured), quality (trained), so that cheap ones are read first."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    unit: str
+    direction: Direction
+    source: Literal["closed_form", "device", "quality"]
+    takes_context: bool
+    definition: str
+
+
+def _metric(
+    name: str,
+    unit: str,
+    direction: Direction,
+    source: Literal["closed_form", "device", "quality"],
+    takes_context: bool,
+    definition: str,
+) -> Metric:
+    return Metric(
+        name=name, unit=unit, direction=direction, source=source, takes_context=takes_context, definition=definition
+    )
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        _metric("params", "count", "min", "closed_form", False, "trainable parameters, tied embeddings counted once"),
+        _metric("effective_params", "count", "min", "closed_form", False, "parameters outside embedding and head"),
+        _metric("embedding_share", "ratio", "min", "closed_form", False, "embedding parameters over all parameters"),
+        _metric("weight_bytes", "bytes", "min", "closed_form", False, "weights as deployed in the study's quantization"),
+        _metric("cache_bytes", "bytes", "min", "closed_form", True, "decode state once that many tokens were read"),
+        _metric("decode_bytes", "bytes", "min", "closed_form", True, "bytes read to decode one token at that context"),
+        _metric("memory_bytes", "bytes", "min", "closed_form", True, "weight_bytes + cache_bytes at that context"),
+        _metric("prefill_ms", "ms", "min", "device", True, "first chunk in to last-token logits out, prompt of that length"),
+        _metric("prefill_tok_s", "tok/s", "max", "device", True, "prompt length over prefill time"),
+        _metric("ttft_ms", "ms", "min", "device", True, "prompt in to first sampled token out, model loaded"),
+        _metric("decode_ms", "ms", "min", "device", True, "one decoded token at that context, median over tokens"),
+        _metric("decode_tok_s", "tok/s", "max", "device", True, "1000 / decode_ms"),
+        _metric("itl_ms_p50", "ms", "min", "device", True, "median time between tokens"),
+        _metric("itl_ms_p95", "ms", "min", "device", True, "95th percentile of the time between tokens"),
+        _metric("load_ms", "ms", "min", "device", False, "open files to all weights packed"),
+        _metric("peak_rss_bytes", "bytes", "min", "device", False, "VmHWM of a process that holds one model"),
+        _metric("quality", "score", "max", "quality", False, "mean task accuracy of the quality estimator, 0 to 1"),
+    )
+}
+
+
+def parse_metric(key: str) -> tuple[Metric, int | None]:
+    """``decode_ms@4096`` -> (metric, 4096). Raises InvalidConfig naming the known metrics."""
+    name, _, context = key.partition("@")
+    metric = METRICS.get(name)
+    if metric is None:
+        raise InvalidConfig(f"unknown metric {name!r}; known metrics: {', '.join(METRICS)}")
+    if metric.takes_context and not context.isdigit():
+        raise InvalidConfig(f"{name} needs a context, e.g. {name}@512; got {key!r}")
+    if not metric.takes_context and context:
+        raise InvalidConfig(f"{name} takes no context; got {key!r}")
+    return metric, int(context) if context else None

@@ -1,0 +1,136 @@
+"""The runner's plan: which blocks, in which order, measured how. Mirrors docs/runner.md; the C++ side parses the same."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CacheDtype = Literal["fp32", "fp16"]
+CACHE_DTYPE_BYTES: dict[str, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Protocol(_Record):
+    """How a measurement is taken. Two protocols are never mixed in one front."""
+
+    name: str = "screening"
+    threads: int = Field(default=2, ge=1, le=256)
+    affinity: list[int] | None = None
+    warmup: int = Field(default=1, ge=0)
+    repetitions: int = Field(default=3, ge=1)
+    prefill_lengths: list[int] = [512]
+    decode_contexts: list[int] = [512, 4096]
+    decode_tokens: int = Field(default=16, ge=1)
+    enter_context: Literal["noise", "prefill"] = "noise"
+    block_times: bool = True
+    memory: bool = False
+    memory_limit_bytes: int = 0
+    seed: int = 7
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of context that the caches must hold."""
+        decoded = [context + self.decode_tokens for context in self.decode_contexts]
+        return max([*self.prefill_lengths, *decoded]) + 1
+
+
+def screening(threads: int = 2) -> Protocol:
+    """Seconds per candidate: ranks. Contexts are entered by position over a noise-filled cache."""
+    return Protocol(threads=threads)
+
+
+def quick(threads: int = 2) -> Protocol:
+    """The demo's protocol: like screening at small contexts, for models of a few million parameters."""
+    return Protocol(
+        name="quick", threads=threads, repetitions=5, prefill_lengths=[256], decode_contexts=[256, 1024],
+        memory=True,
+    )  # fmt: skip
+
+
+def full(threads: int = 2) -> Protocol:
+    """What is published: 4K and 32K, real prefill to first token, p95 over 100 tokens, memory after every phase."""
+    return Protocol(
+        name="full", threads=threads, prefill_lengths=[1024, 4096], decode_contexts=[4096, 32768], decode_tokens=100,
+        memory=True,
+    )  # fmt: skip
+
+
+PROTOCOLS = {"screening": screening, "quick": quick, "full": full}
+
+
+class State(_Record):
+    kind: Literal["kv", "conv"]
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    window: int | None = None
+    channels: int | None = None
+    taps: int | None = None
+
+
+class Step(_Record):
+    block: str
+    role: Literal["embedding", "mixer", "ffn", "head", "model"]
+    name: str
+    states: list[State] = []
+
+
+class Cache(_Record):
+    dtype: CacheDtype = "fp32"
+    capacity: int
+
+
+class Check(_Record):
+    """Expected logits at probe ids for the last token of each chunk: the parity gate, run before any timing."""
+
+    tokens: list[int]
+    chunks: list[int]
+    probe_ids: list[int]
+    expected: list[list[float]]
+    expected_argmax: list[int]
+    max_abs_error: float
+    min_sqnr_db: float = 20.0
+    min_token_agreement: float = 0.9
+
+
+class Canary(_Record):
+    chain: list[Step]
+    hidden_size: int
+    length: int = 128
+    cache: Cache
+
+
+class Plan(_Record):
+    version: Literal[1] = 1
+    id: str
+    blocks_dir: str = ""
+    verify_digests: bool = True
+    chain: list[Step]
+    cache: Cache
+    hidden_size: int
+    vocab_size: int
+    max_chunk: int = 512
+    protocol: Protocol
+    tokens: list[int]
+    check: Check | None = None
+    canary: Canary | None = None
+
+    @property
+    def blocks(self) -> list[str]:
+        """Digests this plan needs, each once, in first-use order (canary included)."""
+        steps = [*self.chain, *(self.canary.chain if self.canary else [])]
+        return list(dict.fromkeys(step.block for step in steps))
+
+    @property
+    def digest(self) -> str:
+        """What is measured and how, without where files lie: the measurement key's first half."""
+        text = self.model_dump_json(exclude={"id", "blocks_dir", "verify_digests"}, exclude_none=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_runner(self, blocks_dir: str) -> dict[str, Any]:
+        """The JSON object the runner reads on the device that keeps its blocks in ``blocks_dir``."""
+        return self.model_copy(update={"blocks_dir": blocks_dir}).model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,62 @@
+"""The state machines of studies, trials and jobs: one table each, read by coordinator, API, dashboard and docs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StudyState(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class TrialState(StrEnum):
+    PROPOSED = "proposed"  # asked of the sampler, nothing paid yet
+    GATED = "gated"  # over a free budget (bytes, parameters): never reached a device
+    PREPARING = "preparing"  # missing blocks are being compiled
+    MEASURING = "measuring"  # queued on its devices
+    MEASURED = "measured"  # every target answered with a valid row
+    DOMINATED = "dominated"  # beaten even at the best quality still possible: not trained
+    JUDGING = "judging"  # its quality is being estimated
+    COMPLETE = "complete"  # all objectives known
+    INFEASIBLE = "infeasible"  # measured, over a device budget
+    FAILED = "failed"  # a stored reason, never a made-up number
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
+    TrialState.PROPOSED: frozenset({TrialState.GATED, TrialState.PREPARING, TrialState.FAILED}),
+    TrialState.PREPARING: frozenset({TrialState.MEASURING, TrialState.FAILED}),
+    TrialState.MEASURING: frozenset({TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}),
+    TrialState.MEASURED: frozenset(
+        {TrialState.DOMINATED, TrialState.JUDGING, TrialState.COMPLETE, TrialState.FAILED}
+    ),
+    TrialState.DOMINATED: frozenset({TrialState.JUDGING}),  # a front that moved may bring it back
+    TrialState.JUDGING: frozenset({TrialState.COMPLETE, TrialState.MEASURED, TrialState.FAILED}),
+    TrialState.GATED: frozenset(),
+    TrialState.COMPLETE: frozenset(),
+    TrialState.INFEASIBLE: frozenset(),
+    TrialState.FAILED: frozenset(),
+}
+
+JOB_MOVES: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.LEASED, JobState.CANCELLED}),
+    # a lease that ran out goes back to the queue, or fails after the last attempt
+    JobState.LEASED: frozenset({JobState.QUEUED, JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
+    JobState.DONE: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+FINISHED_TRIALS = frozenset(
+    {TrialState.GATED, TrialState.DOMINATED, TrialState.COMPLETE, TrialState.INFEASIBLE, TrialState.FAILED}
+)

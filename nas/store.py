@@ -1,0 +1,90 @@
+"""What a study needs from whoever keeps its records. The server implements it over its tables; they are the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from nas.contracts.device import DeviceFacts
+from nas.contracts.job import MeasureJob
+from nas.contracts.measurement import Measurement
+from nas.contracts.states import StudyState, TrialState
+from nas.contracts.study import QualityResult, StudyRecord, TrialRecord
+
+
+class StudyStore(Protocol):
+    """Bound to one study. Every method is one transaction; all survive ``kill -9`` of the caller right after."""
+
+    def study(self) -> StudyRecord: ...
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials of this study in number order, measurements included (raw events left out)."""
+        ...
+
+    def devices(self) -> dict[str, DeviceFacts]:
+        """Device id -> facts of the enrolled devices this study may use and that are not draining."""
+        ...
+
+    def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
+        """A new trial in state PROPOSED with the next number."""
+        ...
+
+    def update_trial(
+        self,
+        trial_id: str,
+        *,
+        state: TrialState | None = None,
+        reason: str | None = None,
+        costs: dict[str, float] | None = None,
+        blocks: Sequence[str] | None = None,
+        values: dict[str, float] | None = None,
+        artifacts: dict[str, str] | None = None,
+        quality: QualityResult | None = None,
+    ) -> TrialRecord:
+        """Changes what is given. A move that ``TRIAL_MOVES`` does not allow raises; the same state again is no move."""
+        ...
+
+    def find_measurement(self, plan_digest: str, device_id: str) -> Measurement | None:
+        """A valid row of the same plan on a device of the same fingerprint, from any study: never measured twice."""
+        ...
+
+    def find_quality(self, arch_digest: str, key: str) -> QualityResult | None:
+        """The stored judgement of this architecture under this estimator key, from any study."""
+        ...
+
+    def record_quality(self, arch_digest: str, key: str, quality: QualityResult) -> None: ...
+
+    def attach_measurement(self, trial_id: str, device_id: str, measurement: Measurement) -> None:
+        """Gives the trial a row that was found rather than measured."""
+        ...
+
+    def submit(self, trial_id: str, device_id: str, job: MeasureJob) -> str:
+        """Queues a job; submitting the same plan for the same trial and device again returns the first job's id."""
+        ...
+
+    def open_jobs(self) -> list[dict[str, Any]]:
+        """Jobs of this study that are queued or leased: {id, trial_id, device_id, form, state}."""
+        ...
+
+    def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
+        """Jobs of a trial that ended FAILED: {id, device_id, form, error, error_code}."""
+        ...
+
+    def put_artifact(self, path: Path, media_type: str) -> str:
+        """Stores a file's content, returns its sha256. Storing the same content again costs nothing."""
+        ...
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """A past-tense event for SSE and the log."""
+        ...
+
+    def set_reference_point(self, point: dict[str, float]) -> None: ...
+
+    def finish(self, state: StudyState, reason: str) -> None: ...
+
+    def stop_requested(self) -> bool: ...
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps until something of this study changed (a result, a stop) or the time is over."""
+        ...

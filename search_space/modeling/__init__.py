@@ -1,0 +1,1 @@
+"""Candidates in torch, as Hugging Face models."""

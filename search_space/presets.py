@@ -1,0 +1,100 @@
+"""Published models as exact architectures. Counts are those of the model cards (search_space/README lists sources)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from search_space.arch import ArchConfig, LayerConfig, SwiGLU
+from search_space.errors import InvalidConfig
+from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
+
+LFM2_ATTENTION_LAYERS = frozenset({2, 5, 8, 10, 12, 14})
+
+
+def _lfm2(d_model: int, num_heads: int, width: int) -> ArchConfig:
+    attention, conv = Gqa(num_heads, 8, 64), GatedShortConv(3)
+    layers = (
+        LayerConfig(attention if index in LFM2_ATTENTION_LAYERS else conv, SwiGLU(width)) for index in range(16)
+    )
+    return ArchConfig(d_model, 65_536, tuple(layers))
+
+
+def lfm2_350m() -> ArchConfig:
+    return _lfm2(1024, 16, 4608)
+
+
+def lfm2_700m() -> ArchConfig:
+    return _lfm2(1536, 24, 6912)
+
+
+def lfm2_1_2b() -> ArchConfig:
+    return _lfm2(2048, 32, 8192)
+
+
+def qwen3_0_6b() -> ArchConfig:
+    layer = LayerConfig(Gqa(16, 8, 128), SwiGLU(3072))
+    return ArchConfig(1024, 151_936, (layer,) * 28, norm_eps=1e-6)
+
+
+def gemma3_1b() -> ArchConfig:
+    """Five sliding-window layers (512, theta 10k) to one global layer (theta 1M), 26 in all."""
+    local = SlidingWindow(4, 1, 256, rope_theta=10_000.0, window=512)
+    whole = Gqa(4, 1, 256)
+    ffn = SwiGLU(6912, "gelu_tanh")
+    layers = (LayerConfig(whole if index % 6 == 5 else local, ffn) for index in range(26))
+    return ArchConfig(
+        1152, 262_144, tuple(layers), sandwich_norm=True, norm_eps=1e-6, embedding_multiplier=math.sqrt(1152)
+    )
+
+
+def llama3_2_1b() -> ArchConfig:
+    """Llama 3's frequency scaling for long contexts is left out: it changes positions, neither sizes nor time."""
+    layer = LayerConfig(Gqa(32, 8, 64, qk_norm=False), SwiGLU(8192))
+    return ArchConfig(2048, 128_256, (layer,) * 16, rope_theta=500_000.0)
+
+
+def smollm2_135m() -> ArchConfig:
+    layer = LayerConfig(Gqa(9, 3, 64, qk_norm=False), SwiGLU(1536))
+    return ArchConfig(576, 49_152, (layer,) * 30, rope_theta=100_000.0)
+
+
+PRESETS: dict[str, Callable[[], ArchConfig]] = {
+    builder.__name__: builder
+    for builder in (lfm2_350m, lfm2_700m, lfm2_1_2b, qwen3_0_6b, gemma3_1b, llama3_2_1b, smollm2_135m)
+}
+
+PUBLISHED_PARAMS = {
+    "lfm2_350m": 354_483_968,
+    "lfm2_700m": 742_489_344,
+    "lfm2_1_2b": 1_170_340_608,
+    "qwen3_0_6b": 596_049_920,
+    "gemma3_1b": 999_885_952,
+    "llama3_2_1b": 1_235_814_400,
+    "smollm2_135m": 134_515_008,
+}
+
+
+def preset(name: str) -> ArchConfig:
+    if name not in PRESETS:
+        raise InvalidConfig(f"unknown preset {name!r}; known presets: {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def debug_size(arch: ArchConfig, d_model: int = 128, vocab_size: int = 512, depth: int = 6) -> ArchConfig:
+    """The same layout and options in a size that tests and demos build in a second; windows shrink to 32."""
+    picks = [arch.layers[round(i * (arch.depth - 1) / max(1, depth - 1))] for i in range(min(depth, arch.depth))]
+    return replace(arch, d_model=d_model, vocab_size=vocab_size, layers=tuple(_debug_layer(x, d_model) for x in picks))
+
+
+def _debug_layer(layer: LayerConfig, d_model: int) -> LayerConfig:
+    mixer = layer.mixer
+    if isinstance(mixer, Gqa):
+        group = mixer.num_heads // mixer.num_kv_heads
+        kv = max(1, min(2, mixer.num_kv_heads))
+        mixer = replace(mixer, num_heads=kv * group, num_kv_heads=kv, head_dim=32)
+    if isinstance(mixer, SlidingWindow):
+        mixer = replace(mixer, window=32)
+    ffn = replace(layer.ffn, width=2 * d_model) if layer.ffn else None
+    return LayerConfig(mixer, ffn)
