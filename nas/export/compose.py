@@ -1,0 +1,92 @@
+"""A candidate as a runner plan: its chain of compiled blocks, the parity check it must pass, and the canary beside it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nas.contracts.plan import Cache, Canary, Check, Plan, Protocol, Step
+from nas.export.blocks import blocks_of
+from nas.export.library import BlockLibrary
+from nas.export.prompts import token_ids
+from nas.export.reference import EagerChain
+from search_space.arch import ArchConfig, LayerConfig, SwiGLU
+from search_space.mixers import GatedShortConv
+
+CHECK_CHUNKS = [5, 1, 1, 1]
+NUM_PROBES = 16
+# SQNR a program must reach against eager torch: float runs differ by summation order alone; 8-bit activations round
+# differently at ties, and a flipped rounding travels through every later layer.
+MIN_SQNR_DB = {"fp32": 60.0, "8da8w": 18.0, "8da4w": 18.0}
+
+
+def canary_arch(d_model: int) -> ArchConfig:
+    """The reference chain of a study: the same on every candidate, so its time tells the machine's drift alone."""
+    return ArchConfig(d_model, 32, (LayerConfig(GatedShortConv(3), SwiGLU(2 * d_model)),) * 4)
+
+
+def chain_of(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list[Step]:
+    """Raises KeyError of a spec that is not compiled yet."""
+    placed = blocks_of(arch, quantization)
+    entries = library.ensure(block.spec for block in placed)
+    return [
+        Step(block=entries[block.spec].digest, role=block.spec.role, name=block.name, states=list(block.states))
+        for block in placed
+    ]
+
+
+def canary_of(d_model: int, quantization: str, library: BlockLibrary) -> Canary:
+    steps = [step for step in chain_of_layers(canary_arch(d_model), quantization, library)]
+    return Canary(chain=steps, hidden_size=d_model, length=32, cache=Cache(capacity=64))
+
+
+def chain_of_layers(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list[Step]:
+    """The chain without embedding and head."""
+    placed = [block for block in blocks_of(arch, quantization) if block.spec.role in ("mixer", "ffn")]
+    entries = library.ensure(block.spec for block in placed)
+    return [
+        Step(block=entries[block.spec].digest, role=block.spec.role, name=block.name, states=list(block.states))
+        for block in placed
+    ]
+
+
+def check_of(expected_CV: Tensor, tokens: list[int], chunks: list[int], quantization: str) -> Check:
+    """The parity gate: expected logits at probe ids (the strongest and a fixed spread), kept small enough to travel."""
+    vocab_size = expected_CV.shape[1]
+    spread = torch.linspace(0, vocab_size - 1, NUM_PROBES // 2).long().tolist()
+    strongest = expected_CV.amax(0).topk(min(NUM_PROBES // 2, vocab_size)).indices.tolist()
+    probes = sorted(set(spread + strongest))
+    scale = float(expected_CV.std())
+    sqnr = MIN_SQNR_DB[quantization]
+    return Check(
+        tokens=tokens, chunks=chunks, probe_ids=probes,
+        expected=[[round(value, 5) for value in row] for row in expected_CV[:, probes].tolist()],
+        expected_argmax=expected_CV.argmax(-1).tolist(),
+        max_abs_error=6 * scale * 10 ** (-sqnr / 20), min_sqnr_db=sqnr,
+        min_token_agreement=0.5 if quantization != "fp32" else 1.0,
+    )  # fmt: skip
+
+
+def candidate_check(arch: ArchConfig, quantization: str, cache_dtype: str, eager: EagerChain) -> Check:
+    tokens = token_ids(arch.vocab_size, sum(CHECK_CHUNKS))
+    return check_of(eager.logits(arch, quantization, tokens, CHECK_CHUNKS, cache_dtype), tokens, CHECK_CHUNKS, quantization)
+
+
+def build_plan(
+    arch: ArchConfig,
+    chain: list[Step],
+    protocol: Protocol,
+    *,
+    cache_dtype: Literal["fp32", "fp16"],
+    check: Check | None,
+    canary: Canary | None,
+    name: str = "",
+) -> Plan:
+    """The whole plan of one measurement of ``arch``."""
+    return Plan(
+        id=name or arch.digest[:12], chain=chain, cache=Cache(dtype=cache_dtype, capacity=protocol.capacity),
+        hidden_size=arch.d_model, vocab_size=arch.vocab_size, protocol=protocol,
+        tokens=token_ids(arch.vocab_size, 64), check=check, canary=canary,
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""The block library: every distinct block compiled once, stored under the sha256 of its program, in parallel and resumable.
+
+    index/<key>.json      what was asked (spec, toolchain) -> digest, size, what XNNPACK took
+    blocks/<digest>.pte   the program itself; agents cache the same files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.contracts.quiet import QuietLock
+from nas.export.blocks import BlockSpec, build_block, example_inputs
+from nas.export.delegation import describe_delegation
+from nas.export.stages import compile_program
+
+
+@dataclass(frozen=True)
+class BlockEntry:
+    """One compiled block. ``delegation`` counts what XNNPACK took and names what it left."""
+
+    key: str
+    digest: str
+    num_bytes: int
+    seconds: float
+    spec: dict[str, Any]
+    delegation: dict[str, Any]
+
+
+class BlockLibrary:
+    """Many processes may use one library folder: files appear by atomic rename and never change."""
+
+    def __init__(self, root: Path, workers: int | None = None) -> None:
+        self.root = root
+        self.blocks_dir = root / "blocks"
+        self._index = root / "index"
+        self._workers = workers or max(1, min(8, os.cpu_count() or 1))
+        self._pool: ProcessPoolExecutor | None = None
+        self._pending: dict[str, Future[dict[str, Any]]] = {}
+        for folder in (self.blocks_dir, self._index):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, spec: BlockSpec) -> BlockEntry | None:
+        path = self._index / f"{spec.key}.json"
+        if not path.exists():
+            return None
+        entry = BlockEntry(**json.loads(path.read_text()))
+        return entry if self.path(entry.digest).exists() else None
+
+    def path(self, digest: str) -> Path:
+        return self.blocks_dir / f"{digest}.pte"
+
+    def missing(self, specs: Iterable[BlockSpec]) -> list[BlockSpec]:
+        return [spec for spec in dict.fromkeys(specs) if self.get(spec) is None]
+
+    def start(self, specs: Iterable[BlockSpec]) -> list[BlockSpec]:
+        """Queues what is missing for compilation and returns it; does not wait."""
+        wanted = self.missing(specs)
+        for spec in wanted:
+            if spec.key not in self._pending:
+                self._pending[spec.key] = self._executor().submit(compile_block, str(self.root), asdict(spec))
+        return wanted
+
+    def ensure(self, specs: Iterable[BlockSpec]) -> dict[BlockSpec, BlockEntry]:
+        """Every block compiled; raises ExportFailed of the first that cannot be. Finished ones are kept either way."""
+        wanted = list(dict.fromkeys(specs))
+        for spec in self.start(wanted):
+            try:
+                self._pending[spec.key].result()
+            finally:
+                self._pending.pop(spec.key, None)
+        entries = {spec: self.get(spec) for spec in wanted}
+        return {spec: entry for spec, entry in entries.items() if entry is not None}
+
+    def ready(self, specs: Iterable[BlockSpec]) -> bool:
+        """True once nothing is missing. A failed compilation raises here, once."""
+        for spec in self.missing(specs):
+            future = self._pending.get(spec.key)
+            if future is not None and future.done():
+                del self._pending[spec.key]
+                future.result()
+        return not self.missing(specs)
+
+    def store(self, program: bytes) -> str:
+        """Keeps any program (a one-piece file too) under its digest."""
+        digest = hashlib.sha256(program).hexdigest()
+        write_atomically(self.path(digest), program)
+        return digest
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def _executor(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self._workers, mp_context=multiprocessing.get_context("spawn"))
+        return self._pool
+
+
+def compile_block(root: str, spec_fields: dict[str, Any]) -> dict[str, Any]:
+    """One block in this process: build, compile, write program then index. Runs in the library's worker processes."""
+    import torch
+
+    torch.set_num_threads(1)
+    spec, library = BlockSpec(**spec_fields), BlockLibrary(Path(root))
+    with QuietLock().heavy():
+        start = time.monotonic()
+        program, edge = compile_program(
+            build_block(spec), example_inputs(spec), spec.quantization, dynamic=spec.role != "head"
+        )
+    digest = library.store(program)
+    entry = BlockEntry(
+        spec.key, digest, len(program), time.monotonic() - start, spec_fields, describe_delegation(edge)
+    )
+    write_atomically(Path(root) / "index" / f"{spec.key}.json", json.dumps(asdict(entry), indent=1).encode())
+    return asdict(entry)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Readers see the whole file or none, also after a crash."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,87 @@
+"""The eager answer a device must reproduce: a candidate's chain in torch, quantized as exported, block by block."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from nas.export.blocks import BlockSpec, PlacedBlock, blocks_of, build_block
+from nas.export.stages import quantize
+from search_space.arch import ArchConfig
+from search_space.mixers.base import StateSpec
+from search_space.modeling.ops import StateTable, active
+
+
+class QuantizedLinear(nn.Module):
+    """torchao's dynamic-activation linear with its weight dequantized once: same numbers, no unpacking per call."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.dequantize())
+
+    def forward(self, x: Tensor) -> Tensor:
+        from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
+            _apply_int8_act_asym_per_token_quant_dequant,
+        )
+
+        return nn.functional.linear(_apply_int8_act_asym_per_token_quant_dequant(x), self.weight)
+
+
+def unpacked(module: nn.Module) -> nn.Module:
+    """Swaps every quantized linear of ``module`` for its fast eager twin."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and hasattr(child.weight, "dequantize") and type(child.weight) is not nn.Parameter:
+                setattr(parent, name, QuantizedLinear(child.weight))
+    return module
+
+
+class EagerChain:
+    """Runs candidates in eager torch; blocks are built once and kept (least recently used first out)."""
+
+    def __init__(self, max_blocks: int = 48) -> None:
+        self._blocks: OrderedDict[BlockSpec, nn.Module] = OrderedDict()
+        self._max_blocks = max_blocks
+
+    def block(self, spec: BlockSpec) -> nn.Module:
+        if spec not in self._blocks:
+            self._blocks[spec] = unpacked(quantize(build_block(spec), spec.quantization))
+            while len(self._blocks) > self._max_blocks:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(spec)
+        return self._blocks[spec]
+
+    @torch.no_grad()
+    def logits(
+        self, arch: ArchConfig, quantization: str, tokens: list[int], chunks: list[int], cache_dtype: str = "fp32"
+    ) -> Tensor:
+        """Last-token logits of every chunk, [len(chunks), V], starting from an empty context."""
+        chain = blocks_of(arch, quantization)
+        table = StateTable(cache_dtype)
+        slots = {placed.name: _slots(table, placed, sum(chunks)) for placed in chain}
+        rows, position = [], 0
+        with active(table):
+            for size in chunks:
+                ids = torch.tensor([tokens[position : position + size]])
+                rows.append(self._pass(chain, ids, slots, position))
+                position += size
+        return torch.stack(rows)
+
+    def _pass(self, chain: list[PlacedBlock], ids: Tensor, slots: dict[str, Tensor], position: int) -> Tensor:
+        x, pos = ids, torch.tensor([position])
+        for placed in chain:
+            block = self.block(placed.spec)
+            if placed.spec.role == "mixer":
+                x = block(x, slots[placed.name], pos)
+            elif placed.spec.role == "head":
+                x = block(x[:, -1:])
+            else:
+                x = block(x)
+        return x[0, 0]
+
+
+def _slots(table: StateTable, placed: PlacedBlock, capacity: int) -> Tensor:
+    specs = [StateSpec(**state.model_dump(exclude_none=True)) for state in placed.states]
+    return torch.tensor([table.add(spec, capacity) for spec in specs], dtype=torch.int64)
