@@ -1,0 +1,205 @@
+#include "runner/chain.h"
+
+#include <algorithm>
+#include <set>
+
+#include <executorch/extension/tensor/tensor_ptr.h>
+
+#include "runner/clock.h"
+#include "runner/file_digest.h"
+#include "runner/process_setup.h"
+#include "runtime/state_table.h"
+
+namespace hilnas {
+namespace {
+
+using executorch::aten::ScalarType;
+using executorch::aten::SizesType;
+using executorch::extension::TensorPtr;
+using executorch::runtime::EValue;
+
+TensorPtr tensor(const void* data, std::vector<SizesType> sizes, ScalarType type) {
+  return executorch::extension::make_tensor_ptr(std::move(sizes), const_cast<void*>(data), type);
+}
+
+std::string step_words(const StepSpec& spec) { return "step " + (spec.name.empty() ? spec.digest : spec.name); }
+
+bool takes_ids(Role role) { return role == Role::kEmbedding || role == Role::kModel; }
+bool gives_logits(Role role) { return role == Role::kHead || role == Role::kModel; }
+bool has_state(Role role) { return role == Role::kMixer || role == Role::kModel; }
+
+}  // namespace
+
+Outcome<std::unique_ptr<Chain>> Chain::load(const ChainSpec& spec, LoadContext& context) {
+  std::unique_ptr<Chain> chain(new Chain(spec, context.pool));
+  for (const StepSpec& step : spec.steps) {
+    if (interrupted()) return RunError{ExitCode::kInterrupted, "stopped while loading"};
+    if (Done loaded = chain->load_step(step, context); !loaded.ok()) return loaded.error();
+  }
+  std::set<std::string> counted;
+  for (const Step& step : chain->steps_) {
+    if (counted.insert(step.spec.digest).second) context.report.file_bytes += step.instance->file_bytes();
+  }
+  if (Done bound = chain->bind_buffers(); !bound.ok()) return bound.error();
+  return chain;
+}
+
+Chain::~Chain() {
+  for (Step& step : steps_) {
+    if (step.instance != nullptr) pool_->give_back(std::move(step.instance));
+  }
+}
+
+Done Chain::load_step(const StepSpec& spec, LoadContext& context) {
+  Step step{spec, pool_->take(spec.digest), {}};
+  ++context.report.instances;
+  if (step.instance != nullptr) {
+    ++context.report.reused;
+  } else {
+    const std::string path = context.blocks_dir + "/" + spec.digest + ".pte";
+    const Outcome<int64_t> bytes = block_bytes(path);
+    if (!bytes.ok()) return bytes.error();
+    const bool seen = std::any_of(steps_.begin(), steps_.end(), [&](const Step& s) { return s.spec.digest == spec.digest; });
+    if (context.verify_digests && !seen) {
+      const int64_t start = monotonic_ns();
+      if (Done verified = verify_block(path, spec.digest); !verified.ok()) return verified;
+      context.report.verify_ns += monotonic_ns() - start;
+    }
+    auto loaded = StepInstance::load(path, spec.digest, bytes.value());
+    if (!loaded.ok()) return explain_memory(loaded.error(), bytes.value());
+    step.instance = std::move(loaded.value());
+  }
+  if (Done shapes = check_shapes(step); !shapes.ok()) return shapes;
+  if (Done states = add_states(step); !states.ok()) return states;
+  steps_.push_back(std::move(step));
+  return done();
+}
+
+Done Chain::add_states(Step& step) {
+  StateTable& table = StateTable::instance();
+  for (const StateSpec& s : step.spec.states) {
+    const int64_t capacity = s.window > 0 ? s.window : spec_.cache.capacity;
+    const Result<int64_t> slot = s.is_kv
+        ? table.add_kv({spec_.cache.dtype, s.num_kv_heads, s.head_dim, capacity, s.window})
+        : table.add_conv(s.channels, s.taps);
+    if (!slot.ok()) {
+      const bool memory = slot.words().rfind("out of memory", 0) == 0;
+      return RunError{memory ? ExitCode::kOutOfMemory : ExitCode::kBadPlan, step_words(step.spec) + ": " + slot.words()};
+    }
+    step.slots.push_back(slot.value());
+    all_slots_.push_back(slot.value());
+  }
+  return done();
+}
+
+Done Chain::check_shapes(const Step& step) const {
+  const Role role = step.spec.role;
+  const size_t inputs = has_state(role) ? 3 : 1;
+  const auto fail = [&](const std::string& words) {
+    return RunError{ExitCode::kLoadFailed, step_words(step.spec) + " does not fit its role: " + words};
+  };
+  if (step.instance->num_inputs() != inputs) {
+    return fail("it has " + std::to_string(step.instance->num_inputs()) + " inputs, not " + std::to_string(inputs));
+  }
+  const auto& in = step.instance->input_shape(0);
+  const auto& out = step.instance->output_shape();
+  if (in.size() != (takes_ids(role) ? 2u : 3u)) return fail("its first input has " + std::to_string(in.size()) + " dimensions");
+  if (role != Role::kHead && in[1] < spec_.max_chunk) {
+    return fail("exported for " + std::to_string(in[1]) + " tokens, max_chunk is " + std::to_string(spec_.max_chunk));
+  }
+  if (!takes_ids(role) && in[2] != spec_.hidden_size) return fail("its hidden size is " + std::to_string(in[2]));
+  const int64_t width = gives_logits(role) ? spec_.vocab_size : spec_.hidden_size;
+  if (out.size() != 3 || out[2] != width) return fail("its output is not " + std::to_string(width) + " wide");
+  if (has_state(role) && step.instance->input_shape(1) != std::vector<int64_t>{static_cast<int64_t>(step.spec.states.size())}) {
+    return fail("it wants another number of states than the plan's " + std::to_string(step.spec.states.size()));
+  }
+  return done();
+}
+
+Done Chain::bind_buffers() {
+  size_t hidden = static_cast<size_t>(spec_.max_chunk * spec_.hidden_size);
+  size_t logits = 0;
+  for (const Step& step : steps_) {
+    size_t& needed = gives_logits(step.spec.role) ? logits : hidden;
+    needed = std::max(needed, step.instance->output_bytes() / sizeof(float));
+  }
+  hidden_[0].assign(hidden, 0.01f);  // a canary without embedding starts from this
+  hidden_[1].assign(hidden, 0.01f);
+  logits_.assign(logits, 0.0f);
+  step_ns_.assign(steps_.size(), 0);
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    std::vector<float>& target = gives_logits(steps_[i].spec.role) ? logits_ : hidden_[(i + 1) % 2];
+    if (Done bound = steps_[i].instance->bind_output(target.data(), target.size() * sizeof(float)); !bound.ok()) return bound;
+  }
+  return done();
+}
+
+void Chain::reset() {
+  StateTable::instance().reset(all_slots_);
+  position_ = 0;
+}
+
+void Chain::enter_noise(int64_t tokens, uint64_t seed) {
+  StateTable::instance().fill_noise(all_slots_, tokens, seed);
+  position_ = tokens;
+}
+
+Done Chain::run_step(Step& step, const float* hidden, const int64_t* ids, int64_t count) {
+  const auto T = static_cast<SizesType>(count);
+  const auto d = static_cast<SizesType>(spec_.hidden_size);
+  const Role role = step.spec.role;
+  TensorPtr slots, pos, first;
+  if (takes_ids(role)) {
+    first = tensor(ids, {1, T}, ScalarType::Long);
+  } else if (role == Role::kHead) {
+    first = tensor(hidden + (count - 1) * spec_.hidden_size, {1, 1, d}, ScalarType::Float);
+  } else {
+    first = tensor(hidden, {1, T, d}, ScalarType::Float);
+  }
+  std::vector<EValue> inputs = {EValue(*first)};
+  if (has_state(role)) {
+    slots = tensor(step.slots.data(), {static_cast<SizesType>(step.slots.size())}, ScalarType::Long);
+    pos = tensor(&position_, {1}, ScalarType::Long);
+    inputs.emplace_back(*slots);
+    inputs.emplace_back(*pos);
+  }
+  return step.instance->run(inputs);
+}
+
+Done Chain::forward(const int64_t* ids, int64_t count, bool want_logits) {
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    if (steps_[i].spec.role == Role::kHead && !want_logits) continue;
+    const int64_t start = monotonic_ns();
+    if (Done ran = run_step(steps_[i], hidden_[i % 2].data(), ids, count); !ran.ok()) {
+      return RunError{ran.error().code, step_words(steps_[i].spec) + ": " + ran.error().message};
+    }
+    step_ns_[i] += monotonic_ns() - start;
+  }
+  position_ += count;
+  if (interrupted()) return RunError{ExitCode::kInterrupted, "stopped by a signal"};
+  return done();
+}
+
+Done Chain::forward_chunks(const int64_t* ids, int64_t count) {
+  for (int64_t at = 0; at < count; at += spec_.max_chunk) {
+    const int64_t chunk = std::min(spec_.max_chunk, count - at);
+    if (Done ran = forward(ids + at, chunk, at + chunk == count); !ran.ok()) return ran;
+  }
+  return done();
+}
+
+// Eight running maxima, so that the search keeps up with memory: 65536 logits cost 10 us, not 60.
+int64_t Chain::argmax() const {
+  constexpr size_t kLanes = 8;
+  const size_t n = static_cast<size_t>(spec_.vocab_size);
+  float best[kLanes];
+  std::fill(best, best + kLanes, logits_[0]);
+  for (size_t i = 0; i + kLanes <= n; i += kLanes) {
+    for (size_t u = 0; u < kLanes; ++u) best[u] = logits_[i + u] > best[u] ? logits_[i + u] : best[u];
+  }
+  float top = *std::max_element(best, best + kLanes);
+  for (size_t i = n - n % kLanes; i < n; ++i) top = std::max(top, logits_[i]);
+  return std::find(logits_.begin(), logits_.begin() + static_cast<ptrdiff_t>(n), top) - logits_.begin();
+}
+
+}  // namespace hilnas

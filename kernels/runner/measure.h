@@ -1,0 +1,35 @@
+// The protocol: prefill and decode repetitions, one event each. Raw times only; rates are derived by the reader.
+#pragma once
+
+#include "runner/canary.h"
+#include "runner/chain.h"
+#include "runner/events.h"
+
+namespace hilnas {
+
+class Measurement {
+ public:
+  Measurement(const Plan& plan, Chain& chain, Canary* canary, EventWriter& events)
+      : plan_(plan), chain_(chain), canary_(canary), events_(events) {}
+
+  Done run();
+  // Total of the repetitions that were no warm-up.
+  int64_t measured_ns() const { return measured_ns_; }
+
+ private:
+  struct Repetition;
+  Done run_prefill(int64_t length, Repetition& repetition);
+  Done run_decode(int64_t context, Repetition& repetition);
+  Done enter_context(int64_t context);
+  Done repeat(const char* phase, int64_t size);
+  Done run_one(const char* phase, int64_t size, int64_t index);
+  void memory(const std::string& at);
+
+  const Plan& plan_;
+  Chain& chain_;
+  Canary* canary_;
+  EventWriter& events_;
+  int64_t measured_ns_ = 0;
+};
+
+}  // namespace hilnas

@@ -1,0 +1,98 @@
+#include "runner/process_setup.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstring>
+
+#include "runner/instance_pool.h"
+#include "runner/memory_probe.h"
+#include "runtime/threads.h"
+
+namespace hilnas {
+namespace {
+
+volatile std::sig_atomic_t stop_requested = 0;
+
+int64_t active_limit = 0;
+
+struct ThreadSetting {
+  int64_t threads = 0;
+  std::vector<int> affinity;
+};
+
+cpu_set_t initial_cpus() {
+  static const cpu_set_t initial = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof(set), &set);
+    return set;
+  }();
+  return initial;
+}
+
+Done pin(const std::vector<int>& affinity) {
+  cpu_set_t wanted = initial_cpus(), granted;
+  if (!affinity.empty()) {
+    CPU_ZERO(&wanted);
+    for (int cpu : affinity) {
+      if (cpu >= CPU_SETSIZE) return RunError{ExitCode::kWrongCore, "core " + std::to_string(cpu) + " cannot exist"};
+      CPU_SET(cpu, &wanted);
+    }
+  }
+  CPU_ZERO(&granted);
+  const bool set = sched_setaffinity(0, sizeof(wanted), &wanted) == 0;
+  const bool known = sched_getaffinity(0, sizeof(granted), &granted) == 0;
+  if (affinity.empty() || (set && known && CPU_EQUAL(&wanted, &granted))) return done();
+  std::string words = "affinity not granted:";
+  for (int cpu : affinity) words += " " + std::to_string(cpu);
+  return RunError{ExitCode::kWrongCore, words};
+}
+
+}  // namespace
+
+bool interrupted() { return stop_requested != 0; }
+
+void install_interrupt_handlers() {
+  struct sigaction action;
+  std::memset(&action, 0, sizeof(action));
+  action.sa_handler = [](int) { stop_requested = 1; };
+  sigaction(SIGINT, &action, nullptr);  // without SA_RESTART: a read of the next plan must end too
+  sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is answered as output_failed
+}
+
+Done apply_threads(const Protocol& protocol, InstancePool& pool) {
+  static ThreadSetting current;
+  initial_cpus();
+  if (current.threads == protocol.threads && current.affinity == protocol.affinity) return done();
+  pool.clear();
+  current = {};
+  if (Done pinned = pin(protocol.affinity); !pinned.ok()) return pinned;
+  // New pool threads inherit the mask of this thread.
+  if (!set_num_threads(protocol.threads) || num_threads() != protocol.threads) {
+    return RunError{ExitCode::kExecutionFailed, "no pool of " + std::to_string(protocol.threads) + " threads"};
+  }
+  current = {protocol.threads, protocol.affinity};
+  return done();
+}
+
+void apply_memory_limit(int64_t bytes) {
+  rlimit limit;
+  if (getrlimit(RLIMIT_DATA, &limit) != 0) return;
+  limit.rlim_cur = bytes > 0 ? static_cast<rlim_t>(bytes) : limit.rlim_max;
+  setrlimit(RLIMIT_DATA, &limit);
+  active_limit = bytes;
+}
+
+RunError explain_memory(RunError error, int64_t attempted_bytes) {
+  if (active_limit == 0 || error.code == ExitCode::kOutOfMemory) return error;
+  const MemoryReading reading = read_memory();
+  // Loading a block takes its packed weights, about the file's size, and some working memory.
+  const int64_t needed = 2 * attempted_bytes + (8 << 20);
+  if (reading.vm_data_bytes && *reading.vm_data_bytes + needed < active_limit) return error;
+  return {ExitCode::kOutOfMemory, "within memory_limit_bytes " + std::to_string(active_limit) + ": " + error.message};
+}
+
+}  // namespace hilnas
