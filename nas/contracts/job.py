@@ -20,6 +20,7 @@ class MeasureJob(BaseModel):
     model_config = ConfigDict(frozen=True)
     kind: Literal["measure"] = "measure"
     plan: Plan
+    beside: Plan | None = None  # measured in turn with ``plan``, so that the two can be compared
     form: Literal["composed", "one_piece"] = "composed"
     cold_repeats: int = 1
     max_half_width: float = 0.05  # re-measure while an interval is wider than this share of its median

@@ -49,6 +49,7 @@ class Measurement(BaseModel):
     verdict: Verdict
     reason: str = ""
     metrics: dict[str, Estimate] = {}
+    beside: dict[str, Estimate] = {}  # the other form of the same candidate, measured in turn in the same session
     block_ms: dict[str, dict[str, float]] = {}  # phase -> step name -> median ms
     canary: dict[str, float] = {}  # reference_ms, median_ms, drift
     environment: dict[str, Any] = {}

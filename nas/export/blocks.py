@@ -94,11 +94,11 @@ def _placed(
     return PlacedBlock(name, BlockSpec(role, arch.d_model, quantization, text), states)
 
 
-def build_block(spec: BlockSpec) -> nn.Module:
-    """The block as a float module in its export form, with its seeded weights."""
+def build_block(spec: BlockSpec, variant: int = 0) -> nn.Module:
+    """The block as a float module in its export form, with its seeded weights; variant 0 is the library's."""
     generator_state = torch.random.get_rng_state()
     try:
-        torch.manual_seed(spec.seed)
+        torch.manual_seed(spec.seed + variant)
         return _BUILDERS[spec.role](spec).eval()
     finally:
         torch.random.set_rng_state(generator_state)

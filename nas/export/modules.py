@@ -95,28 +95,31 @@ class HeadBlock(nn.Module):
 class DeployedModel(nn.Module):
     """The whole candidate: ids [1, T], slots [N], pos [1] -> logits of the last token [1, 1, V]."""
 
-    def __init__(self, model: HilnasForCausalLM, quantization: str) -> None:
+    def __init__(self, embedding: nn.Module, steps: list[nn.Module], head: nn.Module) -> None:
         super().__init__()
-        model = copy.deepcopy(model).eval()
-        arch = model.config.to_arch()
-        self.embedding = EmbeddingBlock(model.model.embed_tokens.weight, quantization, arch.embedding_multiplier)
-        steps: list[nn.Module] = []
-        num_states = 0
-        for config, layer in zip(arch.layers, model.model.layers, strict=True):
-            if layer.mixer is not None:
-                steps.append(MixerBlock(layer, config.mixer.kind, num_states))
-                num_states += len(config.mixer.states(arch.d_model))
-            if layer.ffn is not None:
-                steps.append(FfnBlock(layer))
-        self.steps = nn.ModuleList(steps)
-        self.head = HeadBlock(model.model.norm, _untied(model.lm_head))
-        self.num_states = num_states
+        self.embedding, self.steps, self.head = embedding, nn.ModuleList(steps), head
 
     def forward(self, ids: Tensor, slots: Tensor, pos: Tensor) -> Tensor:
         x = self.embedding(ids)
         for step in self.steps:
             x = step(x, slots, pos) if isinstance(step, MixerBlock) else step(x)
         return self.head(x[:, -1:])
+
+
+def deploy(model: HilnasForCausalLM, quantization: str) -> DeployedModel:
+    """The export form of a (trained) model; its parameters are copied."""
+    model = copy.deepcopy(model).eval()
+    arch = model.config.to_arch()
+    embedding = EmbeddingBlock(model.model.embed_tokens.weight, quantization, arch.embedding_multiplier)
+    steps: list[nn.Module] = []
+    num_states = 0
+    for config, layer in zip(arch.layers, model.model.layers, strict=True):
+        if layer.mixer is not None:
+            steps.append(MixerBlock(layer, config.mixer.kind, num_states))
+            num_states += len(config.mixer.states(arch.d_model))
+        if layer.ffn is not None:
+            steps.append(FfnBlock(layer))
+    return DeployedModel(embedding, steps, HeadBlock(model.model.norm, _untied(model.lm_head)))
 
 
 def _untied(head: nn.Linear) -> nn.Linear:

@@ -1,0 +1,90 @@
+"""A candidate as one program: from its blocks' own weights (to confirm a composed measurement) or from a trained model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.contracts.plan import Check, State, Step
+from nas.contracts.quiet import QuietLock
+from nas.export.blocks import blocks_of, build_block
+from nas.export.compose import CHECK_CHUNKS, check_of
+from nas.export.library import BlockLibrary
+from nas.export.modules import DeployedModel, MixerBlock, deploy
+from nas.export.prompts import token_ids
+from nas.export.reference import unpacked
+from nas.export.stages import MAX_CHUNK, compile_program
+from search_space.arch import ArchConfig
+from search_space.modeling.ops import StateTable, active
+
+
+def states_of(arch: ArchConfig) -> list[State]:
+    """All states of a candidate in layer order, as the program indexes them."""
+    return [State(**state.to_plan()) for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
+
+
+def model_of_blocks(arch: ArchConfig, quantization: str, distinct: bool = False) -> DeployedModel:
+    """The candidate built from its blocks: with exactly the library's weights, so that logits can be compared with the
+    composed chain's, or ``distinct`` per layer as a trained model's are (equal constants would be stored only once)."""
+    placed = blocks_of(arch, quantization)
+    modules = [build_block(block.spec, 1 + index if distinct else 0) for index, block in enumerate(placed)]
+    num_states = 0
+    for block, module in zip(placed, modules, strict=True):
+        if isinstance(module, MixerBlock):
+            module.mixer.index = num_states
+            num_states += len(block.states)
+    return DeployedModel(modules[0], modules[1:-1], modules[-1])
+
+
+def compile_model(model: DeployedModel, arch: ArchConfig, quantization: str) -> tuple[bytes, object]:
+    """(program, lowered manager). Raises ExportFailed with the stage."""
+    slots = torch.zeros(max(1, len(states_of(arch))), dtype=torch.int64)
+    inputs = (torch.zeros(1, MAX_CHUNK, dtype=torch.int64), slots, torch.zeros(1, dtype=torch.int64))
+    return compile_program(model, inputs, quantization)
+
+
+def export_candidate(root: str, arch_fields: dict[str, Any], quantization: str, distinct: bool = True) -> dict[str, Any]:
+    """Compiles a candidate into one program: {digest, check, seconds}. Runs in a worker process."""
+    torch.set_num_threads(1)
+    arch = ArchConfig.from_dict(arch_fields)
+    with QuietLock().heavy():
+        start = time.monotonic()
+        model = model_of_blocks(arch, quantization, distinct)
+        program, _ = compile_model(model, arch, quantization)
+        seconds = time.monotonic() - start
+        check = check_model(model, arch, quantization)
+    return {"digest": BlockLibrary(Path(root)).store(program), "check": check.model_dump(), "seconds": seconds}
+
+
+def check_model(quantized: DeployedModel, arch: ArchConfig, quantization: str, cache_dtype: str = "fp32") -> Check:
+    """The parity check of a whole quantized model: what eager torch says of real token ids."""
+    tokens, table = token_ids(arch.vocab_size, sum(CHECK_CHUNKS)), StateTable(cache_dtype)
+    specs = [state for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
+    slots = torch.tensor([table.add(spec, len(tokens)) for spec in specs] or [0], dtype=torch.int64)
+    rows, position = [], 0
+    with torch.no_grad(), active(table):
+        for size in CHECK_CHUNKS:
+            ids = torch.tensor([tokens[position : position + size]])
+            rows.append(unpacked(quantized)(ids, slots, torch.tensor([position]))[0, 0])
+            position += size
+    return check_of(torch.stack(rows), tokens, CHECK_CHUNKS, quantization)
+
+
+def export_checkpoint(root: str, checkpoint: str, quantization: str) -> dict[str, Any]:
+    """Compiles a trained Hugging Face directory into one program: {digest, check, seconds}."""
+    from search_space.modeling.model import HilnasForCausalLM
+
+    trained = HilnasForCausalLM.from_pretrained(checkpoint)
+    arch, start = trained.config.to_arch(), time.monotonic()
+    model = deploy(trained, quantization)
+    program, _ = compile_model(model, arch, quantization)
+    seconds = time.monotonic() - start
+    check = check_model(model, arch, quantization)
+    return {"digest": BlockLibrary(Path(root)).store(program), "check": check.model_dump(), "seconds": seconds}
+
+
+def one_piece_chain(arch: ArchConfig, digest: str) -> list[Step]:
+    return [Step(block=digest, role="model", name="model", states=states_of(arch))]

@@ -1,0 +1,57 @@
+"""Budgets that nothing can meet: found before a search starts where a closed form tells, after it where only devices can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas.contracts.metrics import parse_metric
+from nas.contracts.states import TrialState
+from nas.contracts.study import StudySpec, TrialRecord
+from nas.objectives import all_budgets, known_values
+from search_space.cost import closed_form
+from search_space.mixers import MixerConfig
+from search_space.space import SearchSpace
+
+
+def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
+    """A sentence when even the smallest candidate of the space breaks a closed-form budget, else an empty string.
+
+    Closed-form costs add up over layers that share one set of choices, so some uniform candidate is the smallest.
+    """
+    uniform = [_uniform(space, mixer, width) for mixer in space.mixers for width in space.widths]
+    for key, bound in all_budgets(spec).items():
+        metric, context = parse_metric(key)
+        if metric.source != "closed_form" or metric.name == "embedding_share":
+            continue
+        best = min(closed_form(arch, metric.name, context, spec.quantization, spec.cache_dtype) for arch in uniform)
+        if best > bound:
+            return (
+                f"no candidate of {space.name} can meet {key} <= {bound:.6g} {metric.unit}: "
+                f"the smallest has {best:.6g}"
+            )
+    return ""
+
+
+def nothing_feasible(trials: Sequence[TrialRecord], spec: StudySpec) -> str:
+    """A sentence when every candidate that was looked at broke a budget, with the best value seen."""
+    kept = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.MEASURED, TrialState.DOMINATED)]
+    rejected = [t for t in trials if t.state in (TrialState.INFEASIBLE, TrialState.GATED)]
+    if kept or not rejected:
+        return ""
+    for key, bound in all_budgets(spec).items():
+        metric, _ = parse_metric(key)
+        seen = [values[key] for values in map(known_values, rejected) if key in values]
+        best = (min if metric.direction == "min" else max)(seen, default=None)
+        if best is not None and (best > bound if metric.direction == "min" else best < bound):
+            return (
+                f"none of {len(rejected)} candidates met the budget {key} {bound:.6g} {metric.unit}: "
+                f"the best had {best:.6g}"
+            )
+    return f"none of {len(rejected)} candidates met all budgets together"
+
+
+def _uniform(space: SearchSpace, mixer: MixerConfig, width: int):  # noqa: ANN202
+    chosen = {
+        name: mixer.label if name.endswith(".mixer") else str(width) for name in space.parameters()
+    }
+    return space.decode(chosen)

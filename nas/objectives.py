@@ -1,0 +1,86 @@
+"""Objectives of a study: reading a trial's values, its budgets, and the free gates that cost no device time."""
+
+from __future__ import annotations
+
+from nas.contracts.measurement import Measurement
+from nas.contracts.metrics import parse_metric
+from nas.contracts.study import StudySpec, TrialRecord
+from search_space.arch import ArchConfig
+from search_space.cost import closed_form
+
+
+def all_budgets(spec: StudySpec) -> dict[str, float]:
+    """Metric -> bound, from objectives and from extra budgets."""
+    own = {objective.metric: objective.budget for objective in spec.objectives if objective.budget is not None}
+    return {**own, **spec.budgets}
+
+
+def free_costs(arch: ArchConfig, spec: StudySpec) -> dict[str, float]:
+    """Every closed-form metric worth showing, and those that objectives or budgets name."""
+    context = max(spec_contexts(spec), default=512)
+    wanted = {
+        "params", "effective_params", "embedding_share", "weight_bytes", f"cache_bytes@{context}",
+        f"decode_bytes@{context}", f"memory_bytes@{context}",
+    }  # fmt: skip
+    wanted |= {key for key in watched(spec) if parse_metric(key)[0].source == "closed_form"}
+    return {key: closed_form(arch, *_split(key), spec.quantization, spec.cache_dtype) for key in sorted(wanted)}
+
+
+def watched(spec: StudySpec) -> set[str]:
+    """Metrics that decide anything in this study."""
+    return {objective.metric for objective in spec.objectives} | set(spec.budgets)
+
+
+def spec_contexts(spec: StudySpec) -> list[int]:
+    return [context for key in watched(spec) if (context := parse_metric(key)[1]) is not None]
+
+
+def over_budget(values: dict[str, float], spec: StudySpec) -> str:
+    """A sentence for the first budget that ``values`` break, or an empty string. Metrics not yet known pass."""
+    for key, bound in all_budgets(spec).items():
+        if key not in values:
+            continue
+        metric, _ = parse_metric(key)
+        broken = values[key] > bound if metric.direction == "min" else values[key] < bound
+        if broken:
+            side = "over" if metric.direction == "min" else "under"
+            return f"{key} is {values[key]:.6g} {metric.unit}, {side} the budget of {bound:.6g} {metric.unit}"
+    return ""
+
+
+def device_values(measurements: dict[str, Measurement]) -> dict[str, float]:
+    """Measured metrics of a trial: the worst device counts, since a model must serve all its targets."""
+    values: dict[str, float] = {}
+    for measurement in measurements.values():
+        for key, estimate in measurement.metrics.items():
+            worst = max if parse_metric(key)[0].direction == "min" else min
+            values[key] = worst(values[key], estimate.median) if key in values else estimate.median
+    return values
+
+
+def known_values(trial: TrialRecord) -> dict[str, float]:
+    """Everything known of a trial so far, by metric key."""
+    values = {**trial.costs, **device_values(trial.measurements)}
+    if trial.quality is not None:
+        values["quality"] = trial.quality.score
+    return values
+
+
+def objective_values(trial: TrialRecord, spec: StudySpec) -> dict[str, float] | None:
+    """The objectives of a trial, None while one is unknown."""
+    values = known_values(trial)
+    keys = [objective.metric for objective in spec.objectives]
+    return {key: values[key] for key in keys} if all(key in values for key in keys) else None
+
+
+def needs_quality(spec: StudySpec) -> bool:
+    return any(parse_metric(key)[0].source == "quality" for key in watched(spec))
+
+
+def needs_device(spec: StudySpec) -> bool:
+    return any(parse_metric(key)[0].source == "device" for key in watched(spec))
+
+
+def _split(key: str) -> tuple[str, int | None]:
+    metric, context = parse_metric(key)
+    return metric.name, context

@@ -1,0 +1,54 @@
+"""Pareto dominance, the front and its knee. Points are rows [n, m]; ``directions`` says min or max per column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def as_losses(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> Array:
+    """Columns to be maximized change sign, so that less is better everywhere."""
+    losses = np.asarray(points, dtype=np.float64).reshape(-1, len(directions)).copy()
+    losses[:, [direction == "max" for direction in directions]] *= -1.0
+    return losses
+
+
+def dominates(a: Array, b: Array) -> bool:
+    """True when loss vector ``a`` is nowhere worse than ``b`` and somewhere better."""
+    return bool(np.all(a <= b) and np.any(a < b))
+
+
+def pareto_mask(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> NDArray[np.bool_]:
+    """True on the rows no other row dominates; equal rows are kept together."""
+    losses = as_losses(points, directions)
+    no_worse = np.all(losses[:, None] <= losses[None], axis=2)
+    better = np.any(losses[:, None] < losses[None], axis=2)
+    return ~np.any(no_worse & better, axis=0)
+
+
+def non_domination_rank(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> NDArray[np.int64]:
+    """0 for the front, 1 for the front of the rest, and so on."""
+    losses = as_losses(points, directions)
+    ranks = np.full(len(losses), -1, dtype=np.int64)
+    rank, left = 0, np.arange(len(losses))
+    while left.size:
+        front = pareto_mask(losses[left], ["min"] * losses.shape[1])
+        ranks[left[front]] = rank
+        rank, left = rank + 1, left[~front]
+    return ranks
+
+
+def knee_index(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> int:
+    """Row of the front furthest below the plane through the front's extremes, every axis scaled to 0..1 over the front
+    (Das 1999 for two axes; with more, the row nearest to the ideal corner in the mean of its scaled losses)."""
+    losses = as_losses(points, directions)
+    front = np.flatnonzero(pareto_mask(losses, ["min"] * losses.shape[1]))
+    if not front.size:
+        raise ValueError("an empty set has no knee")
+    low, high = losses[front].min(0), losses[front].max(0)
+    scaled = (losses[front] - low) / np.where(high > low, high - low, 1.0)
+    return int(front[np.argmin(scaled.mean(1))])

@@ -1,0 +1,1 @@
+"""Quality of a candidate before it is worth training: estimators behind one contract."""

@@ -1,0 +1,39 @@
+"""What every quality estimator is: architecture in, score with interval out; seeded; says what it would reuse."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.study import QualityResult, QualitySpec
+from search_space.arch import ArchConfig
+
+
+class Quality(Protocol):
+    """``key`` names everything that changes a score, so that results are found again across studies."""
+
+    @property
+    def key(self) -> str: ...
+
+    def judge(self, arch: ArchConfig) -> QualityResult:
+        """Score in 0..1, higher is better. Deterministic for equal key and architecture on one kind of device."""
+        ...
+
+
+def estimator(spec: QualitySpec) -> Quality:
+    """The estimator a study asks for, by name."""
+    from nas.quality.mechanistic import MechanisticDesign
+
+    known = {"mechanistic": MechanisticDesign}
+    if spec.estimator not in known:
+        raise InvalidConfig(f"unknown quality estimator {spec.estimator!r}; known: {', '.join(known)}")
+    return known[spec.estimator](spec)
+
+
+def judge_in_worker(spec_fields: dict, arch_fields: dict) -> dict:
+    """One judgement in a worker process (one torch thread: two workers share two cores better than one uses both)."""
+    import torch
+
+    torch.set_num_threads(1)
+    result = estimator(QualitySpec(**spec_fields)).judge(ArchConfig.from_dict(arch_fields))
+    return result.model_dump()

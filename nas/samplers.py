@@ -1,0 +1,122 @@
+"""Optuna behind one contract: ask for new candidates, tell what became of them, rebuild from stored trials.
+
+The Optuna study lives in memory only; the coordinator's tables are the truth. Asked candidates are never ones already known.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterable
+from typing import Protocol
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.states import TrialState as OurState
+from nas.contracts.study import StudySpec, TrialRecord
+from search_space.space import Assignment, SearchSpace
+
+_MAX_REPEATS = 16  # asks that may return a known candidate before a neighbour of one is taken instead
+_UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
+
+
+class Sampler(Protocol):
+    def ask(self) -> Assignment | None:
+        """A candidate not seen before, None when the space has no more."""
+        ...
+
+    def tell(self, trial: TrialRecord) -> None:
+        """Takes in the present state of a stored trial; telling it again replaces what was told."""
+        ...
+
+
+class OptunaSampler:
+    """``replay`` brings it to where the stored trials stand; the seed makes equal histories give equal proposals."""
+
+    def __init__(self, spec: StudySpec, space: SearchSpace) -> None:
+        self._spec, self._space = spec, space
+        self._distributions = {name: CategoricalDistribution(choices) for name, choices in space.parameters().items()}
+        self._told: dict[str, TrialRecord] = {}
+        self._seen: set[str] = set()
+
+    def tell(self, trial: TrialRecord) -> None:
+        self._told[trial.id] = trial
+        self._seen.add(_key(trial.assignment))
+
+    def replay(self, trials: Iterable[TrialRecord]) -> None:
+        for trial in trials:
+            self.tell(trial)
+
+    def ask(self) -> Assignment | None:
+        if len(self._seen) >= self._space.num_candidates:
+            return None
+        study = self._study()
+        for _ in range(_MAX_REPEATS):
+            params = study.ask(fixed_distributions=self._distributions).params
+            if _key(params) not in self._seen:
+                return params
+        return self._neighbour()
+
+    def _study(self) -> optuna.Study:
+        """A fresh in-memory study holding every told trial: one code path for live use and for restarts."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental samplers
+            sampler = make_sampler(self._spec.sampler, self._spec.seed + len(self._told), self._spec)
+        directions = [objective.direction for objective in self._spec.objectives]
+        study = optuna.create_study(
+            sampler=sampler, directions=["minimize" if d == "min" else "maximize" for d in directions]
+        )
+        study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in self._ordered()])
+        return study
+
+    def _ordered(self) -> list[TrialRecord]:
+        return sorted(self._told.values(), key=lambda trial: trial.number)
+
+    def _neighbour(self) -> Assignment | None:
+        """An unseen mutation of a known candidate, best ones first; random when all near ones are known."""
+        rng = random.Random(f"{self._spec.seed}-{len(self._seen)}")
+        complete = [trial for trial in self._ordered() if trial.state is OurState.COMPLETE] or self._ordered()
+        for attempt in range(1000):
+            start = rng.choice(complete).assignment if complete and attempt < 500 else self._space.sample(rng)
+            candidate = self._space.mutate(start, rng, num_changes=1 + attempt // 100 % 4)
+            if _key(candidate) not in self._seen:
+                return candidate
+        return None
+
+
+def make_sampler(name: str, seed: int, spec: StudySpec) -> optuna.samplers.BaseSampler:
+    population = max(8, min(50, spec.max_trials // 4))
+    startup = max(8, min(16, spec.max_trials // 3))
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+    if name == "nsga3":
+        return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    raise InvalidConfig(f"unknown sampler {name!r}; known samplers: gp, nsga2, nsga3, tpe, random")
+
+
+def frozen_trial(
+    trial: TrialRecord, spec: StudySpec, distributions: dict[str, CategoricalDistribution]
+) -> FrozenTrial:
+    """A stored trial as Optuna sees it. Only measured and judged numbers are told: what failed, broke a budget or was
+    not worth judging is a failed trial there, never a made-up value."""
+    keys = [objective.metric for objective in spec.objectives]
+    attributes = {"hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason}
+    common = {"params": trial.assignment, "distributions": distributions, "user_attrs": attributes}
+    if trial.state is OurState.COMPLETE and all(key in trial.values for key in keys):
+        return create_trial(state=TrialState.COMPLETE, values=[trial.values[key] for key in keys], **common)
+    state = TrialState.RUNNING if trial.state in _UNFINISHED else TrialState.FAIL
+    return create_trial(state=state, **common)
+
+
+def _key(assignment: Assignment) -> str:
+    return repr(sorted(assignment.items()))

@@ -1,0 +1,314 @@
+"""A candidate's life, top to bottom: propose, gate, prepare, measure, compare, judge, tell, confirm.
+
+``run_study`` is called by the coordinator on a thread of its own. It keeps nothing that the store does not: killed at any
+point and started again, it goes on from the stored trials.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from nas.contracts.errors import ExportFailed, HilnasError
+from nas.contracts.job import MeasureJob
+from nas.contracts.measurement import Measurement, Verdict
+from nas.contracts.plan import PROTOCOLS, Check, Plan
+from nas.contracts.states import StudyState, TrialState
+from nas.contracts.study import QualityResult, TrialRecord
+from nas.export.compose import build_plan, chain_of
+from nas.export.one_piece import one_piece_chain
+from nas.front import front_of, reference_point_of, worth_judging
+from nas.objectives import (
+    free_costs, known_values, needs_quality, objective_values, over_budget,
+)  # fmt: skip
+from nas.feasibility import impossible_budget, nothing_feasible
+from nas.quality.contract import estimator
+from nas.samplers import OptunaSampler
+from nas.store import StudyStore
+from nas.workspace import Workspace
+from search_space.arch import ArchConfig
+from search_space.space import space
+
+MAX_GATED_PER_TRIAL = 20  # proposals over a free budget cost nothing, but a search that finds nothing else must end
+POLL_S = 1.0
+
+
+def run_study(store: StudyStore, workspace: Workspace) -> None:
+    """Runs the study to its end or until a stop is asked for."""
+    Study(store, workspace).run()
+
+
+class Study:
+    def __init__(self, store: StudyStore, workspace: Workspace) -> None:
+        self.store, self.workspace = store, workspace
+        self.spec = store.study().spec
+        self.space = space(self.spec.space, self.spec.space_options)
+        self.quality = estimator(self.spec.quality) if needs_quality(self.spec) else None
+        self.sampler = OptunaSampler(self.spec, self.space)
+        self.judgements: dict[str, Future[dict[str, Any]]] = {}
+        self.one_pieces: dict[str, Future[dict[str, Any]]] = {}
+        self.exhausted = False
+
+    def run(self) -> None:
+        if sentence := impossible_budget(self.spec, self.space):
+            return self.store.finish(StudyState.FINISHED, sentence)
+        while not self.store.stop_requested():
+            trials = self.store.trials()
+            moved = [self.advance(trial, trials) for trial in trials]
+            trials = self.store.trials()
+            moved += [self.judge_best(trials), self.propose(trials)]
+            if not any(moved) and self.finished(self.store.trials()):
+                return
+            if not any(moved):
+                self.store.wait(POLL_S)
+        self.store.finish(StudyState.STOPPED, "stopped on request; what was measured is kept")
+
+    # --- one trial, one step ---------------------------------------------------------------------------------------
+
+    def advance(self, trial: TrialRecord, trials: list[TrialRecord]) -> bool:
+        """Moves a trial one step if it can; True when something changed."""
+        steps = {
+            TrialState.PROPOSED: self.gate,
+            TrialState.PREPARING: self.prepare,
+            TrialState.MEASURING: self.collect,
+            TrialState.MEASURED: self.complete_unjudged,
+            TrialState.JUDGING: self.collect_judgement,
+        }
+        step = steps.get(trial.state)
+        try:
+            return step(trial) if step else False
+        except HilnasError as error:
+            self.store.update_trial(trial.id, state=TrialState.FAILED, reason=str(error))
+            self.store.emit("trial_failed", trial_id=trial.id, reason=str(error))
+            return True
+
+    def propose(self, trials: list[TrialRecord]) -> bool:
+        """Asks the sampler ahead of the devices, never for a candidate already known."""
+        counted = [trial for trial in trials if trial.state is not TrialState.GATED]
+        waiting = [t for t in trials if t.state in (TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING)]
+        ahead = self.spec.queue_ahead + max(1, len(self.store.devices()))
+        if self.exhausted or len(counted) >= self.spec.max_trials or len(waiting) >= ahead:
+            return False
+        if len(trials) - len(counted) >= MAX_GATED_PER_TRIAL * self.spec.max_trials:
+            self.exhausted = True
+            return False
+        self.sampler.replay(trials)
+        assignment = self.sampler.ask()
+        if assignment is None:
+            self.exhausted = True
+            return False
+        arch = self.space.decode(assignment)
+        trial = self.store.add_trial(assignment, arch.to_dict(), arch.digest)
+        self.store.emit("trial_proposed", trial_id=trial.id, number=trial.number, layout=arch.layout)
+        return True
+
+    def gate(self, trial: TrialRecord) -> bool:
+        """Free budgets first: a candidate over one never reaches a device."""
+        arch = ArchConfig.from_dict(trial.arch)
+        costs = free_costs(arch, self.spec)
+        if sentence := over_budget(costs, self.spec):
+            self.store.update_trial(trial.id, state=TrialState.GATED, reason=sentence, costs=costs)
+            return True
+        self.workspace.library.start(self.workspace.specs_of(arch, self.spec.quantization))
+        self.store.update_trial(trial.id, state=TrialState.PREPARING, costs=costs)
+        return True
+
+    def prepare(self, trial: TrialRecord) -> bool:
+        """Once its blocks are compiled, a candidate is a few kilobytes of plan; each target device gets it."""
+        arch = ArchConfig.from_dict(trial.arch)
+        specs = self.workspace.specs_of(arch, self.spec.quantization)
+        self.workspace.library.start(specs)
+        devices = self.store.devices()
+        if not devices or not self.workspace.library.ready(specs):
+            return False
+        plan = self.plan_of(arch)
+        self.publish(plan)
+        self.store.update_trial(trial.id, state=TrialState.MEASURING, blocks=[step.block for step in plan.chain])
+        for device_id in self.targets():
+            self.measure_once(trial, device_id, MeasureJob(plan=plan))
+        return True
+
+    def measure_once(self, trial: TrialRecord, device_id: str, job: MeasureJob) -> None:
+        """A plan already measured on such a device, in this study or another, is not measured again."""
+        found = self.store.find_measurement(job.plan.digest, device_id)
+        if found is not None:
+            self.store.attach_measurement(trial.id, device_id, found)
+        else:
+            self.store.submit(trial.id, device_id, job)
+
+    def collect(self, trial: TrialRecord) -> bool:
+        """Measured once every target has answered with a valid row."""
+        if any(job["trial_id"] == trial.id for job in self.store.open_jobs()):
+            return False
+        if failed := [job for job in self.store.failed_jobs(trial.id) if job["form"] == "composed"]:
+            raise HilnasError(f"measurement failed: {failed[-1]['error']}")
+        missing = [device for device in self.targets() if device not in trial.measurements]
+        if missing:  # killed between the move to MEASURING and the queueing, or a device that came later
+            plan = self.plan_of(ArchConfig.from_dict(trial.arch))
+            self.publish(plan)
+            for device_id in missing:
+                self.measure_once(trial, device_id, MeasureJob(plan=plan))
+            return bool(self.targets())
+        invalid = [m for m in trial.measurements.values() if m.verdict is not Verdict.VALID]
+        if invalid:
+            raise HilnasError(f"verdict {invalid[0].verdict}: {invalid[0].reason or 'no valid row'}")
+        sentence = over_budget(known_values(trial), self.spec)
+        state = TrialState.INFEASIBLE if sentence else TrialState.MEASURED
+        self.store.update_trial(trial.id, state=state, reason=sentence)
+        self.store.emit("trial_measured", trial_id=trial.id, number=trial.number, state=str(state))
+        return True
+
+    def complete_unjudged(self, trial: TrialRecord) -> bool:
+        """A study without a quality objective is done with a trial once it is measured."""
+        if self.quality is not None:
+            return False
+        return self.complete(trial)
+
+    def complete(self, trial: TrialRecord) -> bool:
+        values = objective_values(trial, self.spec)
+        if values is None:
+            missing = sorted({o.metric for o in self.spec.objectives} - set(known_values(trial)))
+            raise HilnasError(f"the {self.spec.protocol} protocol does not measure {missing[0]}")
+        if trial.state is TrialState.MEASURED and self.quality is not None:
+            self.store.update_trial(trial.id, state=TrialState.JUDGING)
+        self.store.update_trial(trial.id, state=TrialState.COMPLETE, values=values)
+        self.update_reference()
+        self.store.emit("trial_completed", trial_id=trial.id, number=trial.number, values=values)
+        return True
+
+    # --- quality: dear, so only for those that may still win ---------------------------------------------------------
+
+    def judge_best(self, trials: list[TrialRecord]) -> bool:
+        """Starts judging the most promising measured candidate; marks those that cannot win as dominated."""
+        if self.quality is None:
+            return False
+        promising, beaten = worth_judging(trials, self.spec)
+        for trial, sentence in beaten:
+            self.store.update_trial(trial.id, state=TrialState.DOMINATED, reason=sentence)
+            self.store.emit("trial_dominated", trial_id=trial.id, number=trial.number)
+        judged = sum(t.quality is not None or t.state is TrialState.JUDGING for t in trials)
+        room = self.spec.max_quality is None or judged < self.spec.max_quality
+        if not promising or not room or len(self.judgements) >= 2:
+            return bool(beaten)
+        trial = promising[0]
+        self.store.update_trial(trial.id, state=TrialState.JUDGING, reason="")
+        self.start_judgement(trial)
+        return True
+
+    def start_judgement(self, trial: TrialRecord) -> None:
+        arch = ArchConfig.from_dict(trial.arch)
+        assert self.quality is not None
+        known = self.store.find_quality(arch.digest, self.quality.key)
+        if known is not None:
+            future: Future[dict[str, Any]] = Future()
+            future.set_result(known.model_dump())
+        else:
+            future = self.workspace.start_quality(self.spec.quality, arch)
+        self.judgements[trial.id] = future
+
+    def collect_judgement(self, trial: TrialRecord) -> bool:
+        assert self.quality is not None
+        if trial.id not in self.judgements:  # a restart lost the worker, not the trial
+            self.start_judgement(trial)
+        future = self.judgements[trial.id]
+        if not future.done():
+            return False
+        del self.judgements[trial.id]
+        try:
+            result = QualityResult(**future.result())
+        except Exception as error:  # whatever a training process died of, the study says it and goes on
+            raise HilnasError(f"quality estimate failed: {type(error).__name__}: {error}") from error
+        self.store.record_quality(trial.arch_digest, self.quality.key, result)
+        trial = self.store.update_trial(trial.id, quality=result)
+        if sentence := over_budget(known_values(trial), self.spec):
+            raise HilnasError(sentence)
+        return self.complete(trial)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def finished(self, trials: list[TrialRecord]) -> bool:
+        """Nothing open: confirm the winners as one-piece programs, then close the study with a sentence."""
+        open_states = (TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING, TrialState.JUDGING)
+        if any(trial.state in open_states for trial in trials):
+            return False
+        if sentence := nothing_feasible(trials, self.spec):
+            self.store.finish(StudyState.FINISHED, sentence)
+            return True
+        front = front_of(trials, self.spec)
+        if not self.confirm(front[: self.spec.confirm]):
+            return False
+        complete = sum(trial.state is TrialState.COMPLETE for trial in trials)
+        self.store.finish(StudyState.FINISHED, f"{complete} candidates complete, {len(front)} on the front")
+        return True
+
+    def confirm(self, winners: list[TrialRecord]) -> bool:
+        """Re-measures winners as one-piece programs beside their composed form; True when all are done."""
+        if self.store.open_jobs():
+            return False
+        return all([self.confirm_one(trial) for trial in winners])
+
+    def confirm_one(self, trial: TrialRecord) -> bool:
+        """Exports and measures one winner; True when nothing is left to do for it."""
+        failed = {job["device_id"] for job in self.store.failed_jobs(trial.id) if job["form"] == "one_piece"}
+        waiting = [d for d in trial.measurements if d not in trial.confirmed and d not in failed]
+        if not waiting:
+            return True
+        arch = ArchConfig.from_dict(trial.arch)
+        if trial.id not in self.one_pieces:
+            self.one_pieces[trial.id] = self.workspace.start_one_piece(arch, self.spec.quantization)
+            self.store.emit("one_piece_started", trial_id=trial.id, number=trial.number)
+        if not self.one_pieces[trial.id].done():
+            return False
+        try:
+            exported = self.one_pieces[trial.id].result()
+        except ExportFailed as error:
+            self.store.emit("one_piece_failed", trial_id=trial.id, reason=str(error))
+            return True
+        self.measure_one_piece(trial, arch, exported, waiting)
+        return False
+
+    def measure_one_piece(
+        self, trial: TrialRecord, arch: ArchConfig, exported: dict[str, Any], devices: list[str]
+    ) -> None:
+        """Queues the one-piece program beside its composed form: one session, in turn, so that they can be compared."""
+        digest = exported["digest"]
+        composed = self.plan_of(arch).model_copy(update={"check": None})
+        plan = composed.model_copy(
+            update={
+                "chain": one_piece_chain(arch, digest), "id": f"{composed.id}-one-piece",
+                "check": Check(**exported["check"]),
+            }
+        )  # fmt: skip
+        self.publish(composed)
+        self.publish(plan)
+        self.store.update_trial(trial.id, artifacts={**trial.artifacts, "one_piece": digest})
+        for device_id in devices:
+            self.store.submit(trial.id, device_id, MeasureJob(plan=plan, beside=composed, form="one_piece"))
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def plan_of(self, arch: ArchConfig) -> Plan:
+        library, spec = self.workspace.library, self.spec
+        return build_plan(
+            arch, chain_of(arch, spec.quantization, library), PROTOCOLS[spec.protocol](spec.threads),
+            cache_dtype=spec.cache_dtype, check=self.workspace.check(arch, spec.quantization, spec.cache_dtype),
+            canary=self.workspace.canary(arch.d_model, spec.quantization),
+        )  # fmt: skip
+
+    def publish(self, plan: Plan) -> None:
+        """Makes every block of a plan available to agents."""
+        for digest in plan.blocks:
+            self.store.put_artifact(self.workspace.library.path(digest), "application/x-executorch")
+
+    def targets(self) -> list[str]:
+        return self.spec.devices or list(self.store.devices())
+
+    def update_reference(self) -> None:
+        """The hypervolume's reference point is fixed once, from the first completed candidates, and stored."""
+        if not self.store.study().reference_point:
+            point = reference_point_of(self.store.trials(), self.spec)
+            if point:
+                self.store.set_reference_point(point)
+
+
+__all__ = ["Measurement", "Study", "run_study"]

@@ -1,0 +1,61 @@
+"""What a study works with on the coordinator's machine: the block library, eager references, quality workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from nas.contracts.plan import Canary, Check
+from nas.contracts.study import QualitySpec
+from nas.export.compose import canary_arch, canary_of, candidate_check
+from nas.export.blocks import BlockSpec, blocks_of
+from nas.export.library import BlockLibrary
+from nas.export.one_piece import export_candidate
+from nas.export.reference import EagerChain
+from nas.quality.contract import judge_in_worker
+from search_space.arch import ArchConfig
+
+
+class Workspace:
+    """One per coordinator; studies share it. ``close`` ends the worker processes."""
+
+    def __init__(self, var: Path, workers: int = 2) -> None:
+        self.library = BlockLibrary(var / "library", workers)
+        self._workers = workers
+        self._eager = EagerChain()
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def specs_of(self, arch: ArchConfig, quantization: str) -> list[BlockSpec]:
+        """All blocks a measurement of ``arch`` needs, the canary's included."""
+        canary = [b.spec for b in blocks_of(canary_arch(arch.d_model), quantization) if b.spec.role in ("mixer", "ffn")]
+        return [*(block.spec for block in blocks_of(arch, quantization)), *canary]
+
+    def check(self, arch: ArchConfig, quantization: str, cache_dtype: str) -> Check:
+        """Expected logits for the parity gate; one at a time, blocks stay in memory."""
+        with self._lock:
+            return candidate_check(arch, quantization, cache_dtype, self._eager)
+
+    def canary(self, d_model: int, quantization: str) -> Canary:
+        return canary_of(d_model, quantization, self.library)
+
+    def start_quality(self, spec: QualitySpec, arch: ArchConfig) -> Future[dict[str, Any]]:
+        return self._executor().submit(judge_in_worker, spec.model_dump(), arch.to_dict())
+
+    def start_one_piece(self, arch: ArchConfig, quantization: str) -> Future[dict[str, Any]]:
+        """{digest, check, seconds} of the whole candidate as one program."""
+        return self._executor().submit(export_candidate, str(self.library.root), arch.to_dict(), quantization)
+
+    def _executor(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(self._workers, mp_context=multiprocessing.get_context("spawn"))
+            return self._pool
+
+    def close(self) -> None:
+        self.library.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
