@@ -1,0 +1,1 @@
+"""Artifacts: content-addressed files, streamed, verified, resumable."""

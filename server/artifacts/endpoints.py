@@ -1,0 +1,60 @@
+"""/artifacts/{sha256}: streamed both ways, resumable both ways (Range down, Content-Range up)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import FileResponse
+
+from server.artifacts import repository, service
+from server.artifacts.schemas import ArtifactView, PartialUpload
+from server.auth.dependencies import Anyone
+from server.context import Ctx
+from server.responses import CONFLICT, DISK_FULL, NOT_FOUND
+
+router = APIRouter(prefix="/artifacts", tags=["artifacts"])
+
+
+@router.head("/{sha256}", responses=NOT_FOUND)
+def probe_artifact(sha256: str, ctx: Ctx, caller: Anyone) -> Response:
+    """200 with Content-Length when it is whole; 404 with Upload-Offset (bytes here already) when it is not."""
+    path = ctx.artifacts.find(sha256)
+    if path is None:
+        return Response(status_code=404, headers={"Upload-Offset": str(ctx.artifacts.offset(sha256))})
+    num_bytes = str(path.stat().st_size)
+    headers = {"Content-Length": num_bytes, "Upload-Offset": num_bytes, "Accept-Ranges": "bytes", "ETag": f'"{sha256}"'}
+    return Response(headers=headers)
+
+
+@router.get("/{sha256}", responses=NOT_FOUND, response_class=FileResponse)
+def get_artifact(sha256: str, ctx: Ctx, caller: Anyone) -> FileResponse:
+    """The file, streamed; a Range header is answered with 206 and just those bytes."""
+    path = ctx.artifacts.find_or_raise(sha256)
+    with ctx.database.read() as session:
+        media_type = repository.media_type_of(session, sha256)
+    headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=31536000, immutable"}
+    return FileResponse(path, media_type=media_type, headers=headers)
+
+
+@router.put("/{sha256}", response_model=ArtifactView | PartialUpload, responses=CONFLICT | DISK_FULL)
+async def put_artifact(
+    sha256: str,
+    request: Request,
+    response: Response,
+    ctx: Ctx,
+    caller: Anyone,
+    content_range: Annotated[str | None, Header()] = None,
+    content_type: Annotated[str, Header()] = repository.DEFAULT_MEDIA_TYPE,
+) -> ArtifactView | PartialUpload:
+    """The whole file, or a piece of it with Content-Range, in order. The digest is checked with the last byte:
+    202 more is expected, 201 stored, 200 was here already, 416 continue at Upload-Offset, 507 the disk is full."""
+    known = ctx.artifacts.find(sha256) is not None
+    piece = service.parse_content_range(content_range)
+    result = await service.receive(ctx, sha256, piece, request.stream(), content_type)
+    if isinstance(result, PartialUpload):
+        response.status_code = 202
+        response.headers["Upload-Offset"] = str(result.offset)
+    elif not known:
+        response.status_code = 201
+    return result

@@ -1,0 +1,99 @@
+"""Runs the loop of every running study in its own thread, and gives expired leases back.
+
+Started again after a crash, it takes up every study that was running; the tables hold all it needs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+
+from nas.contracts.errors import HilnasError
+from nas.contracts.states import StudyState
+from nas.store import StudyStore
+from server.context import Context
+from server.hub import work_topic
+from server.jobs import repository as jobs
+from server.jobs import service as job_service
+from server.store import SqlStudyStore
+from server.studies.repository import running_ids
+
+log = structlog.get_logger(__name__)
+RunStudy = Callable[[StudyStore], None]
+JOIN_S = 5.0
+
+
+class Coordinator:
+    """``run_study`` blocks until its study ended or ``stop_requested()``; what it raises fails the study only."""
+
+    def __init__(self, ctx: Context, run_study: RunStudy) -> None:
+        self._ctx = ctx
+        self._run_study = run_study
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._threads: dict[str, threading.Thread] = {}
+        self._sweeper = threading.Thread(target=self._sweep, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Renews the leases that nobody could renew while we were down, then resumes what was running."""
+        with self._ctx.database.write() as session:
+            expires_at = self._ctx.now() + timedelta(seconds=self._ctx.settings.lease_s)
+            num_leases = jobs.extend_all_leases(session, expires_at)
+            study_ids = running_ids(session)
+        log.info("coordinator_started", num_studies=len(study_ids), num_leases=num_leases)
+        self._sweeper.start()
+        for study_id in study_ids:
+            self.launch(study_id)
+
+    def launch(self, study_id: str) -> None:
+        """Runs the study in a thread; one that still winds down is waited for by the new one, not run beside it."""
+        with self._lock:
+            before = self._threads.get(study_id)
+            thread = threading.Thread(
+                target=self._supervise, args=(study_id, before), name=f"study {study_id}", daemon=True
+            )
+            self._threads[study_id] = thread
+        thread.start()
+
+    def _supervise(self, study_id: str, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
+        store = SqlStudyStore(self._ctx, study_id, self._closing)
+        with structlog.contextvars.bound_contextvars(study_id=study_id):
+            if not store.stop_requested():
+                self._run(store)
+
+    def _run(self, store: SqlStudyStore) -> None:
+        try:
+            self._run_study(store)
+        except HilnasError as error:
+            log.warning("study_run_failed", reason=str(error))
+            store.finish(StudyState.FAILED, str(error))
+        except Exception as error:
+            log.exception("study_run_failed")
+            store.finish(StudyState.FAILED, f"unexpected {type(error).__name__}: {error}; resume to try again")
+        else:
+            if not store.stop_requested():
+                store.finish(StudyState.FAILED, "its loop ended without an outcome; resume to go on")
+
+    def _sweep(self) -> None:
+        while not self._closing.wait(self._ctx.settings.lease_s / 4):
+            try:
+                with self._ctx.database.write() as session:
+                    job_service.expire(session, self._ctx)
+            except Exception:  # the next round tries again: leases must not stop expiring
+                log.exception("lease_sweep_failed")
+
+    def close(self) -> None:
+        """Asks every loop to end; the studies stay running in the tables and go on at the next start."""
+        self._closing.set()
+        with self._lock:
+            threads = dict(self._threads)
+        self._ctx.hub.notify([work_topic(study_id) for study_id in threads])
+        for thread in threads.values():
+            thread.join(JOIN_S)
+        if self._sweeper.is_alive():
+            self._sweeper.join(JOIN_S)
+        log.info("coordinator_closed", num_studies=len(threads))

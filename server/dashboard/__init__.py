@@ -1,0 +1,35 @@
+"""The dashboard: one static page, no build step. Deep links into studies serve the same page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+STATIC = Path(__file__).parent / "static"
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def mount_dashboard(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    @app.get("/studies/{rest:path}", include_in_schema=False)
+    def page(rest: str = "") -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers=HEADERS)
+
+    app.mount("/static", _Static(directory=STATIC), name="static")
+
+
+class _Static(StaticFiles):
+    """Files are revalidated each time: an upgraded coordinator must not meet an old script."""
+
+    def file_response(self, *args: object, **kwargs: object):  # type: ignore[no-untyped-def]
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response

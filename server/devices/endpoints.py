@@ -1,0 +1,50 @@
+"""/devices and /agents/enrol: who measures, and how a device gets in."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from nas.contracts.job import Credential, Enrolment
+from server.auth.dependencies import User
+from server.context import Ctx
+from server.devices import repository, service
+from server.devices.schemas import DeviceView, DrainRequest, EnrolmentToken, EnrolmentTokenRequest
+from server.responses import CONFLICT, GONE, NOT_FOUND
+
+router = APIRouter(tags=["devices"])
+
+
+@router.post("/devices/tokens", status_code=201)
+def create_enrolment_token(ctx: Ctx, user: User, request: EnrolmentTokenRequest | None = None) -> EnrolmentToken:
+    """A token for one enrolment, good for a short time. It is in this answer and nowhere else."""
+    with ctx.database.write() as session:
+        return service.create_enrolment_token(session, ctx, request or EnrolmentTokenRequest())
+
+
+@router.post("/agents/enrol", status_code=201, responses=CONFLICT | GONE)
+def enrol(enrolment: Enrolment, ctx: Ctx) -> Credential:
+    """Trades an enrolment token for a credential. Known hardware under its known name keeps its device id."""
+    with ctx.database.write() as session:
+        return service.enrol(session, ctx, enrolment)
+
+
+@router.get("/devices")
+def list_devices(ctx: Ctx, user: User) -> list[DeviceView]:
+    """By name, each with what it is doing and how far its canary drifted."""
+    with ctx.database.read() as session:
+        return service.views(session, ctx)
+
+
+@router.get("/devices/{device_id}", responses=NOT_FOUND)
+def get_device(device_id: str, ctx: Ctx, user: User) -> DeviceView:
+    with ctx.database.read() as session:
+        row = repository.get_or_raise(session, device_id)
+        return service.view(session, ctx, row, repository.current_jobs(session).get(device_id))
+
+
+@router.post("/devices/{device_id}/drain", responses=NOT_FOUND)
+def drain_device(device_id: str, ctx: Ctx, user: User, request: DrainRequest | None = None) -> DeviceView:
+    """Lets the device finish what it holds and gives it no more; ``{"draining": false}`` takes it back."""
+    with ctx.database.write() as session:
+        row = service.drain(session, ctx, device_id, (request or DrainRequest()).draining)
+        return service.view(session, ctx, row, repository.current_jobs(session).get(device_id))

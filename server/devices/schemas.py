@@ -1,0 +1,65 @@
+"""Devices as the API shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nas.contracts.device import DeviceFacts
+from nas.contracts.job import JobKind
+
+
+class EnrolmentTokenRequest(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"note": "phone on desk 4", "expires_in_s": 900}]}
+    )
+    note: str = Field(default="", max_length=200)
+    expires_in_s: float | None = Field(default=None, gt=0, le=7 * 86400)
+
+
+class EnrolmentToken(BaseModel):
+    """Good for one enrolment. Shown once."""
+
+    token: str
+    expires_at: datetime
+
+
+class DrainRequest(BaseModel):
+    """``draining: false`` takes the device back into service."""
+
+    draining: bool = True
+
+
+class CurrentJob(BaseModel):
+    id: str
+    kind: str
+    study_id: str
+    trial_id: str
+    trial_number: int | None
+    progress: float | None
+    message: str
+
+
+class CanaryView(BaseModel):
+    """The reference block's last time against its first: how far this device has drifted."""
+
+    reference_ms: float | None = None
+    median_ms: float | None = None
+    drift: float | None = None
+    measured_at: datetime | None = None
+
+
+class DeviceView(BaseModel):
+    id: str
+    name: str
+    state: Literal["online", "offline"]
+    draining: bool
+    fingerprint: str
+    facts: DeviceFacts
+    serves: list[JobKind]
+    last_seen: datetime
+    current_job: CurrentJob | None
+    num_queued: int
+    canary: CanaryView | None

@@ -1,0 +1,141 @@
+"""Enrolment, liveness and draining."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nas.contracts.device import DeviceFacts
+from nas.contracts.job import Credential, Enrolment
+from nas.contracts.states import JobState
+from server.auth.repository import revoke_agents
+from server.auth.service import hash_secret, new_secret
+from server.context import Context, new_id
+from server.devices import repository
+from server.devices.schemas import CanaryView, CurrentJob, DeviceView, EnrolmentToken, EnrolmentTokenRequest
+from server.errors import Conflict, Gone, NotAuthenticated
+from server.hub import publish, queue_topic, work_topic
+from server.jobs import repository as jobs
+from server.tables import AgentRow, DeviceRow, EnrolmentTokenRow, JobRow, TrialRow
+
+log = structlog.get_logger(__name__)
+
+
+def create_enrolment_token(session: Session, ctx: Context, request: EnrolmentTokenRequest) -> EnrolmentToken:
+    token = new_secret("hle")
+    ttl_s = request.expires_in_s or ctx.settings.enrolment_ttl_s
+    row = EnrolmentTokenRow(
+        token_hash=hash_secret(token), note=request.note, created_at=ctx.now(),
+        expires_at=ctx.now() + timedelta(seconds=ttl_s),
+    )  # fmt: skip
+    session.add(row)
+    return EnrolmentToken(token=token, expires_at=row.expires_at)
+
+
+def enrol(session: Session, ctx: Context, enrolment: Enrolment) -> Credential:
+    """Uses the token up and answers a credential. The same name on the same hardware keeps its device id."""
+    _use_token(session, ctx, enrolment.token)
+    device = _device(session, ctx, enrolment.facts)
+    device.facts = enrolment.facts.model_dump(mode="json")
+    device.serves = list(enrolment.serves)
+    device.draining = False
+    device.last_seen = ctx.now()
+    session.flush()
+    revoke_agents(session, device.id, ctx.now())
+    secret = new_secret("hld")
+    agent = AgentRow(id=new_id("agent"), device_id=device.id, secret_hash=hash_secret(secret), created_at=ctx.now())
+    session.add(agent)
+    wake_studies(session)
+    log.info("device_enrolled", device_id=device.id, name=device.name, fingerprint=device.fingerprint)
+    return Credential(agent_id=agent.id, device_id=device.id, secret=secret)
+
+
+def _use_token(session: Session, ctx: Context, token: str) -> None:
+    token_hash = hash_secret(token)
+    if repository.use_enrolment_token(session, token_hash, ctx.now()):
+        return
+    row = session.get(EnrolmentTokenRow, token_hash)
+    if row is None:
+        raise NotAuthenticated("this enrolment token is unknown; make one with POST /api/v1/devices/tokens")
+    why = "was used already" if row.used_at else f"expired at {row.expires_at:%Y-%m-%d %H:%M} UTC"
+    raise Gone(f"this enrolment token {why}; make a new one with POST /api/v1/devices/tokens", code="token_gone")
+
+
+def _device(session: Session, ctx: Context, facts: DeviceFacts) -> DeviceRow:
+    device = repository.find_by_name(session, facts.name)
+    if device is None:
+        device = DeviceRow(
+            id=new_id("device"), name=facts.name, fingerprint=facts.fingerprint, facts={}, serves=[], canary={},
+            last_seen=ctx.now(), created_at=ctx.now(),
+        )  # fmt: skip
+        session.add(device)
+    elif device.fingerprint != facts.fingerprint:
+        raise Conflict(
+            f"the name {facts.name!r} belongs to other hardware ({device.facts.get('model')}, fingerprint"
+            f" {device.fingerprint}; this is {facts.fingerprint}); enrol this device under another name",
+            code="device_name_taken",
+        )
+    return device
+
+
+def wake_studies(session: Session) -> None:
+    """Every running study looks again: the set of devices changed."""
+    query = select(JobRow.study_id).where(JobRow.state.in_(jobs.OPEN)).distinct()
+    for study_id in session.scalars(query):
+        publish(session, work_topic(study_id))
+
+
+def seen(session: Session, ctx: Context, device_id: str) -> None:
+    session.get_one(DeviceRow, device_id).last_seen = ctx.now()
+
+
+def drain(session: Session, ctx: Context, device_id: str, draining: bool) -> DeviceRow:
+    """A draining device finishes its job and gets no more; what waited for it fails with that reason, so that no
+    study waits for a device that will not answer."""
+    device = repository.get_or_raise(session, device_id)
+    device.draining = draining
+    if draining:
+        jobs.end_queued(
+            session, JobRow.device_id == device_id, JobState.FAILED, ctx.now(), error_code="device_drained",
+            error=f"device {device.name} was drained before this job started",
+        )  # fmt: skip
+    _wake_studies_of(session, device_id)
+    publish(session, queue_topic(device_id))
+    log.info("device_drained" if draining else "device_returned", device_id=device_id)
+    return device
+
+
+def _wake_studies_of(session: Session, device_id: str) -> None:
+    query = select(JobRow.study_id).where(JobRow.device_id == device_id).distinct()
+    for study_id in session.scalars(query):
+        publish(session, work_topic(study_id))
+
+
+def views(session: Session, ctx: Context) -> list[DeviceView]:
+    current = repository.current_jobs(session)
+    return [view(session, ctx, row, current.get(row.id)) for row in repository.all_devices(session)]
+
+
+def view(session: Session, ctx: Context, row: DeviceRow, job: JobRow | None) -> DeviceView:
+    return DeviceView(
+        id=row.id, name=row.name, state="online" if is_online(ctx, row) else "offline", draining=row.draining,
+        fingerprint=row.fingerprint, facts=DeviceFacts.model_validate(row.facts), serves=row.serves,
+        last_seen=row.last_seen, current_job=_current(session, job) if job else None,
+        num_queued=jobs.count_queued(session, row.id),
+        canary=CanaryView(**row.canary, measured_at=row.canary_at) if row.canary else None,
+    )  # fmt: skip
+
+
+def is_online(ctx: Context, row: DeviceRow) -> bool:
+    return (ctx.now() - row.last_seen).total_seconds() <= ctx.settings.offline_after_s
+
+
+def _current(session: Session, job: JobRow) -> CurrentJob:
+    trial = session.get(TrialRow, job.trial_id)
+    return CurrentJob(
+        id=job.id, kind=job.kind, study_id=job.study_id, trial_id=job.trial_id,
+        trial_number=trial.number if trial else None, progress=job.progress, message=job.message,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Events: what happened to a study, stored and streamed (SSE)."""

@@ -1,0 +1,34 @@
+"""Stored events. Appended in the transaction of what they tell, so that none is told that did not happen."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from server.hub import events_topic, publish
+from server.tables import EventRow
+
+log = structlog.get_logger(__name__)
+
+
+def emit(session: Session, now: datetime, study_id: str, event: str, **fields: Any) -> None:
+    """Adds an event. On PostgreSQL ids are handed out before commit, so writers of one study take turns: otherwise a
+    reader could see id 8 before 7 is visible and never come back for 7."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:study, 0))"), {"study": study_id})
+    session.add(EventRow(study_id=study_id, event=event, fields=fields, created_at=now))
+    publish(session, events_topic(study_id))
+    log.info(event, study_id=study_id, **{key: value for key, value in fields.items() if key != "event"})
+
+
+def events_after(session: Session, study_id: str, last_id: int, limit: int = 500) -> list[EventRow]:
+    query = select(EventRow).where(EventRow.study_id == study_id, EventRow.id > last_id)
+    return list(session.scalars(query.order_by(EventRow.id).limit(limit)))
+
+
+def last_event_id(session: Session, study_id: str) -> int:
+    return session.scalar(select(func.max(EventRow.id)).where(EventRow.study_id == study_id)) or 0

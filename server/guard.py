@@ -1,0 +1,41 @@
+"""Without tokens only this machine may call: by its address, by the name it calls us, and from no foreign web page.
+
+The second and third check stop a web page in the user's browser from driving the coordinator (DNS rebinding, CSRF).
+Plain ASGI, so that streams pass through untouched."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.handlers import answer
+from server.settings import is_loopback
+
+
+class LoopbackOnly:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = refusal(scope) if scope["type"] == "http" else ""
+        if problem:
+            await answer(403, "local_only", problem)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def refusal(scope: Scope) -> str:
+    """Why this request is not the local user's, or an empty string."""
+    client = (scope.get("client") or ("",))[0]
+    headers = Headers(scope=scope)
+    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    origin = headers.get("origin")
+    if not is_loopback(client):
+        return f"without tokens this coordinator answers this machine only, not {client}; set HILNAS_AUTH=tokens"
+    if not is_loopback(host):
+        return f"without tokens this coordinator answers to localhost and 127.0.0.1 only, not to {host!r}"
+    if origin is not None and not is_loopback(urlsplit(origin).hostname or ""):
+        return f"a page of {origin} may not call this coordinator"
+    return ""

@@ -1,0 +1,1 @@
+"""Jobs: the queue that agents lease from."""

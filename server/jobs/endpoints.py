@@ -1,0 +1,87 @@
+"""/agents/lease and /jobs: how agents get work and bring it back, how people see the queue."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request, Response
+
+from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, LeaseRequest
+from nas.contracts.states import JobState
+from server.auth.dependencies import DeviceAgent, User
+from server.auth.service import Agent
+from server.context import Context, Ctx
+from server.devices import service as devices
+from server.hub import queue_topic
+from server.jobs import repository, service
+from server.jobs.schemas import JobView
+from server.jobs.views import job_view, job_views
+from server.responses import CONFLICT, NOT_FOUND
+
+LOOK_AGAIN_S = 2.0  # another process may have queued something: nobody wakes us for that
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post("/agents/lease", response_model=Lease, responses={204: {"description": "nothing to do"}})
+async def lease_job(request: LeaseRequest, http: Request, ctx: Ctx, agent: DeviceAgent) -> Lease | Response:
+    """Takes the next job of this device. Waits up to ``wait_s`` and answers at once when one is queued."""
+    lease = await _lease_within(ctx, agent, http, min(request.wait_s, ctx.settings.max_wait_s))
+    return lease or Response(status_code=204)
+
+
+async def _lease_within(ctx: Context, agent: Agent, http: Request, wait_s: float) -> Lease | None:
+    topics = (queue_topic(agent.device_id), queue_topic(None))
+    while True:
+        seen = ctx.hub.versions(topics)
+        lease = await run_sync(_try_lease, ctx, agent)
+        if lease is not None or wait_s <= 0 or await http.is_disconnected():
+            return lease
+        await ctx.hub.wait_async(seen, min(wait_s, LOOK_AGAIN_S))
+        wait_s -= LOOK_AGAIN_S
+
+
+def _try_lease(ctx: Context, agent: Agent) -> Lease | None:
+    with ctx.database.write() as session:
+        devices.seen(session, ctx, agent.device_id)
+        service.expire(session, ctx)
+        return service.lease(session, ctx, agent)
+
+
+@router.post("/jobs/{job_id}/heartbeat", responses=NOT_FOUND | CONFLICT)
+def heartbeat(job_id: str, beat: Heartbeat, ctx: Ctx, agent: DeviceAgent) -> HeartbeatReply:
+    """Renews the lease and reports progress. 409 ``lease_lost``: stop working on it."""
+    with ctx.database.write() as session:
+        return service.heartbeat(session, ctx, agent, job_id, beat)
+
+
+@router.post("/jobs/{job_id}/result", responses=NOT_FOUND)
+def finish_job(job_id: str, result: JobResult, ctx: Ctx, agent: DeviceAgent) -> JobReply:
+    """Hands a result in; safe to repeat. Under an older fencing token it is kept but not counted."""
+    with ctx.database.write() as session:
+        devices.seen(session, ctx, agent.device_id)
+        return service.finish(session, ctx, agent, job_id, result)
+
+
+@router.get("/jobs")
+def list_jobs(
+    ctx: Ctx,
+    user: User,
+    study_id: str | None = None,
+    device_id: str | None = None,
+    trial_id: str | None = None,
+    state: JobState | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> list[JobView]:
+    """Newest first."""
+    query = repository.jobs_query(study_id=study_id, device_id=device_id, trial_id=trial_id, state=state)
+    with ctx.database.read() as session:
+        return job_views(session, session.scalars(query.limit(limit).offset(offset)).all())
+
+
+@router.get("/jobs/{job_id}", responses=NOT_FOUND)
+def get_job(job_id: str, ctx: Ctx, user: User) -> JobView:
+    with ctx.database.read() as session:
+        return job_view(session, service.get_or_raise(session, job_id))

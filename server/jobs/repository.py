@@ -1,0 +1,143 @@
+"""The queue. A lease is one conditional UPDATE with a fencing token; every later change names that token.
+
+queued --lease--> leased --result--> done | failed
+  ^                 |
+  +--- expired -----+  (attempts + 1; after the last attempt: failed)
+queued --stop--> cancelled      queued --drain--> failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from nas.contracts.states import JobState
+from server.tables import JobRow
+
+OPEN = (JobState.QUEUED, JobState.LEASED)
+Condition = ColumnElement[bool]
+
+
+def lease_next(
+    session: Session, *, device_id: str, agent_id: str, serves: Sequence[str], now: datetime, expires_at: datetime
+) -> JobRow | None:
+    """Takes the first queued job this device may run. Two callers never get the same one."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.id == _first_queued(session, device_id, serves), JobRow.state == JobState.QUEUED)
+        .values(
+            state=JobState.LEASED, fencing_token=JobRow.fencing_token + 1, agent_id=agent_id, leased_by=device_id,
+            lease_expires_at=expires_at, leased_at=now, progress=None, message="",
+        )
+        .returning(JobRow)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )  # fmt: skip
+    return session.scalars(statement).one_or_none()
+
+
+def _first_queued(session: Session, device_id: str, serves: Sequence[str]) -> ColumnElement[str]:
+    queued = aliased(JobRow)
+    query = (
+        select(queued.id)
+        .where(
+            queued.state == JobState.QUEUED,
+            queued.kind.in_(serves),
+            or_(queued.device_id == device_id, queued.device_id.is_(None)),
+        )
+        .order_by(queued.priority, queued.created_at, queued.id)
+        .limit(1)
+    )
+    if session.get_bind().dialect.name == "postgresql":
+        query = query.with_for_update(skip_locked=True)
+    return query.scalar_subquery()
+
+
+def held(job_id: str, fencing_token: int, device_id: str) -> ColumnElement[bool]:
+    """True for the job only while this very lease is the live one."""
+    return and_(
+        JobRow.id == job_id,
+        JobRow.fencing_token == fencing_token,
+        JobRow.leased_by == device_id,
+        JobRow.state == JobState.LEASED,
+    )
+
+
+def live(job_id: str, fencing_token: int, before: datetime) -> ColumnElement[bool]:
+    """The lease is still the live one and ran out before ``before`` (a heartbeat may have come in between)."""
+    return and_(
+        JobRow.id == job_id,
+        JobRow.fencing_token == fencing_token,
+        JobRow.state == JobState.LEASED,
+        JobRow.lease_expires_at < before,
+    )
+
+
+def change(session: Session, condition: ColumnElement[bool], **values: Any) -> JobRow | None:
+    """One conditional UPDATE; None when the condition no longer holds."""
+    statement = update(JobRow).where(condition).values(**values).returning(JobRow)
+    return session.scalars(statement.execution_options(synchronize_session=False, populate_existing=True)).one_or_none()
+
+
+def expired(session: Session, now: datetime) -> list[tuple[str, int]]:
+    """(job id, fencing token) of the leases that ran out."""
+    query = select(JobRow.id, JobRow.fencing_token)
+    query = query.where(JobRow.state == JobState.LEASED, JobRow.lease_expires_at < now)
+    return [(job_id, token) for job_id, token in session.execute(query)]
+
+
+def extend_all_leases(session: Session, expires_at: datetime) -> int:
+    """After a restart of the coordinator: nobody could renew while it was down, so nobody is punished for it."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.state == JobState.LEASED, JobRow.lease_expires_at < expires_at)
+        .values(lease_expires_at=expires_at)
+        .returning(JobRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(session.scalars(statement).all())
+
+
+def end_queued(session: Session, condition: ColumnElement[bool], state: JobState, now: datetime, **values: Any) -> int:
+    """Queued jobs under ``condition`` end as ``state``; leased ones are left to their holder."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.state == JobState.QUEUED, condition)
+        .values(state=state, finished_at=now, **values)
+        .returning(JobRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(session.scalars(statement).all())
+
+
+def find_by_submit_key(session: Session, submit_key: str) -> JobRow | None:
+    return session.scalars(select(JobRow).where(JobRow.submit_key == submit_key)).one_or_none()
+
+
+def jobs_query(
+    *, study_id: str | None = None, device_id: str | None = None, state: str | None = None, trial_id: str | None = None
+) -> Select[JobRow]:
+    """Newest first."""
+    query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id)
+    for column, value in (
+        (JobRow.study_id, study_id),
+        (JobRow.leased_by, device_id),
+        (JobRow.state, state),
+        (JobRow.trial_id, trial_id),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return query
+
+
+def count_by_state(session: Session, study_id: str) -> dict[str, int]:
+    query = select(JobRow.state, func.count()).where(JobRow.study_id == study_id).group_by(JobRow.state)
+    return dict(session.execute(query).all())
+
+
+def count_queued(session: Session, device_id: str) -> int:
+    query = select(func.count()).where(JobRow.device_id == device_id, JobRow.state == JobState.QUEUED)
+    return session.scalar(query) or 0

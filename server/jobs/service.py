@@ -1,0 +1,220 @@
+"""Submitting, leasing and ending jobs. Every function is part of one transaction of its caller."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, MeasureJob, TrainJob
+from nas.contracts.measurement import Verdict
+from nas.contracts.states import JobState, StudyState
+from server.auth.service import Agent
+from server.context import Context, new_id
+from server.errors import Conflict, NotFound
+from server.events.repository import emit
+from server.hub import publish, queue_topic, work_topic
+from server.jobs import repository
+from server.tables import DeviceRow, JobRow, LateResultRow, StudyRow
+from server.trials import repository as trials
+
+log = structlog.get_logger(__name__)
+
+
+def submit(
+    session: Session, ctx: Context, *, study_id: str, trial_id: str, device_id: str | None, job: MeasureJob | TrainJob
+) -> JobRow:
+    """Queues ``job``. The same job for the same trial and device again is the first one, whatever became of it;
+    only a cancelled one is queued anew."""
+    key = _submit_key(trial_id, device_id, job)
+    row = repository.find_by_submit_key(session, key)
+    if row is not None:
+        return row
+    row = JobRow(
+        id=new_id("job"), kind=job.kind, form=getattr(job, "form", ""), state=JobState.QUEUED, study_id=study_id,
+        trial_id=trial_id, device_id=device_id, submit_key=key, payload=job.model_dump(mode="json"),
+        plan_digest=job.plan.digest if isinstance(job, MeasureJob) else "", created_at=ctx.now(),
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    publish(session, queue_topic(device_id))
+    emit(session, ctx.now(), study_id, "job_queued", job_id=row.id, trial_id=trial_id, device_id=device_id,
+         kind=row.kind, form=row.form)  # fmt: skip
+    return row
+
+
+def _submit_key(trial_id: str, device_id: str | None, job: MeasureJob | TrainJob) -> str:
+    what = f"{job.form}|{job.plan.digest}" if isinstance(job, MeasureJob) else job.model_dump_json()
+    return hashlib.sha256(f"{job.kind}|{trial_id}|{device_id}|{what}".encode()).hexdigest()
+
+
+def get_or_raise(session: Session, job_id: str) -> JobRow:
+    row = session.get(JobRow, job_id)
+    if row is None:
+        raise NotFound(f"there is no job {job_id!r}; GET /api/v1/jobs lists them")
+    return row
+
+
+def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
+    """The next job for this agent's device, or None. A draining device gets none."""
+    device = session.get_one(DeviceRow, agent.device_id)
+    if device.draining:
+        return None
+    expires_at = ctx.now() + timedelta(seconds=ctx.settings.lease_s)
+    row = repository.lease_next(
+        session, device_id=device.id, agent_id=agent.agent_id, serves=device.serves, now=ctx.now(),
+        expires_at=expires_at,
+    )  # fmt: skip
+    if row is None:
+        return None
+    emit(session, ctx.now(), row.study_id, "job_leased", job_id=row.id, trial_id=row.trial_id, device_id=device.id,
+         fencing_token=row.fencing_token)  # fmt: skip
+    return Lease(
+        job_id=row.id, fencing_token=row.fencing_token, expires_at=expires_at, heartbeat_s=ctx.settings.heartbeat_s,
+        job=job_of(row),
+    )  # fmt: skip
+
+
+def job_of(row: JobRow) -> MeasureJob | TrainJob:
+    cls = MeasureJob if row.kind == "measure" else TrainJob
+    return cls.model_validate(row.payload)
+
+
+def heartbeat(session: Session, ctx: Context, agent: Agent, job_id: str, beat: Heartbeat) -> HeartbeatReply:
+    """Renews the lease. Raises Conflict when it is no longer this agent's: the job was given to somebody else."""
+    expires_at = ctx.now() + timedelta(seconds=ctx.settings.lease_s)
+    values: dict[str, Any] = {"lease_expires_at": expires_at, "progress": beat.progress, "message": beat.message}
+    if beat.details:
+        values["details"] = beat.details
+    row = repository.change(session, repository.held(job_id, beat.fencing_token, agent.device_id), **values)
+    if row is None:
+        state = get_or_raise(session, job_id).state
+        raise Conflict(
+            f"lease {beat.fencing_token} of job {job_id} is over, the job is {state}; drop the work and lease again",
+            code="lease_lost",
+        )
+    device = session.get_one(DeviceRow, agent.device_id)
+    device.last_seen = ctx.now()
+    return HeartbeatReply(expires_at=expires_at, cancel=_is_unwanted(session, row), drain=device.draining)
+
+
+def _is_unwanted(session: Session, row: JobRow) -> bool:
+    """Measuring for a study that was stopped is cancelled; training outlives its study."""
+    study = session.get_one(StudyRow, row.study_id)
+    return row.kind == "measure" and study.state in (StudyState.STOPPED, StudyState.FAILED)
+
+
+def finish(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult) -> JobReply:
+    """Counts a result once. One under an older lease is kept in ``late_results`` and changes nothing."""
+    row = get_or_raise(session, job_id)
+    _require_one_outcome(row, result)
+    condition = repository.held(job_id, result.fencing_token, agent.device_id)
+    if result.retry and row.attempts + 1 < ctx.settings.max_attempts:
+        done = _requeue(session, ctx, condition, _error_of(result), result.error_code or "")
+        if done is not None and result.measurement is not None:
+            _keep_late(session, ctx, agent, job_id, result, "retried")
+    else:
+        done = _end(session, ctx, condition, row, result)
+    return JobReply(accepted=True) if done is not None else _not_held(session, ctx, agent, job_id, result)
+
+
+def _require_one_outcome(row: JobRow, result: JobResult) -> None:
+    given = [name for name in ("measurement", "training", "error") if getattr(result, name) is not None]
+    if len(given) != 1:
+        raise InvalidConfig(f"a result holds one of measurement, training and error, got {', '.join(given) or 'none'}")
+    expected = "measurement" if row.kind == "measure" else "training"
+    if given[0] not in (expected, "error"):
+        raise InvalidConfig(f"job {row.id} is a {row.kind} job: its result is a {expected} or an error, got {given[0]}")
+
+
+def _error_of(result: JobResult) -> str:
+    if result.measurement is not None:
+        return result.measurement.reason or f"the measurement was {result.measurement.verdict}"
+    return result.error or ""
+
+
+def _not_held(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult) -> JobReply:
+    session.expire_all()
+    row = get_or_raise(session, job_id)
+    same_lease = row.fencing_token == result.fencing_token and row.leased_by == agent.device_id
+    if same_lease and row.state in (JobState.DONE, JobState.FAILED):
+        return JobReply(accepted=True, reason="already_done")
+    _keep_late(session, ctx, agent, job_id, result, "stale_token")
+    return JobReply(accepted=False, reason="stale_token")
+
+
+def _keep_late(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult, reason: str) -> None:
+    session.add(
+        LateResultRow(
+            id=new_id("late"),
+            job_id=job_id,
+            fencing_token=result.fencing_token,
+            device_id=agent.device_id,
+            reason=reason,
+            body=result.model_dump(mode="json"),
+            received_at=ctx.now(),
+        )
+    )
+    log.info("late_result_kept", job_id=job_id, fencing_token=result.fencing_token, reason=reason)
+
+
+def _end(session: Session, ctx: Context, condition: repository.Condition, row: JobRow, result: JobResult) -> (
+    JobRow | None
+):  # fmt: skip
+    state = JobState.DONE if result.error is None else JobState.FAILED
+    verdict = result.measurement.verdict if result.measurement else ""
+    values = {"state": state, "finished_at": ctx.now(), "lease_expires_at": None, "verdict": verdict}
+    if result.error is not None:
+        values |= {"error": result.error, "error_code": result.error_code or "job_failed"}
+        if _is_unwanted(session, row):  # stopped on our own request: a resumed study submits it anew
+            values |= {"state": JobState.CANCELLED, "submit_key": None}
+    done = repository.change(session, condition, **values)
+    if done is not None:
+        _store_outcome(session, ctx, done, result)
+    return done
+
+
+def _store_outcome(session: Session, ctx: Context, row: JobRow, result: JobResult) -> None:
+    if result.measurement is not None:
+        trials.add_measurement(session, ctx.now(), row, result.measurement)
+    elif result.training is not None:
+        trials.add_training(session, ctx.now(), row, result.training)
+    publish(session, work_topic(row.study_id))
+    emit(session, ctx.now(), row.study_id, f"job_{'finished' if row.state == JobState.DONE else row.state}",
+         job_id=row.id, trial_id=row.trial_id, device_id=row.leased_by, form=row.form, verdict=row.verdict,
+         error=row.error)  # fmt: skip
+
+
+def expire(session: Session, ctx: Context) -> int:
+    """Puts jobs whose lease ran out back in the queue; after the last attempt they fail with a sentence."""
+    num_expired = 0
+    for job_id, token in repository.expired(session, ctx.now()):
+        condition = repository.live(job_id, token, before=ctx.now())
+        num_expired += _requeue(session, ctx, condition, "its agent went silent", Verdict.DEVICE_LOST) is not None
+    return num_expired
+
+
+def _requeue(session: Session, ctx: Context, condition: repository.Condition, why: str, code: str) -> JobRow | None:
+    """Back to the queue with one attempt more; the last attempt, or a study nobody runs, ends the job."""
+    row = repository.change(session, condition, attempts=JobRow.attempts + 1)
+    if row is None:
+        return None
+    values: dict[str, object] = {"state": JobState.QUEUED}
+    event = "job_requeued"
+    if _is_unwanted(session, row):
+        values = {"state": JobState.CANCELLED, "submit_key": None, "finished_at": ctx.now()}
+        event = "job_cancelled"
+    elif row.attempts >= ctx.settings.max_attempts:
+        values = {"state": JobState.FAILED, "finished_at": ctx.now(), "error_code": code or "job_failed",
+                  "error": f"given up after {row.attempts} attempts: {why}"}  # fmt: skip
+        event = "job_failed"
+    repository.change(session, JobRow.id == row.id, lease_expires_at=None, progress=None, message=why, **values)
+    publish(session, queue_topic(row.device_id))
+    publish(session, work_topic(row.study_id))
+    emit(session, ctx.now(), row.study_id, event, job_id=row.id, trial_id=row.trial_id, device_id=row.leased_by,
+         reason=why, attempts=row.attempts)  # fmt: skip
+    return row

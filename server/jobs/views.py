@@ -1,0 +1,33 @@
+"""From job rows to what the API shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.jobs.schemas import JobView
+from server.tables import DeviceRow, JobRow, TrialRow
+
+SAME = tuple(name for name in JobView.model_fields if name not in ("device_id", "device_name", "trial_number"))
+
+
+def job_view(session: Session, row: JobRow) -> JobView:
+    return job_views(session, [row])[0]
+
+
+def job_views(session: Session, rows: Sequence[JobRow]) -> list[JobView]:
+    """``device_id`` is the device it waits for, or the one that took it when any may."""
+    names = dict(session.execute(select(DeviceRow.id, DeviceRow.name)).all())
+    trial_ids = {row.trial_id for row in rows}
+    numbers = dict(session.execute(select(TrialRow.id, TrialRow.number).where(TrialRow.id.in_(trial_ids))).all())
+    return [_view(row, numbers.get(row.trial_id), names) for row in rows]
+
+
+def _view(row: JobRow, number: int | None, names: dict[str, str]) -> JobView:
+    device_id = row.device_id or row.leased_by
+    return JobView(
+        device_id=device_id, device_name=names.get(device_id or ""), trial_number=number,
+        **{name: getattr(row, name) for name in SAME},
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""What the coordinator is told from outside. The environment is read once, in ``Settings.from_environment``."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nas.contracts.errors import InvalidConfig
+
+
+class Settings(BaseModel):
+    """``auth`` is ``local`` (one user, loopback only, no tokens) or ``tokens`` (every call needs one)."""
+
+    model_config = ConfigDict(frozen=True)
+    var: Path = Path("var")
+    database_url: str = ""  # empty: SQLite inside ``var``
+    host: str = "127.0.0.1"
+    port: int = Field(default=8765, ge=1, le=65535)
+    auth: Literal["local", "tokens"] = "local"
+    admin_token: str = Field(default="", repr=False)
+    migrate: bool = True
+    lease_s: float = Field(default=60.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    max_wait_s: float = Field(default=60.0, ge=0)
+    offline_after_s: float = Field(default=60.0, gt=0)
+    enrolment_ttl_s: float = Field(default=900.0, gt=0)
+
+    @model_validator(mode="after")
+    def _loopback_or_tokens(self) -> Settings:
+        if self.auth == "local" and not is_loopback(self.host):
+            raise InvalidConfig(
+                f"without tokens the coordinator binds to loopback only, got host {self.host!r};"
+                " set HILNAS_AUTH=tokens and HILNAS_ADMIN_TOKEN to serve other machines"
+            )
+        if self.auth == "tokens" and 0 < len(self.admin_token) < 16:
+            raise InvalidConfig("HILNAS_ADMIN_TOKEN needs at least 16 characters, e.g. from `openssl rand -hex 24`")
+        return self
+
+    @property
+    def url(self) -> str:
+        """The SQLAlchemy URL; SQLite lives in ``var`` unless a URL was given."""
+        return self.database_url or f"sqlite:///{self.var / 'hilnas.sqlite3'}"
+
+    @property
+    def heartbeat_s(self) -> float:
+        """Four heartbeats a lease: three may be lost."""
+        return self.lease_s / 4
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.var / "artifacts"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Reads HILNAS_VAR, HILNAS_DATABASE_URL, HILNAS_HOST, HILNAS_PORT, HILNAS_AUTH, HILNAS_ADMIN_TOKEN,
+        HILNAS_LEASE_S and HILNAS_MIGRATE. A host that is not loopback switches tokens on."""
+        host = environ.get("HILNAS_HOST", "127.0.0.1")
+        given = {
+            "var": environ.get("HILNAS_VAR"),
+            "database_url": environ.get("HILNAS_DATABASE_URL"),
+            "host": host,
+            "port": environ.get("HILNAS_PORT"),
+            "auth": environ.get("HILNAS_AUTH") or ("local" if is_loopback(host) else "tokens"),
+            "admin_token": environ.get("HILNAS_ADMIN_TOKEN"),
+            "lease_s": environ.get("HILNAS_LEASE_S"),
+            "migrate": environ.get("HILNAS_MIGRATE"),
+        }
+        return cls.model_validate({name: value for name, value in given.items() if value not in (None, "")})
+
+
+def is_loopback(host: str) -> bool:
+    """True for ``localhost`` and loopback addresses of both families."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,169 @@
+"""``SqlStudyStore``: the StudyStore of nas over our tables. Every method is one transaction."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nas.contracts.device import DeviceFacts
+from nas.contracts.job import MeasureJob
+from nas.contracts.measurement import Measurement
+from nas.contracts.states import JobState, StudyState, TrialState
+from nas.contracts.study import QualityResult, StudyRecord, TrialRecord
+from server.artifacts.repository import record
+from server.context import Context
+from server.devices import repository as devices
+from server.events.repository import emit
+from server.hub import work_topic
+from server.jobs import repository as jobs
+from server.jobs import service as job_service
+from server.studies import repository as studies
+from server.studies import service as study_service
+from server.tables import JobRow, QualityRow, StudyRow
+from server.trials import repository as trials
+from server.trials import service as trial_service
+
+
+class SqlStudyStore:
+    """Bound to one run of one study. Once the study was resumed elsewhere, or ``closing`` is set because the
+    coordinator goes down, this run is asked to stop and can no longer end the study."""
+
+    def __init__(self, ctx: Context, study_id: str, closing: threading.Event | None = None) -> None:
+        self._ctx = ctx
+        self._study_id = study_id
+        self._closing = closing or threading.Event()
+        self._topic = work_topic(study_id)
+        self._seen = ctx.hub.versions([self._topic])[self._topic]
+        with ctx.database.read() as session:
+            self._run = studies.get_or_raise(session, study_id).runs
+
+    def study(self) -> StudyRecord:
+        with self._ctx.database.read() as session:
+            return studies.record_of(self._row(session))
+
+    def trials(self) -> list[TrialRecord]:
+        with self._ctx.database.read() as session:
+            return trials.records(session, trials.rows_of(session, self._study_id))
+
+    def devices(self) -> dict[str, DeviceFacts]:
+        with self._ctx.database.read() as session:
+            wanted = self._row(session).spec["devices"]
+            return {
+                row.id: DeviceFacts.model_validate(row.facts)
+                for row in devices.all_devices(session)
+                if not row.draining and "measure" in row.serves and (not wanted or row.id in wanted)
+            }
+
+    def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
+        with self._ctx.database.write() as session:
+            row = trial_service.add(session, self._ctx, self._study_id, assignment, arch, arch_digest)
+            return trials.records(session, [row])[0]
+
+    def update_trial(
+        self,
+        trial_id: str,
+        *,
+        state: TrialState | None = None,
+        reason: str | None = None,
+        costs: dict[str, float] | None = None,
+        blocks: Sequence[str] | None = None,
+        values: dict[str, float] | None = None,
+        artifacts: dict[str, str] | None = None,
+        quality: QualityResult | None = None,
+    ) -> TrialRecord:
+        given = {
+            "state": state, "reason": reason, "costs": costs, "values": values, "artifacts": artifacts,
+            "blocks": list(blocks) if blocks is not None else None,
+            "quality": quality.model_dump(mode="json") if quality else None,
+        }  # fmt: skip
+        changes = {name: value for name, value in given.items() if value is not None}
+        with self._ctx.database.write() as session:
+            row = trial_service.update(session, self._ctx, trial_id, changes)
+            return trials.records(session, [row])[0]
+
+    def find_measurement(self, plan_digest: str, device_id: str) -> Measurement | None:
+        with self._ctx.database.read() as session:
+            device = devices.get_or_raise(session, device_id)
+            row = trials.find_valid(session, plan_digest, device.fingerprint)
+            return trials.measurement_of(row) if row else None
+
+    def find_quality(self, arch_digest: str, key: str) -> QualityResult | None:
+        with self._ctx.database.read() as session:
+            row = session.get(QualityRow, (arch_digest, key))
+            return QualityResult.model_validate(row.body) if row else None
+
+    def record_quality(self, arch_digest: str, key: str, quality: QualityResult) -> None:
+        body = quality.model_dump(mode="json")
+        with self._ctx.database.write() as session:
+            session.merge(QualityRow(arch_digest=arch_digest, key=key, body=body, created_at=self._ctx.now()))
+
+    def attach_measurement(self, trial_id: str, device_id: str, measurement: Measurement) -> None:
+        with self._ctx.database.write() as session:
+            device = devices.get_or_raise(session, device_id)
+            trials.attach_measurement(session, self._ctx.now(), trial_id, device, measurement)
+            emit(session, self._ctx.now(), self._study_id, "measurement_reused", trial_id=trial_id, device_id=device_id)
+
+    def submit(self, trial_id: str, device_id: str, job: MeasureJob) -> str:
+        with self._ctx.database.write() as session:
+            row = job_service.submit(
+                session, self._ctx, study_id=self._study_id, trial_id=trial_id, device_id=device_id, job=job
+            )
+            return row.id
+
+    def open_jobs(self) -> list[dict[str, Any]]:
+        fields = ("id", "trial_id", "device_id", "form", "state")
+        return self._jobs(
+            fields, JobRow.study_id == self._study_id, JobRow.kind == "measure", JobRow.state.in_(jobs.OPEN)
+        )
+
+    def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
+        fields = ("id", "device_id", "form", "error", "error_code")
+        return self._jobs(
+            fields, JobRow.trial_id == trial_id, JobRow.kind == "measure", JobRow.state == JobState.FAILED
+        )
+
+    def _jobs(self, fields: Sequence[str], *conditions: jobs.Condition) -> list[dict[str, Any]]:
+        with self._ctx.database.read() as session:
+            rows = session.scalars(select(JobRow).where(*conditions).order_by(JobRow.created_at, JobRow.id))
+            return [{name: getattr(row, name) for name in fields} for row in rows]
+
+    def put_artifact(self, path: Path, media_type: str) -> str:
+        sha256 = self._ctx.artifacts.put_file(path)
+        num_bytes = self._ctx.artifacts.path(sha256).stat().st_size
+        with self._ctx.database.write() as session:
+            record(session, sha256, num_bytes, media_type, self._ctx.now())
+        return sha256
+
+    def emit(self, event: str, **fields: Any) -> None:
+        with self._ctx.database.write() as session:
+            emit(session, self._ctx.now(), self._study_id, event, **fields)
+
+    def set_reference_point(self, point: dict[str, float]) -> None:
+        with self._ctx.database.write() as session:
+            self._row(session).reference_point = dict(point)
+
+    def finish(self, state: StudyState, reason: str) -> None:
+        """Ends the study, unless this run was told to go: then the study stays as its user left it."""
+        with self._ctx.database.write() as session:
+            row = self._row(session)
+            if self._is_current(row) and not (self._closing.is_set() and state == StudyState.STOPPED):
+                study_service.end(session, self._ctx, row, state, reason)
+
+    def stop_requested(self) -> bool:
+        with self._ctx.database.read() as session:
+            return self._closing.is_set() or not self._is_current(self._row(session))
+
+    def wait(self, seconds: float) -> None:
+        if not self._closing.is_set():
+            self._seen = self._ctx.hub.wait(self._topic, self._seen, seconds)
+
+    def _row(self, session: Session) -> StudyRow:
+        return studies.get_or_raise(session, self._study_id)
+
+    def _is_current(self, row: StudyRow) -> bool:
+        return row.state == StudyState.RUNNING and row.runs == self._run

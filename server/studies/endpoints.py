@@ -1,0 +1,89 @@
+"""/studies: start, watch, stop, resume, and the front."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Response
+
+from nas.contracts.states import TrialState
+from nas.contracts.study import TrialRecord
+from server.auth.dependencies import User
+from server.context import Ctx, Loops
+from server.responses import CONFLICT, NOT_FOUND
+from server.studies import repository, service
+from server.studies.schemas import EXAMPLE, Front, SpecBody, StudySummary, StudyView
+from server.trials import repository as trials
+
+router = APIRouter(prefix="/studies", tags=["studies"])
+
+
+@router.post("", status_code=201, responses=CONFLICT)
+def create_study(
+    spec: Annotated[SpecBody, Body(examples=[EXAMPLE])],
+    response: Response,
+    ctx: Ctx,
+    loops: Loops,
+    user: User,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> StudyView:
+    """Starts a search. With an Idempotency-Key, sending the same again answers the same study (200)."""
+    with ctx.database.write() as session:
+        row, is_new = service.create(session, ctx, spec, idempotency_key)
+        view = service.view(session, ctx, row)
+    if is_new:
+        loops.launch(row.id)
+    response.status_code = 201 if is_new else 200
+    return view
+
+
+@router.get("")
+def list_studies(ctx: Ctx, user: User) -> list[StudySummary]:
+    """Newest first."""
+    with ctx.database.read() as session:
+        return [service.summary(session, row) for row in repository.newest_first(session)]
+
+
+@router.get("/{study_id}", responses=NOT_FOUND)
+def get_study(study_id: str, ctx: Ctx, user: User) -> StudyView:
+    """State, counts, time left, front size, hypervolume, and what holds it up."""
+    with ctx.database.read() as session:
+        return service.view(session, ctx, repository.get_or_raise(session, study_id))
+
+
+@router.post("/{study_id}/stop", responses=NOT_FOUND | CONFLICT)
+def stop_study(study_id: str, ctx: Ctx, user: User) -> StudyView:
+    """Stops after what is being measured now. Stopping again changes nothing."""
+    with ctx.database.write() as session:
+        return service.view(session, ctx, service.stop(session, ctx, study_id))
+
+
+@router.post("/{study_id}/resume", responses=NOT_FOUND | CONFLICT)
+def resume_study(study_id: str, ctx: Ctx, loops: Loops, user: User) -> StudyView:
+    """Goes on with a stopped or failed study; all that was measured counts."""
+    with ctx.database.write() as session:
+        view = service.view(session, ctx, service.resume(session, ctx, study_id))
+    loops.launch(study_id)
+    return view
+
+
+@router.get("/{study_id}/trials", responses=NOT_FOUND)
+def list_trials(
+    study_id: str,
+    ctx: Ctx,
+    user: User,
+    state: TrialState | None = None,
+    since: Annotated[datetime | None, Query(description="only trials changed at or after this moment")] = None,
+) -> list[TrialRecord]:
+    """By number. Measurements come without raw events, environment and block times (see /trials/{id})."""
+    with ctx.database.read() as session:
+        repository.get_or_raise(session, study_id)
+        return trials.records(session, trials.rows_of(session, study_id, since, state), lean=True)
+
+
+@router.get("/{study_id}/front", responses=NOT_FOUND)
+def get_front(study_id: str, ctx: Ctx, user: User) -> Front:
+    """The non-dominated complete trials with their intervals; the knee is marked."""
+    with ctx.database.read() as session:
+        return service.front(session, repository.record_of(repository.get_or_raise(session, study_id)))

@@ -1,0 +1,90 @@
+"""Studies, their progress and their front, as the API shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ModelWrapValidatorHandler, WrapValidator
+
+from nas.contracts.errors import HilnasError
+from nas.contracts.measurement import Estimate
+from nas.contracts.states import StudyState
+from nas.contracts.study import StudySpec
+
+EXAMPLE = {
+    "name": "phone-350m",
+    "space": "lfm2_350m",
+    "quantization": "8da4w",
+    "objectives": [
+        {"metric": "quality"},
+        {"metric": "prefill_ms@512"},
+        {"metric": "memory_bytes@4096", "budget": 400_000_000},
+    ],
+    "max_trials": 100,
+    "protocol": "screening",
+}
+
+
+def _sentences(value: Any, handler: ModelWrapValidatorHandler[StudySpec]) -> StudySpec:
+    """An unknown metric is a HilnasError inside the contract; here it is one more thing wrong with the body."""
+    try:
+        return handler(value)
+    except HilnasError as error:
+        raise ValueError(str(error)) from error
+
+
+SpecBody = Annotated[StudySpec, WrapValidator(_sentences)]
+
+
+class StudySummary(BaseModel):
+    """``trials`` and ``jobs`` count by state."""
+
+    id: str
+    name: str
+    state: StudyState
+    reason: str
+    max_trials: int
+    trials: dict[str, int]
+    jobs: dict[str, int]
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class StudyView(StudySummary):
+    """``notes`` are sentences about what holds the study up, e.g. a device that is gone. ``hypervolume`` is absent
+    until a reference point and a complete trial exist."""
+
+    spec: StudySpec
+    reference_point: dict[str, float]
+    eta_s: float | None
+    front_size: int
+    hypervolume: float | None
+    last_event_id: int
+    notes: list[str]
+
+
+class FrontMember(BaseModel):
+    """``estimates`` per measured objective: the interval behind the value, with the device it came from."""
+
+    trial_id: str
+    number: int
+    knee: bool
+    values: dict[str, float]
+    estimates: dict[str, Estimate]
+    confirmed: dict[str, Estimate]
+    costs: dict[str, float]
+    arch: dict[str, Any]
+    arch_digest: str
+    artifacts: dict[str, str]
+
+
+class Front(BaseModel):
+    """Non-dominated complete trials on the study's objectives, best first along the first one."""
+
+    study_id: str
+    objectives: list[str]
+    directions: list[str]
+    reference_point: dict[str, float]
+    hypervolume: float | None
+    members: list[FrontMember]

@@ -1,0 +1,136 @@
+"""Starting, stopping and resuming studies, and saying how far they are."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.states import FINISHED_TRIALS, JobState, StudyState
+from nas.contracts.study import StudyRecord, StudySpec
+from server.context import Context, new_id
+from server.devices import repository as devices
+from server.devices.service import is_online
+from server.errors import Conflict
+from server.events.repository import emit, last_event_id
+from server.hub import publish, work_topic
+from server.jobs import repository as jobs
+from server.studies import repository
+from server.studies.front import front_of
+from server.studies.schemas import Front, StudySummary, StudyView
+from server.tables import JobRow, StudyRow
+from server.trials import repository as trials
+
+
+def create(session: Session, ctx: Context, spec: StudySpec, idempotency_key: str | None) -> tuple[StudyRow, bool]:
+    """The study and whether it is new: the same key with the same body is the study that is there already."""
+    if idempotency_key and (known := repository.find_by_key(session, idempotency_key)):
+        if repository.record_of(known).spec != spec:
+            raise Conflict(
+                f"Idempotency-Key {idempotency_key!r} was used for another study ({known.id}); take a new key",
+                code="idempotency_conflict",
+            )
+        return known, False
+    _check_devices(session, spec)
+    ctx.check_spec(spec)
+    row = StudyRow(
+        id=new_id("study"), name=spec.name, state=StudyState.RUNNING, spec=spec.model_dump(mode="json"),
+        reason="", reference_point={}, runs=1, idempotency_key=idempotency_key or None, created_at=ctx.now(),
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    emit(session, ctx.now(), row.id, "study_started", name=row.name)
+    return row, True
+
+
+def _check_devices(session: Session, spec: StudySpec) -> None:
+    enrolled = {row.id: row.name for row in devices.all_devices(session)}
+    unknown = [device_id for device_id in spec.devices if device_id not in enrolled]
+    if unknown:
+        known = ", ".join(f"{device_id} ({name})" for device_id, name in enrolled.items()) or "none"
+        raise InvalidConfig(f"device {unknown[0]!r} is not enrolled; enrolled devices: {known}")
+
+
+def stop(session: Session, ctx: Context, study_id: str) -> StudyRow:
+    """Queued measurements are cancelled, running ones told so with their next heartbeat; nothing measured is lost."""
+    row = repository.get_or_raise(session, study_id)
+    if row.state == StudyState.STOPPED:
+        return row
+    if row.state != StudyState.RUNNING:
+        raise Conflict(f"study {row.name!r} is {row.state}: only a running study can be stopped", code="not_running")
+    end(session, ctx, row, StudyState.STOPPED, "stopped by its user")
+    return row
+
+
+def end(session: Session, ctx: Context, row: StudyRow, state: StudyState, reason: str) -> None:
+    row.state, row.reason, row.finished_at = state, reason, ctx.now()
+    mine = (JobRow.study_id == row.id) & (JobRow.kind == "measure")
+    jobs.end_queued(session, mine, JobState.CANCELLED, ctx.now(), submit_key=None, message=f"study {state}")
+    publish(session, work_topic(row.id))
+    emit(session, ctx.now(), row.id, f"study_{state}", reason=reason)
+
+
+def resume(session: Session, ctx: Context, study_id: str) -> StudyRow:
+    """Goes on where it was: every stored measurement and judgement counts. A finished study cannot go on."""
+    row = repository.get_or_raise(session, study_id)
+    if row.state == StudyState.FINISHED:
+        raise Conflict(
+            f"study {row.name!r} is finished; start a new one to search further (what is measured is reused)",
+            code="study_finished",
+        )
+    if row.state != StudyState.RUNNING:
+        row.state, row.reason, row.finished_at = StudyState.RUNNING, "", None
+        row.runs += 1
+        emit(session, ctx.now(), row.id, "study_resumed", runs=row.runs)
+    return row
+
+
+def summary(session: Session, row: StudyRow) -> StudySummary:
+    return StudySummary(
+        id=row.id, name=row.name, state=StudyState(row.state), reason=row.reason,
+        max_trials=row.spec["max_trials"], trials=trials.count_by_state(session, row.id),
+        jobs=jobs.count_by_state(session, row.id), created_at=row.created_at, finished_at=row.finished_at,
+    )  # fmt: skip
+
+
+def view(session: Session, ctx: Context, row: StudyRow) -> StudyView:
+    study = repository.record_of(row)
+    found = front(session, study)
+    return StudyView(
+        **summary(session, row).model_dump(), spec=study.spec, reference_point=study.reference_point,
+        eta_s=_eta_s(session, ctx, row), front_size=len(found.members), hypervolume=found.hypervolume,
+        last_event_id=last_event_id(session, row.id), notes=_notes(session, ctx, study),
+    )  # fmt: skip
+
+
+def front(session: Session, study: StudyRecord) -> Front:
+    rows = trials.rows_of(session, study.id, state="complete")
+    return front_of(study, trials.records(session, rows, lean=True))
+
+
+def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:
+    """Trials left times the mean time per finished trial since the study began; None before the first."""
+    if row.state != StudyState.RUNNING:
+        return None
+    counts = trials.count_by_state(session, row.id)
+    finished = sum(counts.get(state, 0) for state in FINISHED_TRIALS)
+    if not finished:
+        return None
+    left: int = max(0, row.spec["max_trials"] - finished)
+    return left * (ctx.now() - row.created_at).total_seconds() / finished
+
+
+def _notes(session: Session, ctx: Context, study: StudyRecord) -> list[str]:
+    """What a user should know when nothing moves."""
+    if study.state != StudyState.RUNNING:
+        return []
+    known = [row for row in devices.all_devices(session) if "measure" in row.serves]
+    targets = [row for row in known if not study.spec.devices or row.id in study.spec.devices]
+    if not targets:
+        return ["no device is enrolled that could measure; start an agent with `hilnas agent`"]
+    notes = []
+    for row in targets:
+        waiting = jobs.count_queued(session, row.id)
+        if not is_online(ctx, row) and (waiting or not row.draining):
+            notes.append(f"device {row.name} was last seen at {row.last_seen:%H:%M:%S} UTC and {waiting} jobs wait for"
+                         " it: start its agent again, or drain it to go on without it")  # fmt: skip
+    return notes

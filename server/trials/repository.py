@@ -1,0 +1,174 @@
+"""Trials, their measurements and trainings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from nas.contracts.measurement import Measurement, Verdict
+from nas.contracts.states import TrialState
+from nas.contracts.study import QualityResult, TrialRecord
+from server.context import new_id
+from server.errors import NotFound
+from server.tables import DeviceRow, JobRow, MeasurementEventsRow, MeasurementRow, TrainingRow, TrialRow
+
+WITHOUT_EVENTS = {"events"}
+LEAN: dict[str, Any] = {"environment": {}, "block_ms": {}}
+
+
+def get_or_raise(session: Session, trial_id: str) -> TrialRow:
+    row = session.get(TrialRow, trial_id)
+    if row is None:
+        raise NotFound(f"there is no trial {trial_id!r}; GET /api/v1/studies/<id>/trials lists them")
+    return row
+
+
+def next_number(session: Session, study_id: str) -> int:
+    last = session.scalar(select(func.max(TrialRow.number)).where(TrialRow.study_id == study_id))
+    return 0 if last is None else last + 1
+
+
+def rows_of(session: Session, study_id: str, since: datetime | None = None, state: str | None = None) -> list[TrialRow]:
+    query = select(TrialRow).where(TrialRow.study_id == study_id).order_by(TrialRow.number)
+    if since is not None:
+        query = query.where(TrialRow.updated_at >= since)
+    if state is not None:
+        query = query.where(TrialRow.state == state)
+    return list(session.scalars(query))
+
+
+def count_by_state(session: Session, study_id: str) -> dict[str, int]:
+    query = select(TrialRow.state, func.count()).where(TrialRow.study_id == study_id).group_by(TrialRow.state)
+    return dict(session.execute(query).all())
+
+
+def records(session: Session, rows: Sequence[TrialRow], *, lean: bool = False) -> list[TrialRecord]:
+    """Trials with their measurements (raw events left out; ``lean``: environment and block times too)."""
+    by_trial: defaultdict[str, list[MeasurementRow]] = defaultdict(list)
+    for row in _measurements(session, [row.id for row in rows]):
+        by_trial[row.trial_id].append(row)
+    return [_record(row, by_trial[row.id], lean) for row in rows]
+
+
+def _measurements(session: Session, trial_ids: Sequence[str]) -> Iterable[MeasurementRow]:
+    for start in range(0, len(trial_ids), 500):  # SQLite takes a limited number of parameters
+        chunk = trial_ids[start : start + 500]
+        query = select(MeasurementRow).where(MeasurementRow.trial_id.in_(chunk))
+        yield from session.scalars(query.order_by(MeasurementRow.created_at, MeasurementRow.id))
+
+
+def _record(row: TrialRow, measurements: Sequence[MeasurementRow], lean: bool) -> TrialRecord:
+    return TrialRecord(
+        id=row.id, study_id=row.study_id, number=row.number, state=TrialState(row.state), reason=row.reason,
+        assignment=row.assignment, arch=row.arch, arch_digest=row.arch_digest, costs=row.costs, blocks=row.blocks,
+        measurements=_preferred(measurements, "composed", lean), confirmed=_preferred(measurements, "one_piece", lean),
+        quality=QualityResult.model_validate(row.quality) if row.quality else None, values=row.values,
+        artifacts=row.artifacts, created_at=row.created_at, updated_at=row.updated_at,
+    )  # fmt: skip
+
+
+def _preferred(rows: Sequence[MeasurementRow], form: str, lean: bool) -> dict[str, Measurement]:
+    """Per device the latest valid row, else the latest. ``rows`` are in time order."""
+    chosen: dict[str, MeasurementRow] = {}
+    for row in rows:
+        if row.form != form:
+            continue
+        before = chosen.get(row.device_id)
+        if before is None or row.verdict == Verdict.VALID or before.verdict != Verdict.VALID:
+            chosen[row.device_id] = row
+    return {device_id: _measurement(row, lean) for device_id, row in chosen.items()}
+
+
+def _measurement(row: MeasurementRow, lean: bool = False) -> Measurement:
+    return Measurement.model_validate({**row.body, **LEAN} if lean else row.body)
+
+
+def add_measurement(session: Session, now: datetime, job: JobRow, measurement: Measurement) -> MeasurementRow:
+    """The row of a finished job; ``job_id`` is unique. The key is the plan that was asked for."""
+    device = session.get_one(DeviceRow, job.leased_by)
+    row = _row(job.trial_id, device, job.plan_digest, job.form, measurement, now)
+    row.job_id = job.id
+    session.add(row)
+    session.flush()
+    if measurement.events:
+        session.add(MeasurementEventsRow(measurement_id=row.id, events=measurement.events))
+    if measurement.canary:
+        device.canary, device.canary_at = measurement.canary, now
+    touch(session, job.trial_id, now)
+    return row
+
+
+def attach_measurement(
+    session: Session, now: datetime, trial_id: str, device: DeviceRow, measurement: Measurement
+) -> None:
+    """Gives the trial a copy of a row that was measured for another one; doing it twice changes nothing."""
+    query = select(MeasurementRow.id).where(
+        MeasurementRow.trial_id == trial_id,
+        MeasurementRow.device_id == device.id,
+        MeasurementRow.plan_digest == measurement.plan_digest,
+    )
+    if session.scalars(query.limit(1)).first() is not None:
+        return
+    row = _row(trial_id, device, measurement.plan_digest, "composed", measurement, now)
+    source = find_valid(session, measurement.plan_digest, device.fingerprint)
+    row.source_id = source.id if source else None
+    session.add(row)
+    touch(session, trial_id, now)
+
+
+def _row(
+    trial_id: str, device: DeviceRow, plan_digest: str, form: str, measurement: Measurement, now: datetime
+) -> MeasurementRow:
+    return MeasurementRow(
+        id=new_id("measurement"), trial_id=trial_id, device_id=device.id, fingerprint=device.fingerprint,
+        plan_digest=plan_digest, form=form, verdict=measurement.verdict,
+        body=measurement.model_dump(mode="json", exclude=WITHOUT_EVENTS) | {"plan_digest": plan_digest},
+        created_at=now,
+    )  # fmt: skip
+
+
+def find_valid(session: Session, plan_digest: str, fingerprint: str) -> MeasurementRow | None:
+    """The first valid measured row of this plan on any device of this fingerprint."""
+    query = select(MeasurementRow).where(
+        MeasurementRow.plan_digest == plan_digest,
+        MeasurementRow.fingerprint == fingerprint,
+        MeasurementRow.verdict == Verdict.VALID,
+        MeasurementRow.job_id.is_not(None),
+    )
+    return session.scalars(query.order_by(MeasurementRow.created_at).limit(1)).first()
+
+
+def measurement_of(row: MeasurementRow) -> Measurement:
+    return _measurement(row)
+
+
+def measurements_with_events(session: Session, trial_id: str) -> list[tuple[MeasurementRow, Measurement]]:
+    """Every row of a trial in time order, raw events included (those of the source for a reused row)."""
+    rows = list(_measurements(session, [trial_id]))
+    keys = [row.source_id or row.id for row in rows]
+    query = select(MeasurementEventsRow).where(MeasurementEventsRow.measurement_id.in_(keys))
+    events = {found.measurement_id: found.events for found in session.scalars(query)}
+    return [
+        (row, Measurement.model_validate({**row.body, "events": events.get(key, [])}))
+        for row, key in zip(rows, keys, strict=True)
+    ]
+
+
+def add_training(session: Session, now: datetime, job: JobRow, training: dict[str, Any]) -> None:
+    session.add(TrainingRow(id=new_id("training"), job_id=job.id, trial_id=job.trial_id, body=training, created_at=now))
+    touch(session, job.trial_id, now)
+
+
+def trainings(session: Session, trial_id: str) -> list[TrainingRow]:
+    query = select(TrainingRow).where(TrainingRow.trial_id == trial_id).order_by(TrainingRow.created_at)
+    return list(session.scalars(query))
+
+
+def touch(session: Session, trial_id: str, now: datetime) -> None:
+    """Marks the trial as changed, so that who asks for changes since a moment gets it."""
+    session.get_one(TrialRow, trial_id).updated_at = now

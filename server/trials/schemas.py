@@ -1,0 +1,40 @@
+"""What the trial endpoints take and answer, beside ``TrialRecord``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nas.contracts.measurement import Measurement
+from nas.contracts.study import Quantization
+
+
+class TrainRequest(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"recipe": "smoke", "quantization": "8da4w", "seed": 0}]}
+    )
+    recipe: str = Field(default="smoke", min_length=1, max_length=120)
+    quantization: Quantization = "8da4w"
+    seed: int = 0
+    options: dict[str, Any] = {}
+
+
+class MeasurementView(BaseModel):
+    """``reused``: measured for another trial with the same plan, on a device of the same fingerprint."""
+
+    id: str
+    device_id: str
+    form: str
+    job_id: str | None
+    reused: bool
+    created_at: datetime
+    measurement: Measurement
+
+
+class TrainingView(BaseModel):
+    id: str
+    job_id: str
+    created_at: datetime
+    training: dict[str, Any]

@@ -1,0 +1,66 @@
+"""Changing trials under the state machine, and handing one over to training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from nas.contracts.job import TrainJob
+from nas.contracts.states import TRIAL_MOVES, TrialState
+from server.context import Context, new_id
+from server.errors import Conflict
+from server.events.repository import emit
+from server.jobs import service as jobs
+from server.tables import JobRow, TrialRow
+from server.trials import repository
+from server.trials.schemas import TrainRequest
+
+
+def add(
+    session: Session, ctx: Context, study_id: str, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str
+) -> TrialRow:
+    now = ctx.now()
+    row = TrialRow(
+        id=new_id("trial"), study_id=study_id, number=repository.next_number(session, study_id),
+        state=TrialState.PROPOSED, assignment=assignment, arch=arch, arch_digest=arch_digest, reason="", costs={},
+        blocks=[], values={}, artifacts={}, created_at=now, updated_at=now,
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    emit(session, now, study_id, "trial_proposed", trial_id=row.id, number=row.number)
+    return row
+
+
+def update(session: Session, ctx: Context, trial_id: str, changes: dict[str, Any]) -> TrialRow:
+    """``changes`` holds columns of the trial; ``artifacts`` are added to those it has. Illegal moves raise Conflict."""
+    row = repository.get_or_raise(session, trial_id)
+    state = changes.pop("state", None)
+    if "artifacts" in changes:
+        changes["artifacts"] = {**row.artifacts, **changes["artifacts"]}
+    for name, value in changes.items():
+        setattr(row, name, value)
+    row.updated_at = ctx.now()
+    if state is not None and state != row.state:
+        _move(session, ctx, row, state)
+    return row
+
+
+def _move(session: Session, ctx: Context, row: TrialRow, state: TrialState) -> None:
+    allowed = TRIAL_MOVES[TrialState(row.state)]
+    if state not in allowed:
+        raise Conflict(
+            f"trial {row.number} is {row.state} and cannot become {state};"
+            f" from there it may become {', '.join(sorted(allowed)) or 'nothing else'}",
+            code="illegal_move",
+        )
+    row.state = state
+    emit(session, ctx.now(), row.study_id, f"trial_{state}", trial_id=row.id, number=row.number, reason=row.reason,
+         values=row.values)  # fmt: skip
+
+
+def train(session: Session, ctx: Context, trial_id: str, request: TrainRequest) -> JobRow:
+    """Leaves a training job for any agent that serves them; the same request again is the same job."""
+    row = repository.get_or_raise(session, trial_id)
+    job = TrainJob(arch=row.arch, **request.model_dump())
+    return jobs.submit(session, ctx, study_id=row.study_id, trial_id=row.id, device_id=None, job=job)
