@@ -1,0 +1,160 @@
+"""The agent loop: enrol once, then lease, fetch, measure, report, until drained."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+import structlog
+
+from device_agents.canary import CanaryBook
+from device_agents.client import CoordinatorClient, CoordinatorError
+from device_agents.devices.base import Device
+from device_agents.outbox import Outbox
+from device_agents.session import measure
+from nas.contracts.errors import DeviceError, DeviceLost, HilnasError, InvalidConfig
+from nas.contracts.job import Credential, Enrolment, Heartbeat, JobResult, Lease, MeasureJob
+
+log = structlog.get_logger()
+LEASE_WAIT_S = 20.0
+RETRY_S = 2.0
+
+
+class Agent:
+    """Serves one device. ``home`` keeps its credential, block cache, canary references and unsent results."""
+
+    def __init__(self, url: str, device: Device, home: Path, token: str | None = None) -> None:
+        self.device, self.home = device, home
+        self.stopping = threading.Event()
+        self.client = CoordinatorClient(url, stopping=self.stopping.is_set)
+        self.outbox = Outbox(home / "outbox")
+        self.canaries = CanaryBook(home / "canary.json")
+        self._credential_path, self._token = home / "credential.json", token
+
+    def run(self) -> None:
+        """Until ``drain``. The job in hand is always finished and reported first."""
+        self.enrol()
+        while not self.stopping.is_set():
+            try:
+                self.flush()
+                lease = self.client.lease(LEASE_WAIT_S)
+            except CoordinatorError as error:
+                if error.status in (401, 403, 410):
+                    raise
+                lease = None
+                self.stopping.wait(RETRY_S)
+            except DeviceError as error:
+                log.warning("coordinator_unreachable", reason=str(error))
+                lease = None
+                self.stopping.wait(RETRY_S)
+            if lease is not None:
+                self.serve(lease)
+        self.flush()
+        log.info("agent_drained")
+
+    def drain(self) -> None:
+        """Finish the job in hand, take no more."""
+        self.stopping.set()
+
+    def enrol(self) -> None:
+        """Uses the stored credential, or spends the single-use token for one (file mode 0600)."""
+        if self._credential_path.exists():
+            credential = Credential.model_validate_json(self._credential_path.read_text())
+        elif self._token:
+            credential = self.client.enrol(Enrolment(token=self._token, facts=self.device.facts))
+            self._credential_path.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(self._credential_path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+                file.write(credential.model_dump_json())
+        else:
+            raise InvalidConfig("this agent is not enrolled yet: give it a token (POST /api/v1/devices/tokens makes one)")
+        self.client.use(credential)
+        log.info("agent_enrolled", device_id=credential.device_id, device=self.device.facts.name)
+
+    def serve(self, lease: Lease) -> None:
+        """One job, with a heartbeat beside it; the result is on disk before it is sent."""
+        job = lease.job
+        assert isinstance(job, MeasureJob)
+        log.info("job_leased", job_id=lease.job_id, plan=job.plan.id)
+        with Heartbeats(self.client, lease, self.drain) as beats:
+            result = self.result_of(job, lease, beats)
+        if beats.cancelled.is_set():
+            log.info("job_cancelled", job_id=lease.job_id)
+            return
+        self.outbox.put(lease.job_id, result)
+        self.flush()
+
+    def result_of(self, job: MeasureJob, lease: Lease, beats: Heartbeats) -> JobResult:
+        token = lease.fencing_token
+        try:
+            self.fetch_blocks(job)
+            row = measure(job, self.device, self.canaries, beats.cancelled.is_set)
+            log.info("job_measured", job_id=lease.job_id, verdict=str(row.verdict), wall_s=round(row.wall_s, 2))
+            return JobResult(fencing_token=token, measurement=row)
+        except DeviceLost as error:
+            return JobResult(fencing_token=token, error=str(error), error_code=error.code, retry=True)
+        except HilnasError as error:
+            return JobResult(fencing_token=token, error=str(error), error_code=error.code)
+        except OSError as error:
+            return JobResult(fencing_token=token, error=f"the agent's disk: {error}", error_code="agent_io", retry=True)
+
+    def fetch_blocks(self, job: MeasureJob) -> None:
+        """Downloads what the device lacks; later candidates share nearly all of it."""
+        wanted = [*job.plan.blocks, *(job.beside.blocks if job.beside else [])]
+        for digest in dict.fromkeys(wanted):
+            if self.device.has_block(digest):
+                continue
+            path = self.home / "blocks" / f"{digest}.pte"
+            if not path.exists():
+                self.client.fetch(digest, path)
+            self.device.add_block(digest, path)
+
+    def flush(self) -> None:
+        """Sends every finished result; one that the coordinator calls stale or unknown is done with too."""
+        for job_id, result in self.outbox.pending():
+            try:
+                reply = self.client.report(job_id, result)
+            except CoordinatorError as error:
+                log.warning("result_refused", job_id=job_id, reason=str(error))
+                if error.status in (401, 403):
+                    raise
+            except DeviceError as error:
+                log.warning("result_kept", job_id=job_id, reason=str(error))
+                return
+            else:
+                log.info("result_sent", job_id=job_id, accepted=reply.accepted, reason=reply.reason)
+            self.outbox.remove(job_id)
+
+
+class Heartbeats:
+    """Renews a lease from a thread while its job runs; hears of cancellation and draining."""
+
+    def __init__(self, client: CoordinatorClient, lease: Lease, drain) -> None:  # noqa: ANN001
+        self.cancelled = threading.Event()
+        self._client, self._lease, self._drain = client, lease, drain
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"heartbeat-{lease.job_id}")
+
+    def __enter__(self) -> Heartbeats:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._done.wait(self._lease.heartbeat_s):
+            with contextlib.suppress(DeviceError):
+                try:
+                    reply = self._client.heartbeat(self._lease.job_id, Heartbeat(fencing_token=self._lease.fencing_token))
+                except CoordinatorError as error:
+                    if error.status in (404, 409, 410):  # the lease is not ours any more
+                        self.cancelled.set()
+                        return
+                    continue
+                if reply.cancel:
+                    self.cancelled.set()
+                if reply.drain:
+                    self._drain()

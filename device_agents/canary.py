@@ -1,0 +1,45 @@
+"""The canary's memory: what the reference chain took on this device when it was first seen. Sessions compare against it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.contracts.plan import Plan
+
+
+class CanaryBook:
+    """Reference times by canary chain and thread settings, kept in one JSON file (None: memory only)."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._known: dict[str, float] = json.loads(path.read_text()) if path and path.exists() else {}
+
+    def reference(self, plan: Plan, samples_ms: Sequence[float]) -> float:
+        """The stored time of this plan's canary, stored from ``samples_ms`` when there is none yet; 0 without canary."""
+        if plan.canary is None or not samples_ms:
+            return 0.0
+        key = canary_key(plan)
+        if key not in self._known:
+            self._known[key] = statistics.median(samples_ms)
+            self._save()
+        return self._known[key]
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps(self._known, indent=1))
+        os.replace(partial, self._path)
+
+
+def canary_key(plan: Plan) -> str:
+    assert plan.canary is not None
+    protocol = plan.protocol
+    text = plan.canary.model_dump_json() + f"|{protocol.threads}|{protocol.affinity}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,123 @@
+"""This machine as a device: the C++ runner as a child process."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from device_agents.devices.base import Event
+from nas.contracts.device import DeviceFacts
+from nas.contracts.errors import InvalidConfig, RunnerCrashed
+from nas.contracts.plan import Plan
+from nas.contracts.quiet import QuietLock
+
+DEFAULT_RUNNER = Path(__file__).parents[2] / "build" / "kernels" / "hilnas-runner"
+FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+RUN_TIMEOUT_S = 1800.0
+
+
+class HostDevice:
+    def __init__(self, blocks_dir: Path, runner: Path | None = None, name: str | None = None) -> None:
+        self.blocks_dir, self.runner = blocks_dir, find_runner(runner)
+        blocks_dir.mkdir(parents=True, exist_ok=True)
+        self._facts = host_facts(name or platform.node() or "host", runner_version(self.runner))
+
+    @property
+    def facts(self) -> DeviceFacts:
+        return self._facts
+
+    def has_block(self, digest: str) -> bool:
+        return (self.blocks_dir / f"{digest}.pte").exists()
+
+    def add_block(self, digest: str, path: Path) -> None:
+        target = self.blocks_dir / f"{digest}.pte"
+        if path != target and not target.exists():
+            partial = target.with_suffix(f".{os.getpid()}.partial")
+            shutil.copyfile(path, partial)
+            os.replace(partial, target)
+
+    def environment(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"load_1m": os.getloadavg()[0]}
+        for name, path in (
+            ("governor", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            ("frequency_khz", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"),
+            ("temperature_mc", "/sys/class/thermal/thermal_zone0/temp"),
+        ):
+            if (text := _read(path)) is not None:
+                found[name] = int(text) if text.lstrip("-").isdigit() else text
+        return found
+
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+        with QuietLock().measuring():
+            return run_process([str(self.runner), "-"], plan.to_runner(str(self.blocks_dir)), cancelled)
+
+
+def run_process(command: list[str], plan: dict[str, Any], cancelled: Callable[[], bool]) -> list[Event]:
+    """One cold run: the plan on standard input, JSON lines back. The child dies with its parent's process group."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    text: str | None = json.dumps(plan)
+    waited = 0.0
+    while True:
+        try:
+            out, err = process.communicate(text, timeout=0.5)
+            break
+        except subprocess.TimeoutExpired:
+            text, waited = None, waited + 0.5
+            if cancelled() or waited > RUN_TIMEOUT_S:
+                process.send_signal(signal.SIGTERM)
+    return parse_events(out, err, process.returncode)
+
+
+def parse_events(out: str, err: str, exit_code: int) -> list[Event]:
+    """The runner's lines; a torn last line (the runner was killed) is dropped and told."""
+    events = []
+    for line in out.splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    if not events or events[-1].get("event") not in ("end", "error"):
+        last = err.strip().splitlines()[-1] if err.strip() else "no message"
+        how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+        raise RunnerCrashed("killed", f"the runner ended by {how} after {len(events)} events: {last}")
+    return events
+
+
+def find_runner(given: Path | None) -> Path:
+    for path in (given, os.environ.get("HILNAS_RUNNER"), DEFAULT_RUNNER, shutil.which("hilnas-runner")):
+        if path and Path(path).is_file():
+            return Path(path)
+    raise InvalidConfig("the runner is not built: `make setup` builds it, or name one with --runner")
+
+
+def runner_version(runner: Path) -> str:
+    done = subprocess.run([str(runner), "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def host_facts(name: str, version: str) -> DeviceFacts:
+    cpuinfo = _read("/proc/cpuinfo") or ""
+    flags = next((x.split(":")[1].split() for x in cpuinfo.splitlines() if x.startswith(("flags", "Features"))), [])
+    model = next((x.split(":")[1].strip() for x in cpuinfo.splitlines() if x.startswith("model name")), "")
+    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return DeviceFacts(
+        kind="host", name=name, model=model or platform.machine(), arch=platform.machine(),
+        cores=len(os.sched_getaffinity(0)), memory_bytes=pages * page, os=f"{platform.system()} {platform.release()}",
+        cpu_features=[flag for flag in FEATURES if flag in flags], runner_version=version,
+    )  # fmt: skip
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,61 @@
+"""A device made of recorded runs: the whole service can be tested with no hardware and no waiting.
+
+A trace file is JSON: {"facts": {...}, "runs": {"<chain key>": [[event, ...], ...]}, "default": [[...]]}. Runs of a key are
+played in order, the last one again and again. An entry {"fail": "device_lost"} or {"fail": "killed"} plays a fault.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from device_agents.devices.base import Event
+from nas.contracts.device import DeviceFacts
+from nas.contracts.errors import DeviceLost, RunnerCrashed
+from nas.contracts.plan import Plan
+
+
+class ReplayDevice:
+    def __init__(self, trace: dict[str, Any]) -> None:
+        self._facts = DeviceFacts(**trace["facts"])
+        self._runs, self._default = trace.get("runs", {}), trace.get("default", [])
+        self._played: dict[str, int] = {}
+        self.blocks: set[str] = set()
+
+    @classmethod
+    def load(cls, path: Path) -> ReplayDevice:
+        return cls(json.loads(path.read_text()))
+
+    @property
+    def facts(self) -> DeviceFacts:
+        return self._facts
+
+    def has_block(self, digest: str) -> bool:
+        return digest in self.blocks
+
+    def add_block(self, digest: str, path: Path) -> None:
+        self.blocks.add(digest)
+
+    def environment(self) -> dict[str, Any]:
+        return {"replay": True}
+
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+        key = plan_key(plan)
+        runs = self._runs.get(key) or self._default
+        turn = self._played.get(key, 0)
+        self._played[key] = turn + 1
+        if not runs:
+            raise DeviceLost(f"the trace holds no run for chain {key}")
+        entry = runs[min(turn, len(runs) - 1)]
+        if isinstance(entry, dict) and entry.get("fail") == "device_lost":
+            raise DeviceLost("the device went away (recorded)")
+        if isinstance(entry, dict):
+            raise RunnerCrashed("killed", "the runner was killed (recorded)")
+        return [dict(event) for event in entry]
+
+
+def plan_key(plan: Plan) -> str:
+    """Names a plan by its steps, so that traces survive re-compiled blocks."""
+    return ",".join(step.name for step in plan.chain)

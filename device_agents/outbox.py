@@ -1,0 +1,33 @@
+"""Results on disk until the coordinator has them: a killed agent sends on its next start what it had finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from nas.contracts.job import JobResult
+
+
+class Outbox:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, job_id: str, result: JobResult) -> None:
+        """Durable before it returns."""
+        partial = self._folder / f"{job_id}.partial"
+        with partial.open("w") as file:
+            json.dump({"job_id": job_id, "result": result.model_dump(mode="json")}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self._folder / f"{job_id}.json")
+
+    def pending(self) -> Iterator[tuple[str, JobResult]]:
+        for path in sorted(self._folder.glob("*.json")):
+            entry = json.loads(path.read_text())
+            yield entry["job_id"], JobResult(**entry["result"])
+
+    def remove(self, job_id: str) -> None:
+        (self._folder / f"{job_id}.json").unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""A measurement's life, top to bottom: cold runs, parity, samples, estimates, re-measurement, verdict."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from device_agents.canary import CanaryBook
+from device_agents.devices.base import Device, Event
+from device_agents.statistics import drift_factor, estimate, percentile
+from nas.contracts.errors import DeviceLost, RunnerCrashed
+from nas.contracts.job import MeasureJob
+from nas.contracts.measurement import Estimate, Measurement, Verdict
+from nas.contracts.plan import Plan
+
+MAX_SESSION_DRIFT = 0.25  # canary moved this much between the first and the last cold run: nothing compares
+ERROR_VERDICTS = {
+    "check_failed": Verdict.PARITY_FAILED,
+    "out_of_memory": Verdict.OUT_OF_MEMORY,
+    "wrong_core": Verdict.WRONG_CORE,
+}
+
+
+@dataclass
+class Samples:
+    """Everything timed so far for one plan, over all its cold runs, in milliseconds."""
+
+    by_metric: dict[str, list[float]] = field(default_factory=dict)
+    blocks: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    canary_by_run: list[list[float]] = field(default_factory=list)
+    peak_rss: list[float] = field(default_factory=list)
+    runs: list[list[Event]] = field(default_factory=list)
+    forward_s: float = 0.0
+
+    @property
+    def canary(self) -> list[float]:
+        return [sample for run in self.canary_by_run for sample in run]
+
+
+def measure(
+    job: MeasureJob, device: Device, canaries: CanaryBook, cancelled: Callable[[], bool] = lambda: False
+) -> Measurement:
+    """Measures ``job.plan`` (and ``job.beside`` in turn with it). Always returns a row; its verdict says what it is worth.
+
+    Raises DeviceLost only: that is nobody's result, the job goes back to the queue.
+    """
+    start = time.monotonic()
+    environment = {"before": device.environment()}
+    samples, beside = Samples(), Samples()
+    try:
+        runs = 0
+        while runs < job.cold_repeats or (too_wide(samples, job) and runs < job.max_repeats):
+            take_run(job.plan, device, samples, cancelled)
+            if job.beside is not None:
+                take_run(job.beside, device, beside, cancelled)
+            runs += 1
+    except RunnerCrashed as error:
+        return failed_row(job.plan, error, samples, environment, start)
+    environment["after"] = device.environment()
+    reference = canaries.reference(job.plan, samples.canary)
+    factor = drift_factor(samples.canary, reference)
+    verdict, reason = judge(samples, job, factor)
+    return Measurement(
+        plan_digest=job.plan.digest, protocol=job.plan.protocol.name, verdict=verdict, reason=reason,
+        metrics=estimates(samples, factor), beside=estimates(beside, factor), block_ms=block_medians(samples),
+        canary=canary_row(samples, reference, factor), environment=environment, events=samples.runs,
+        cold_repeats=runs, wall_s=time.monotonic() - start, forward_s=samples.forward_s,
+    )  # fmt: skip
+
+
+def take_run(plan: Plan, device: Device, samples: Samples, cancelled: Callable[[], bool]) -> None:
+    """One cold run: a fresh process that loads, passes the parity check, warms up and is timed."""
+    if cancelled():
+        raise DeviceLost("the job was cancelled")
+    events = device.run(plan, cancelled)
+    samples.runs.append(events)
+    last = events[-1]
+    if last["event"] == "error":
+        raise RunnerCrashed(str(last.get("code", "unknown")), str(last.get("message", "")))
+    collect(events, plan, samples)
+
+
+def collect(events: list[Event], plan: Plan, samples: Samples) -> None:
+    canary: list[float] = []
+    for event in events:
+        kind = event["event"]
+        if kind == "load":
+            _add(samples, "load_ms", event["load_ns"] / 1e6)
+        elif kind == "memory":
+            samples.peak_rss.append(float(event["vm_hwm_bytes"]))
+        elif kind == "repetition":
+            if "canary_ns" in event:
+                canary.append(event["canary_ns"] / 1e6)
+            if not event.get("warmup"):
+                _collect_repetition(event, plan, samples)
+    samples.canary_by_run.append(canary)
+    samples.forward_s += float(events[-1].get("forward_ns", 0)) / 1e9
+
+
+def _collect_repetition(event: Event, plan: Plan, samples: Samples) -> None:
+    duration = event["duration_ns"] / 1e6
+    if event["phase"] == "prefill":
+        phase = f"prefill@{event['length']}"
+        _add(samples, f"prefill_ms@{event['length']}", duration)
+        num_tokens = 1
+    else:
+        phase = f"decode@{event['context']}"
+        tokens = [ns / 1e6 for ns in event["token_ns"]]
+        samples.by_metric.setdefault(f"decode_ms@{event['context']}", []).extend(tokens)
+        num_tokens = len(tokens)
+    for step, ns in zip(plan.chain, event.get("block_ns", []), strict=False):
+        samples.blocks.setdefault(phase, {}).setdefault(step.name, []).append(ns / 1e6 / num_tokens)
+
+
+def too_wide(samples: Samples, job: MeasureJob) -> bool:
+    return widest(samples) > job.max_half_width
+
+
+def widest(samples: Samples) -> float:
+    """The largest half width over median among the timed metrics (loading is one sample a run and does not count)."""
+    rows = [estimate(x, "ms") for key, x in samples.by_metric.items() if key != "load_ms"]
+    return max((row.half_width for row in rows), default=1.0)
+
+
+def judge(samples: Samples, job: MeasureJob, factor: float) -> tuple[Verdict, str]:
+    """The verdict of a session that ran to its end, with a sentence unless it is valid."""
+    medians = [statistics.median(run) for run in samples.canary_by_run if run]
+    if medians and max(medians) / min(medians) - 1 > MAX_SESSION_DRIFT:
+        return Verdict.DRIFTED, f"the canary took {min(medians):.2f} to {max(medians):.2f} ms within the session"
+    cores = {event["cpu"] for run in samples.runs for event in run if "cpu" in event}
+    allowed = job.plan.protocol.affinity
+    if allowed and not cores <= set(allowed):
+        return Verdict.WRONG_CORE, f"ran on cores {sorted(cores)}, asked for {allowed}"
+    if too_wide(samples, job):
+        return Verdict.NOISY, (
+            f"an interval is still {widest(samples):.1%} wide after {len(samples.runs)} runs"
+            f" (allowed {job.max_half_width:.1%})"
+        )
+    return Verdict.VALID, ""
+
+
+def estimates(samples: Samples, factor: float) -> dict[str, Estimate]:
+    """Metrics of the row; times carry the canary's correction, bytes do not."""
+    rows: dict[str, Estimate] = {}
+    for key, values in samples.by_metric.items():
+        rows[key] = estimate(values, "ms", factor)
+        name, _, context = key.partition("@")
+        if name == "prefill_ms":
+            rows[f"ttft_ms@{context}"] = rows[key]
+            rows[f"prefill_tok_s@{context}"] = _rate(rows[key], int(context))
+        elif name == "decode_ms":
+            rows[f"decode_tok_s@{context}"] = _rate(rows[key], 1)
+            rows[f"itl_ms_p50@{context}"] = rows[key]
+            rows[f"itl_ms_p95@{context}"] = _single(percentile(values, 0.95) * factor, "ms", len(values))
+    if samples.peak_rss:
+        rows["peak_rss_bytes"] = _single(max(samples.peak_rss), "bytes", len(samples.peak_rss))
+    return rows
+
+
+def block_medians(samples: Samples) -> dict[str, dict[str, float]]:
+    return {
+        phase: {name: statistics.median(values) for name, values in steps.items()}
+        for phase, steps in samples.blocks.items()
+    }
+
+
+def canary_row(samples: Samples, reference: float, factor: float) -> dict[str, float]:
+    if not samples.canary:
+        return {}
+    return {"median_ms": statistics.median(samples.canary), "reference_ms": reference, "factor": factor}
+
+
+def failed_row(
+    plan: Plan, error: RunnerCrashed, samples: Samples, environment: dict[str, Any], start: float
+) -> Measurement:
+    """What ran before the failure is kept as raw events; no metric is made of it."""
+    return Measurement(
+        plan_digest=plan.digest, protocol=plan.protocol.name,
+        verdict=ERROR_VERDICTS.get(error.runner_code, Verdict.RUNNER_FAILED), reason=f"{error.runner_code}: {error}",
+        environment=environment, events=samples.runs, cold_repeats=len(samples.runs), wall_s=time.monotonic() - start,
+    )  # fmt: skip
+
+
+def _rate(time_ms: Estimate, num_tokens: int) -> Estimate:
+    rate = lambda ms: 1000.0 * num_tokens / ms if ms else 0.0  # noqa: E731
+    return Estimate(
+        median=rate(time_ms.median), low=rate(time_ms.high), high=rate(time_ms.low), unit="tok/s",
+        num_samples=time_ms.num_samples, raw=rate(time_ms.raw or time_ms.median),
+    )  # fmt: skip
+
+
+def _single(value: float, unit: str, num_samples: int) -> Estimate:
+    return Estimate(median=value, low=value, high=value, unit=unit, num_samples=num_samples)
+
+
+def _add(samples: Samples, key: str, value: float) -> None:
+    samples.by_metric.setdefault(key, []).append(value)
