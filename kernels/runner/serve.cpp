@@ -15,7 +15,9 @@ ExitCode serve(InstancePool& pool, EventWriter& events) {
     events.write("done", {{"exit", static_cast<int>(code)}});
     if (!events.usable()) return ExitCode::kOutputFailed;
   }
-  return interrupted() ? ExitCode::kInterrupted : ExitCode::kOk;
+  if (!interrupted()) return ExitCode::kOk;
+  events.write("error", {{"code", exit_name(ExitCode::kInterrupted)}, {"message", "stopped while waiting for a plan"}});
+  return ExitCode::kInterrupted;
 }
 
 }  // namespace hilnas
