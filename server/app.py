@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib import import_module
-from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
 from nas.contracts.study import StudySpec
-from nas.store import StudyStore
 from search_space.space import space
 from server.artifacts.endpoints import router as artifacts
 from server.artifacts.storage import ArtifactFiles
@@ -25,6 +22,7 @@ from server.events.endpoints import router as events
 from server.guard import LoopbackOnly
 from server.handlers import install_handlers
 from server.jobs.endpoints import router as jobs
+from server.loops import NasLoop
 from server.meta.endpoints import router as meta
 from server.migrations import upgrade
 from server.responses import COMMON
@@ -51,7 +49,7 @@ def create_app(
     if settings.migrate:
         upgrade(database.engine)
     ctx = Context(settings, database, ArtifactFiles(settings.artifacts_dir), clock, check_spec or _default_check_spec)
-    supervisor = Coordinator(ctx, run_study or _default_run_study(settings)) if supervise else NoSupervisor()
+    supervisor = Coordinator(ctx, run_study or NasLoop(settings.var)) if supervise else NoSupervisor()
     app = FastAPI(title="hilnas", version="1", summary="Hardware-in-the-loop architecture search", lifespan=_lifespan)
     app.state.context, app.state.supervisor = ctx, supervisor
     install_handlers(app)
@@ -85,15 +83,6 @@ class NoSupervisor:
     def launch(self, study_id: str) -> None: ...
 
     def close(self) -> None: ...
-
-
-def _default_run_study(settings: Settings) -> RunStudy:
-    def run(store: StudyStore) -> None:
-        workspace: Any = import_module("nas.workspace")
-        study: Any = import_module("nas.study")
-        study.run_study(store, workspace.Workspace(settings.var))
-
-    return run
 
 
 def _default_check_spec(spec: StudySpec) -> None:

@@ -96,4 +96,6 @@ class Coordinator:
             thread.join(JOIN_S)
         if self._sweeper.is_alive():
             self._sweeper.join(JOIN_S)
+        if close := getattr(self._run_study, "close", None):
+            close()
         log.info("coordinator_closed", num_studies=len(threads))

@@ -24,7 +24,7 @@ from server.jobs import repository as jobs
 from server.jobs import service as job_service
 from server.studies import repository as studies
 from server.studies import service as study_service
-from server.tables import JobRow, QualityRow, StudyRow
+from server.tables import ArtifactRow, JobRow, QualityRow, StudyRow
 from server.trials import repository as trials
 from server.trials import service as trial_service
 
@@ -134,6 +134,9 @@ class SqlStudyStore:
 
     def put_artifact(self, path: Path, media_type: str) -> str:
         sha256 = self._ctx.artifacts.put_file(path)
+        with self._ctx.database.read() as session:
+            if session.get(ArtifactRow, sha256) is not None:
+                return sha256
         num_bytes = self._ctx.artifacts.path(sha256).stat().st_size
         with self._ctx.database.write() as session:
             record(session, sha256, num_bytes, media_type, self._ctx.now())

@@ -49,7 +49,8 @@ TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
 }
 
 JOB_MOVES: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.LEASED, JobState.CANCELLED}),
+    # failed without a lease: its device was drained
+    JobState.QUEUED: frozenset({JobState.LEASED, JobState.CANCELLED, JobState.FAILED}),
     # a lease that ran out goes back to the queue, or fails after the last attempt
     JobState.LEASED: frozenset({JobState.QUEUED, JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
     JobState.DONE: frozenset(),

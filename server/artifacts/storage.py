@@ -29,6 +29,7 @@ class ArtifactFiles:
         self.root = root
         self._write = write
         self._busy: set[str] = set()
+        self._hashes: dict[tuple[str, int, int, int], str] = {}
         self._lock = threading.Lock()
         (root / "partial").mkdir(parents=True, exist_ok=True)
 
@@ -97,13 +98,24 @@ class ArtifactFiles:
 
     def put_file(self, source: Path) -> str:
         """Copies ``source`` in and returns its sha256; content that is here already is not copied again."""
-        sha256 = hash_file(source)
+        sha256 = self._hash_once(source)
         if self.find(sha256) is None:
             copy = self.root / "partial" / f"{sha256}.{secrets.token_hex(4)}"
             with _explained(source.name, clean=copy):
                 shutil.copyfile(source, copy)
+            if hash_file(copy) != sha256:
+                copy.unlink()
+                raise Conflict(f"{source.name} changed while it was stored; store it again", code="digest_mismatch")
             self._keep(copy, sha256)
         return sha256
+
+    def _hash_once(self, source: Path) -> str:
+        """The digest of a file that did not change since it was hashed last costs a stat."""
+        stat = source.stat()
+        key = (str(source), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if key not in self._hashes:
+            self._hashes[key] = hash_file(source)
+        return self._hashes[key]
 
     def _keep(self, source: Path, sha256: str) -> Path:
         path = self.path(sha256)

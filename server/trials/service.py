@@ -28,7 +28,7 @@ def add(
     )  # fmt: skip
     session.add(row)
     session.flush()
-    emit(session, now, study_id, "trial_proposed", trial_id=row.id, number=row.number)
+    emit(session, now, study_id, "trial_changed", trial_id=row.id, number=row.number, state=row.state)
     return row
 
 
@@ -55,8 +55,8 @@ def _move(session: Session, ctx: Context, row: TrialRow, state: TrialState) -> N
             code="illegal_move",
         )
     row.state = state
-    emit(session, ctx.now(), row.study_id, f"trial_{state}", trial_id=row.id, number=row.number, reason=row.reason,
-         values=row.values)  # fmt: skip
+    emit(session, ctx.now(), row.study_id, "trial_changed", trial_id=row.id, number=row.number, state=state,
+         reason=row.reason)  # fmt: skip
 
 
 def train(session: Session, ctx: Context, trial_id: str, request: TrainRequest) -> JobRow:
