@@ -15,7 +15,7 @@ from nas.export.reference import EagerChain
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv
 
-CHECK_CHUNKS = [5, 1, 1, 1]
+CHECK_CHUNKS = [7, 1]
 NUM_PROBES = 16
 # SQNR a program must reach against eager torch: float runs differ by summation order alone; 8-bit activations round
 # differently at ties, and a flipped rounding travels through every later layer.
