@@ -170,7 +170,9 @@ def block_medians(samples: Samples) -> dict[str, dict[str, float]]:
 def canary_row(samples: Samples, reference: float, factor: float) -> dict[str, float]:
     if not samples.canary:
         return {}
-    return {"median_ms": statistics.median(samples.canary), "reference_ms": reference, "factor": factor}
+    median = statistics.median(samples.canary)
+    drift = median / reference - 1 if reference else 0.0
+    return {"median_ms": median, "reference_ms": reference, "drift": drift, "factor": factor}
 
 
 def failed_row(

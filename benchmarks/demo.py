@@ -1,0 +1,153 @@
+"""``make run``: coordinator, agent and a demo search on this machine, all through the public API, each a real process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+
+from nas.contracts.errors import HilnasError
+from nas.rest import Refused, Rest, Unreachable
+from nas.search_command import watch_study
+from nas.show import front_table, number, strip_of
+
+app = typer.Typer(help="A whole search on this machine.")
+console = Console()
+NAME = "demo"
+START_TIMEOUT_S = 60.0
+
+SPEC: dict[str, Any] = {
+    "name": NAME,
+    "space": "debug_space",
+    "objectives": [{"metric": "quality"}, {"metric": "decode_ms@1024"}, {"metric": "memory_bytes@1024"}],
+    "sampler": "gp",
+    "protocol": "quick",
+    "max_trials": 20,
+    "max_quality": 10,
+    "queue_ahead": 6,
+    "quality": {"steps": 150, "width": 64},
+    "confirm": 1,
+}
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Where API and dashboard listen.")] = 8000,
+    var: Annotated[Path, typer.Option(help="Everything the demo keeps.")] = Path("var/demo"),
+    stay: Annotated[bool, typer.Option(help="Keep the dashboard open at the end.")] = True,
+) -> None:
+    """Search, show the front, export and check the knee winner, keep the dashboard open."""
+    url = f"http://127.0.0.1:{port}"
+    refuse_second_run(url)
+    started = time.monotonic()
+    with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var):
+        rest = Rest(url)
+        wait_until_up(rest, var)
+        with running("agent", ["agent", "host", "--url", url, "--home", str(var / "agent"), "--name", "this-machine"], var):
+            console.print(f"dashboard at [bold]{url}[/]  (logs in {var})")
+            study = watch_study(rest, start_or_resume(rest))
+            report(rest, study, var)
+            console.print(f"[dim]{(time.monotonic() - started) / 60:.1f} minutes[/]")
+            if study["state"] == "failed":
+                raise HilnasError(study["reason"])
+            if stay and sys.stdin.isatty():
+                console.print(f"dashboard stays open at [bold]{url}[/]; Ctrl-C ends it")
+                signal.pause()
+
+
+def refuse_second_run(url: str) -> None:
+    with contextlib.suppress(httpx.HTTPError):
+        if httpx.get(f"{url}/api/v1/health", timeout=3.0).status_code == 200:
+            raise HilnasError(
+                f"a coordinator already runs at {url}: open it in a browser, watch it with"
+                f" `hilnas search status --watch STUDY`, or choose another --port; nothing was changed"
+            )
+
+
+def start_or_resume(rest: Rest) -> str:
+    """The newest unfinished demo study goes on; otherwise a new one starts with the next seed."""
+    studies = [study for study in rest.get("/studies") if study["name"] == NAME]
+    for study in studies:
+        if study["state"] == "running":
+            console.print(f"going on with study {study['id']}")
+            return str(study["id"])
+        if study["state"] in ("stopped", "failed"):
+            with contextlib.suppress(Refused):
+                rest.post(f"/studies/{study['id']}/resume")
+                console.print(f"resumed study {study['id']}")
+                return str(study["id"])
+    return str(rest.post("/studies", {**SPEC, "seed": len(studies)})["id"])
+
+
+def report(rest: Rest, study: dict[str, Any], var: Path) -> None:
+    """The front, and what became of the winner on the device."""
+    front = rest.get(f"/studies/{study['id']}/front")
+    console.print(study["reason"])
+    if not front["members"]:
+        return
+    console.print(front_table(front))
+    knee = next(member for member in front["members"] if member["knee"])
+    digest = knee["artifacts"].get("one_piece")
+    if digest is None:
+        return
+    path = var / f"winner-{knee['number']}.pte"
+    size = fetch_artifact(rest, digest, path)
+    console.print("knee winner ", strip_of(knee["arch"]), f" as one ExecuTorch file: [bold]{path}[/] ({size / 2**20:.1f} MiB)")
+    trial = rest.get(f"/trials/{knee['trial_id']}")
+    for device_id, row in trial["confirmed"].items():
+        console.print(f"checked and measured on {device_id}: verdict [bold]{row['verdict']}[/] {row['reason']}")
+        for key in ("decode_ms@1024", "prefill_ms@256"):
+            if key in row["metrics"] and key in row["beside"]:
+                whole, composed = row["metrics"][key]["median"], row["beside"][key]["median"]
+                console.print(
+                    f"  {key}: one piece {number(key, whole)}, composed {number(key, composed)}"
+                    f" ({composed / whole - 1:+.1%})"
+                )
+
+
+def fetch_artifact(rest: Rest, digest: str, path: Path) -> int:
+    with httpx.stream("GET", f"{rest.url}/api/v1/artifacts/{digest}", timeout=60.0) as reply, path.open("wb") as file:
+        reply.raise_for_status()
+        return sum(file.write(chunk) for chunk in reply.iter_bytes())
+
+
+@contextlib.contextmanager
+def running(name: str, arguments: list[str], var: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A ``hilnas`` command as a child that is told to finish (SIGTERM) when the block ends, however it ends."""
+    var.mkdir(parents=True, exist_ok=True)
+    with (var / f"{name}.log").open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "nas.command", *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def wait_until_up(rest: Rest, var: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            rest.get("/health")
+        except Unreachable:
+            time.sleep(0.2)
+        else:
+            return
+    raise HilnasError(f"the coordinator did not start within {START_TIMEOUT_S:.0f} s; see {var / 'coordinator.log'}")

@@ -1,0 +1,68 @@
+"""``hilnas agent``: make this machine a measurement device of a coordinator."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from device_agents.agent import Agent
+from device_agents.devices.host import HostDevice
+from device_agents.devices.replay import ReplayDevice
+from nas.contracts.errors import HilnasError
+
+app = typer.Typer(help="Run a measurement agent.", no_args_is_help=True)
+Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
+Token = Annotated[str | None, typer.Option(help="Single-use enrolment token; only the first start needs one.")]
+Home = Annotated[Path, typer.Option(help="Credential, block cache and unsent results.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Agents pull work from a coordinator; stop one with SIGTERM or Ctrl-C: it finishes the job in hand."""
+
+
+@app.command()
+def host(
+    url: Url = "http://127.0.0.1:8000",
+    token: Token = None,
+    home: Home = Path("var/agent"),
+    name: Annotated[str | None, typer.Option(help="Device name, default the host name.")] = None,
+    runner: Annotated[Path | None, typer.Option(help="hilnas-runner binary, default build/kernels.")] = None,
+) -> None:
+    """Measure on this machine (x86-64 or aarch64 Linux)."""
+    _serve(Agent(url, HostDevice(home / "blocks", runner, name), home, token or _local_token(url, home)))
+
+
+@app.command()
+def replay(
+    trace: Annotated[Path, typer.Argument(help="Recorded runs, see device_agents/devices/replay.py.")],
+    url: Url = "http://127.0.0.1:8000",
+    token: Token = None,
+    home: Home = Path("var/replay-agent"),
+) -> None:
+    """Play recorded measurements: tests and demos without hardware."""
+    _serve(Agent(url, ReplayDevice.load(trace), home, token or _local_token(url, home)))
+
+
+def _serve(agent: Agent) -> None:
+    """Runs until drained. A second signal ends at once; the lease then runs out and the job goes to another agent."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(130) if agent.stopping.is_set() else agent.drain())
+    agent.run()
+
+
+def _local_token(url: str, home: Path) -> str | None:
+    """A coordinator in local single-user mode hands out tokens to anyone on its machine."""
+    if (home / "credential.json").exists():
+        return None
+    with contextlib.suppress(httpx.HTTPError, HilnasError, KeyError, ValueError):
+        reply = httpx.post(f"{url.rstrip('/')}/api/v1/devices/tokens", json={}, timeout=10.0)
+        if reply.status_code == 201:
+            return str(reply.json()["token"])
+    return None

@@ -1,0 +1,76 @@
+"""The ``hilnas`` command: collects the commands that the installed packages bring, and gives errors one voice.
+
+Exit codes: 0 done, 1 failed (a sentence on standard error), 2 wrong usage, 3 a study ended without any feasible
+candidate, 4 the coordinator does not answer, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import click
+import typer
+
+from nas.contracts.errors import HilnasError
+
+GROUP = "hilnas.commands"
+EXIT_FAILED, EXIT_INFEASIBLE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 3, 4, 130
+HELP = {
+    "serve": "Start the coordinator (API and dashboard).",
+    "agent": "Run a measurement agent on this machine.",
+    "search": "Start, watch and stop searches.",
+    "measure": "Measure one preset or architecture file on one device.",
+    "export": "Export an architecture as .pte or ONNX.",
+    "bench": "Run the published benchmarks.",
+    "train": "Lease training jobs of winners.",
+    "demo": "A whole search on this machine: what `make run` does.",
+}
+
+
+class Commands(click.Group):
+    """Loads a command's module only when it is asked for: ``hilnas --help`` imports no torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        found = {point.name for point in entry_points(group=GROUP)}
+        return [name for name in HELP if name in found] + sorted(found - set(HELP))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        for point in entry_points(group=GROUP, name=name):
+            return typer.main.get_command(point.load())
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, HELP.get(name, "")) for name in self.list_commands(ctx)])
+
+
+def main() -> None:
+    """Entry point: HilnasError becomes one sentence and its exit code."""
+    group = Commands(
+        name="hilnas", help="Search small language models on the devices they will run on.",
+        no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
+    )  # fmt: skip
+    try:
+        sys.exit(group.main(standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except HilnasError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(getattr(error, "exit_code", EXIT_FAILED))
+    except BrokenPipeError:
+        sys.exit(0)
+    except ModuleNotFoundError as error:
+        click.echo(f"error: this command needs the package {error.name}: pip install 'hilnas[all]'", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

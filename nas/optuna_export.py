@@ -1,0 +1,29 @@
+"""A stored study as an Optuna storage, for optuna-dashboard and notebooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.study import StudySpec, TrialRecord
+from nas.samplers import frozen_trial
+from search_space.space import space
+
+
+def write_storage(study: dict[str, Any], trials: list[dict[str, Any]], url: str) -> int:
+    """Writes every trial under the study's name and id; raises InvalidConfig when it is there already."""
+    spec = StudySpec(**study["spec"])
+    choices = space(spec.space, spec.space_options).parameters()
+    distributions = {name: CategoricalDistribution(values) for name, values in choices.items()}
+    directions = ["minimize" if o.direction == "min" else "maximize" for o in spec.objectives]
+    name = f"{spec.name} {study['id']}"
+    try:
+        target = optuna.create_study(study_name=name, storage=url, directions=directions)
+    except optuna.exceptions.DuplicatedStudyError:
+        raise InvalidConfig(f"{url} already holds {name!r}; choose another --out") from None
+    target.set_metric_names([o.metric for o in spec.objectives])
+    target.add_trials([frozen_trial(TrialRecord(**trial), spec, distributions) for trial in trials])
+    return len(trials)

@@ -1,0 +1,165 @@
+"""``hilnas search``: start, watch, read and stop studies through the public REST API."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from nas.contracts.errors import HilnasError, InvalidConfig
+from nas.rest import Rest
+from nas.show import front_table, progress_panel
+
+app = typer.Typer(help="Start, watch and stop searches.", no_args_is_help=True)
+console = Console()
+Url = Annotated[str | None, typer.Option(help="Coordinator, default HILNAS_URL or http://127.0.0.1:8000")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+ENDED = ("finished", "stopped", "failed")
+
+
+class NothingFeasible(HilnasError):
+    exit_code = 3
+
+
+@app.command()
+def start(
+    name: Annotated[str, typer.Option(help="What to call the study.")] = "search",
+    space: Annotated[str, typer.Option(help="Search space: debug_space, lfm2_350m_class, lfm2_1_2b_class.")] = "debug_space",
+    objective: Annotated[list[str] | None, typer.Option(help="Metric to optimize, e.g. decode_ms@512; repeat.")] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="Bound, e.g. memory_bytes@4096=4e8; repeat.")] = None,
+    sampler: Annotated[str, typer.Option(help="gp, nsga2, nsga3, tpe or random.")] = "gp",
+    trials: Annotated[int, typer.Option(min=1, help="Candidates to propose.")] = 24,
+    judged: Annotated[int | None, typer.Option(help="At most this many get a quality estimate.")] = None,
+    protocol: Annotated[str, typer.Option(help="screening, quick or full.")] = "screening",
+    quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32.")] = "8da4w",
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    seed: int = 0,
+    file: Annotated[Path | None, typer.Option(help="A whole study specification as JSON instead of options.")] = None,
+    watch: Annotated[bool, typer.Option(help="Stay and show progress until the study ends.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a study."""
+    if file is not None:
+        spec = _read(file)
+    else:
+        keys = objective or ["quality", "decode_ms@512", "memory_bytes@4096"]
+        spec = {
+            "name": name, "space": space, "objectives": [{"metric": key} for key in keys],
+            "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
+            "max_quality": judged, "protocol": protocol, "quantization": quantization, "threads": threads, "seed": seed,
+        }  # fmt: skip
+    rest = Rest(url)
+    study = rest.post("/studies", spec)
+    if as_json and not watch:
+        typer.echo(json.dumps(study))
+    elif not watch:
+        console.print(f"study [bold]{study['id']}[/] started; watch it with `hilnas search status {study['id']} --watch`")
+    if watch:
+        _end(watch_study(rest, study["id"]), as_json)
+
+
+@app.command()
+def status(
+    study_id: Annotated[str | None, typer.Argument(help="Study id; without one, all studies.")] = None,
+    watch: Annotated[bool, typer.Option(help="Stay until the study ends.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the progress of one study, or list all."""
+    rest = Rest(url)
+    if study_id is None:
+        studies = rest.get("/studies")
+        typer.echo(json.dumps(studies)) if as_json else [
+            console.print(f"{s['id']}  {s['state']:9} {s['name']}  {s['trials']}") for s in studies
+        ]
+        return
+    if watch:
+        _end(watch_study(rest, study_id), as_json)
+        return
+    study = rest.get(f"/studies/{study_id}")
+    if as_json:
+        typer.echo(json.dumps(study))
+    else:
+        console.print(_panel(rest, study))
+        if study["reason"]:
+            console.print(study["reason"])
+
+
+@app.command()
+def front(study_id: str, url: Url = None, as_json: AsJson = False) -> None:
+    """Show the Pareto front of a study."""
+    found = Rest(url).get(f"/studies/{study_id}/front")
+    typer.echo(json.dumps(found)) if as_json else console.print(front_table(found))
+
+
+@app.command()
+def stop(study_id: str, url: Url = None) -> None:
+    """Stop a study; everything measured is kept and `resume` goes on."""
+    study = Rest(url).post(f"/studies/{study_id}/stop")
+    console.print(f"study {study_id} is {study['state']}")
+
+
+@app.command()
+def resume(study_id: str, url: Url = None) -> None:
+    """Go on with a stopped or failed study."""
+    study = Rest(url).post(f"/studies/{study_id}/resume")
+    console.print(f"study {study_id} is {study['state']}")
+
+
+@app.command("export-optuna")
+def export_optuna(
+    study_id: str,
+    out: Annotated[str, typer.Option(help="Storage URL, e.g. sqlite:///study.db")] = "sqlite:///optuna.db",
+    url: Url = None,
+) -> None:
+    """Write the study as an Optuna RDB storage that optuna-dashboard opens."""
+    from nas.optuna_export import write_storage
+
+    rest = Rest(url)
+    count = write_storage(rest.get(f"/studies/{study_id}"), rest.get(f"/studies/{study_id}/trials"), out)
+    console.print(f"{count} trials written to {out}")
+
+
+def watch_study(rest: Rest, study_id: str) -> dict[str, Any]:
+    """Shows live progress until the study ends; returns its last state. Ctrl-C leaves the study running."""
+    with Live(console=console, refresh_per_second=2, transient=False) as live:
+        while True:
+            study = rest.get(f"/studies/{study_id}")
+            live.update(_panel(rest, study))
+            if study["state"] in ENDED:
+                return study
+            time.sleep(1.0)
+
+
+def _panel(rest: Rest, study: dict[str, Any]) -> Any:
+    online = sum(device["state"] == "online" for device in rest.get("/devices"))
+    return progress_panel(study, rest.get(f"/studies/{study['id']}/front"), study["jobs"], online)
+
+
+def _end(study: dict[str, Any], as_json: bool) -> None:
+    typer.echo(json.dumps(study)) if as_json else console.print(study["reason"])
+    if study["state"] == "failed":
+        raise HilnasError(study["reason"])
+    if not study["front_size"]:
+        raise NothingFeasible(study["reason"] or "the study ended without a complete candidate")
+
+
+def _budget(text: str) -> tuple[str, float]:
+    key, _, value = text.rpartition("=")
+    try:
+        return key, float(value)
+    except ValueError:
+        raise InvalidConfig(f"a budget is written metric=number, e.g. decode_ms@512=10; got {text!r}") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError) as error:
+        raise InvalidConfig(f"{file} is not a study specification in JSON: {error}") from error

@@ -1,0 +1,91 @@
+"""How studies look in a terminal: the front as a table, a candidate as a strip, progress as one panel."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nas.contracts.metrics import parse_metric
+
+STYLES = {"gated_short_conv": ("C", "cyan"), "gqa": ("A", "magenta"), "sliding_window": ("W", "yellow"), "skip": ("·", "dim")}
+
+
+def strip_of(arch: dict[str, Any]) -> Text:
+    """One letter per layer, coloured by operator; upper case W/A/C, a dot for skip."""
+    text = Text()
+    for layer in arch["layers"]:
+        letter, style = STYLES.get(layer["mixer"]["kind"], ("?", "red"))
+        text.append(letter, style=style)
+    return text
+
+
+def widths_of(arch: dict[str, Any]) -> str:
+    """Feed-forward widths with runs folded, e.g. ``2x1024 512``."""
+    widths = [layer["ffn"]["width"] if layer["ffn"] else 0 for layer in arch["layers"]]
+    runs = [(width, len(list(group))) for width, group in groupby(widths)]
+    return " ".join(f"{count}x{width}" if count > 1 else str(width) for width, count in runs)
+
+
+def number(key: str, value: float) -> str:
+    """A metric's value as people read it, with its unit."""
+    unit = parse_metric(key)[0].unit
+    if unit == "bytes":
+        return f"{value / 2**20:.1f} MiB"
+    if unit == "count":
+        return f"{value / 1e6:.2f} M"
+    digits = 3 if unit in ("score", "ratio") else 2
+    return f"{value:.{digits}f}" + (f" {unit}" if unit not in ("score", "ratio") else "")
+
+
+def front_table(front: dict[str, Any], title: str = "Pareto front") -> Table:
+    """A row per member, an interval behind each measured value, the knee marked."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("#", justify="right")
+    table.add_column("layers")
+    table.add_column("feed-forward widths", overflow="fold")
+    for key in front["objectives"]:
+        table.add_column(key, justify="right")
+    for member in front["members"]:
+        mark = f"[bold green]{member['number']} knee[/]" if member["knee"] else str(member["number"])
+        cells = [_cell(key, member) for key in front["objectives"]]
+        table.add_row(mark, strip_of(member["arch"]), widths_of(member["arch"]), *cells)
+    return table
+
+
+def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str, int], devices: int) -> RenderableType:
+    """Trials, jobs, ETA and the front so far."""
+    trials = study["trials"]
+    done = sum(trials.get(state, 0) for state in ("complete", "dominated", "gated", "infeasible", "failed", "measured"))
+    bar = ProgressBar(total=study["max_trials"], completed=min(done, study["max_trials"]), width=40)
+    eta = f"{study['eta_s'] / 60:.1f} min" if study.get("eta_s") else "-"
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("trials", _counts(trials))
+    facts.add_row("jobs", f"{_counts(jobs)}   [dim]devices {devices}[/]")
+    facts.add_row("ETA", eta)
+    if study.get("hypervolume") is not None:
+        facts.add_row("hypervolume", f"{study['hypervolume']:.4g}")
+    for note in study.get("notes", []):
+        facts.add_row("note", f"[yellow]{note}[/]")
+    parts: list[RenderableType] = [bar, facts]
+    if front["members"]:
+        parts.append(front_table(front))
+    return Panel(Group(*parts), title=f"{study['name']}  [dim]{study['state']}[/]", title_align="left")
+
+
+def _cell(key: str, member: dict[str, Any]) -> str:
+    estimate = member["estimates"].get(key)
+    text = number(key, member["values"][key])
+    if estimate and estimate["high"] > estimate["low"] and estimate["median"]:
+        half = (estimate["high"] - estimate["low"]) / 2 / estimate["median"]
+        text += f" [dim]±{half:.1%}[/]"
+    return text
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return "  ".join(f"{name} [bold]{count}[/]" for name, count in counts.items() if count) or "none yet"

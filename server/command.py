@@ -1,0 +1,37 @@
+"""``hilnas serve``: the coordinator with its dashboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from server.app import create_app
+from server.settings import Settings, is_loopback
+
+app = typer.Typer(help="Start the coordinator (API and dashboard).", add_completion=False)
+GRACE_S = 3  # open event streams and long polls are cut after this: both sides go on by themselves
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind; not loopback switches tokens on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default 8000, or HILNAS_PORT.")] = None,
+    var: Annotated[Path | None, typer.Option(help="Database, artifacts and block library; default var.")] = None,
+) -> None:
+    """Start the coordinator (API and dashboard). Options win over HILNAS_* variables."""
+    settings = resolved(Settings.from_environment(), host, port, var)
+    uvicorn.run(
+        create_app(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_S,
+        log_level="warning",
+    )  # fmt: skip
+
+
+def resolved(settings: Settings, host: str | None, port: int | None, var: Path | None) -> Settings:
+    given = {"host": host, "port": port, "var": var}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if host is not None and not is_loopback(host):
+        changes["auth"] = "tokens"
+    return Settings.model_validate({**settings.model_dump(), **changes})
