@@ -20,7 +20,7 @@ class Settings(BaseModel):
     var: Path = Path("var")
     database_url: str = ""  # empty: SQLite inside ``var``
     host: str = "127.0.0.1"
-    port: int = Field(default=8765, ge=1, le=65535)
+    port: int = Field(default=8000, ge=1, le=65535)
     auth: Literal["local", "tokens"] = "local"
     admin_token: str = Field(default="", repr=False)
     migrate: bool = True

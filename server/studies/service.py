@@ -126,7 +126,7 @@ def _notes(session: Session, ctx: Context, study: StudyRecord) -> list[str]:
     known = [row for row in devices.all_devices(session) if "measure" in row.serves]
     targets = [row for row in known if not study.spec.devices or row.id in study.spec.devices]
     if not targets:
-        return ["no device is enrolled that could measure; start an agent with `hilnas agent`"]
+        return ["no device is enrolled that could measure; run `hilnas agent host` on the machine that should"]
     notes = []
     for row in targets:
         waiting = jobs.count_queued(session, row.id)

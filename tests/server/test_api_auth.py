@@ -149,9 +149,7 @@ def test_local_mode_answers_this_machine_only(
 
 
 def test_settings_refuse_an_open_door() -> None:
-    with pytest.raises(
-        InvalidConfig, match="without tokens the coordinator binds to loopback only, got host '0.0.0.0'"
-    ):
+    with pytest.raises(InvalidConfig, match="without tokens the coordinator binds to loopback only, got host"):
         Settings(host="0.0.0.0")
     with pytest.raises(InvalidConfig, match="at least 16 characters"):
         Settings(auth="tokens", admin_token="short")

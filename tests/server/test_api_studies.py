@@ -173,6 +173,6 @@ def test_a_follower_is_woken_by_a_new_event(ctx: Context, study_id: str) -> None
 
 
 def test_every_endpoint_of_the_api_is_described(client: TestClient) -> None:
-    schema = client.get("/openapi.json").json()
+    schema = client.get("http://127.0.0.1/openapi.json").json()
     assert "/api/v1/studies/{study_id}/front" in schema["paths"]
     assert all("summary" in operation for path in schema["paths"].values() for operation in path.values())

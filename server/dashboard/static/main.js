@@ -1,0 +1,216 @@
+// The page: which study, what is known of it, and when to look again.
+import { ApiError, call, follow, setToken } from "./api.js";
+import { h } from "./format.js";
+import { noDevices, startAStudy } from "./guide.js";
+import { candidate, deviceCards, frontTable, jobsTable, summary } from "./panels.js";
+import { drawScatter, scatterLegend } from "./scatter.js";
+import { operatorLegend, widestOf } from "./strip.js";
+import { knownKeys, setMetrics } from "./values.js";
+
+const $ = (id) => document.getElementById(id);
+const POLL_MS = 4000, POLL_LIVE_MS = 10000, DEBOUNCE_MS = 250;
+const query = new URLSearchParams(location.search);
+const state = {
+  studies: [], study: null, trials: new Map(), since: null, front: null, jobs: [], devices: [], selected: query.get("trial"), live: false,
+  view: { x: query.get("x"), y: query.get("y"), logX: query.has("logx"), logY: query.has("logy"), device: "" }, order: { key: "", down: false },
+};
+let following = null, timer = null, busy = false, again = false;
+
+const idInPath = () => location.pathname.match(/^\/studies\/([^/]+)/)?.[1] || null;
+const trialsList = () => [...state.trials.values()].sort((a, b) => a.number - b.number);
+
+async function refresh() {
+  if (busy) return void (again = true);
+  busy = true;
+  clearTimeout(timer);
+  try {
+    await load();
+    problem("");
+    render();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status === 401) await askForToken();
+    else problem(error.message);
+  } finally {
+    busy = false;
+    timer = setTimeout(refresh, again ? DEBOUNCE_MS : state.live ? POLL_LIVE_MS : POLL_MS);
+    again = false;
+  }
+}
+
+async function load() {
+  if (!state.metrics) setMetrics((state.metrics = await call("metrics")));
+  [state.studies, state.devices] = await Promise.all([call("studies"), call("devices")]);
+  const id = idInPath() || state.studies[0]?.id;
+  if (!id) return void (state.study = null);
+  if (state.study?.id !== id) await open(id);
+  const since = state.since ? `?since=${encodeURIComponent(state.since)}` : "";
+  const [study, trials, front, jobs] = await Promise.all([
+    call(`studies/${id}`), call(`studies/${id}/trials${since}`), call(`studies/${id}/front`), call(`jobs?study_id=${id}&limit=40`),
+  ]);
+  Object.assign(state, { study, front, jobs });
+  for (const trial of trials) {
+    state.trials.set(trial.id, trial);
+    if (!state.since || trial.updated_at > state.since) state.since = trial.updated_at;
+  }
+}
+
+async function open(id) {
+  following?.abort();
+  following = new AbortController();
+  state.trials.clear();
+  state.since = null;
+  const study = await call(`studies/${id}`);
+  const soon = () => { clearTimeout(timer); timer = setTimeout(refresh, DEBOUNCE_MS); };
+  follow(id, study.last_event_id, following.signal, soon, (live) => { state.live = live; connection(); });
+  if (study.id !== idInPath()) history.replaceState(null, "", `/studies/${id}${location.search}`);
+}
+
+function problem(text) {
+  $("problem").hidden = !text;
+  $("problem").textContent = text;
+}
+
+function connection() {
+  $("connection").replaceChildren(h(`span.dot.${state.live ? "online" : "waiting"}`), state.live ? "live" : "looking every few seconds");
+}
+
+function render() {
+  const { study } = state;
+  $("study").hidden = !study;
+  $("empty").hidden = Boolean(study);
+  picker();
+  connection();
+  if (!study) return void $("empty").replaceChildren(startAStudy(location.origin, state.devices.length > 0));
+  document.title = `${study.name} · hilnas`;
+  const trials = trialsList(), widest = widestOf(trials), keys = knownKeys(study, trials);
+  state.view.x ||= keys.objectives[1] || keys.costs[0] || keys.objectives[0];
+  state.view.y ||= keys.objectives[0];
+  const act = (verb) => attempt(() => call(`studies/${study.id}/${verb}`, { method: "POST" }));
+  $("summary").replaceChildren(...summary(study, { stop: () => act("stop"), resume: () => act("resume") }));
+  controls(keys);
+  scatter(trials, widest);
+  card(trials, widest);
+  frontPanel(widest);
+  $("operators").replaceChildren(...operatorLegend(trials));
+  $("jobs").replaceChildren(...jobsTable(state.jobs));
+  $("jobs-count").textContent = state.jobs.length === 40 ? "the last 40" : "";
+  devicesPanel(study);
+}
+
+function picker() {
+  const options = state.studies.map((one) => h("option", { value: one.id, selected: one.id === state.study?.id }, `${one.name} (${one.state})`));
+  $("study-picker").replaceChildren(...(options.length ? options : [h("option", {}, "no study yet")]));
+}
+
+function frontPanel(widest) {
+  const sort = (key) => { state.order = { key, down: state.order.key === key && !state.order.down }; render(); };
+  $("front").replaceChildren(...frontTable(state.front, state.trials, widest, state.selected, { pick, sort, order: state.order }));
+}
+
+function devicesPanel(study) {
+  const drain = (device, draining) => attempt(() => call(`devices/${device.id}/drain`, { method: "POST", body: { draining } }));
+  const online = state.devices.filter((device) => device.state === "online").length;
+  $("devices-count").textContent = state.devices.length ? `${online} of ${state.devices.length} online` : "";
+  $("devices").replaceChildren(...(state.devices.length ? deviceCards(state.devices, study.id, drain) : [noDevices(location.origin)]));
+}
+
+function controls(keys) {
+  const signature = JSON.stringify([keys, state.view, state.devices.map((device) => device.id)]);
+  if (signature === state.controls) return;
+  state.controls = signature;
+  const axis = (name, log) => h("span.axis-choice", {},
+    h("label", {}, name.toUpperCase(), h("select", { "aria-label": `${name} axis`, onchange: (event) => look({ [name]: event.target.value }) }, groups(keys, state.view[name]))),
+    h("label", {}, h("input", { type: "checkbox", checked: state.view[log], onchange: (event) => look({ [log]: event.target.checked }) }), "log"));
+  const several = new Set(trialsList().flatMap((trial) => Object.keys(trial.measurements)));
+  const choice = several.size > 1 ? [deviceChoice(several)] : [];
+  $("scatter-controls").replaceChildren(axis("x", "logX"), axis("y", "logY"), ...choice);
+}
+
+function groups(keys, chosen) {
+  const group = (label, list) => list.length ? [h("optgroup", { label }, list.map((key) => h("option", { value: key, selected: key === chosen }, key)))] : [];
+  return [...group("objectives", keys.objectives), ...group("measured", keys.measured), ...group("known without measuring", keys.costs)];
+}
+
+function deviceChoice(ids) {
+  const named = state.devices.filter((device) => ids.has(device.id));
+  const options = [h("option", { value: "" }, "worst device"), ...named.map((device) => h("option", { value: device.id, selected: device.id === state.view.device }, device.name))];
+  return h("label", {}, "on", h("select", { "aria-label": "device", onchange: (event) => look({ device: event.target.value }) }, options));
+}
+
+function look(change) {
+  Object.assign(state.view, change);
+  remember();
+  render();
+}
+
+function remember() {
+  const { x, y, logX, logY } = state.view;
+  const kept = new URLSearchParams({ x, y, ...(logX && { logx: 1 }), ...(logY && { logy: 1 }), ...(state.selected && { trial: state.selected }) });
+  history.replaceState(null, "", `${location.pathname}?${kept}`);
+}
+
+const kneeId = () => state.front.members.find((member) => member.knee)?.trial_id;
+
+function scatter(trials, widest) {
+  const box = $("scatter"), frontIds = new Set(state.front.members.map((member) => member.trial_id));
+  const data = { study: state.study, trials, frontIds, kneeId: kneeId(), selectedId: state.selected, view: state.view };
+  drawScatter(box, data, { pick, hover: (trial, x, y) => hoverCard(box, trial, x, y, widest) });
+  $("scatter-legend").replaceChildren(...scatterLegend(Boolean(kneeId())));
+}
+
+function hoverCard(box, trial, x, y, widest) {
+  box.querySelector(".hover")?.remove();
+  if (!trial) return;
+  const shown = h("div.hover", {}, candidate(trial, state.study, widest, trial.id === kneeId(), { short: true }));
+  box.append(shown);
+  const left = x + 24 + shown.offsetWidth > box.clientWidth ? x - shown.offsetWidth - 8 : x + 24;
+  shown.style.left = `${Math.max(4, left)}px`;
+  shown.style.top = `${Math.max(4, Math.min(y - 20, box.clientHeight - shown.offsetHeight - 4))}px`;
+}
+
+function card(trials, widest) {
+  const chosen = state.trials.get(state.selected) || state.trials.get(kneeId());
+  const train = (trial) => attempt(() => call(`trials/${trial.id}/train`, { method: "POST", body: { quantization: state.study.spec.quantization } }));
+  $("candidate").replaceChildren(...candidate(chosen, state.study, widest, chosen?.id === kneeId(), { train }));
+}
+
+function pick(trialId) {
+  state.selected = trialId;
+  remember();
+  render();
+}
+
+async function attempt(action) {
+  try {
+    await action();
+    await refresh();
+  } catch (error) {
+    problem(error.message);
+  }
+}
+
+async function askForToken() {
+  const dialog = $("token-dialog");
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  setToken($("token").value.trim());
+  again = true;
+}
+
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  localStorage.setItem("hilnas-theme", name);
+}
+
+theme(query.get("theme") || localStorage.getItem("hilnas-theme") || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+$("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+$("study-picker").addEventListener("change", (event) => {
+  history.pushState(null, "", `/studies/${event.target.value}`);
+  Object.assign(state, { study: null, selected: null, view: { x: null, y: null, logX: false, logY: false, device: "" } });
+  refresh();
+});
+window.addEventListener("popstate", () => { state.study = null; refresh(); });
+let width = innerWidth;
+window.addEventListener("resize", () => { if (innerWidth !== width && state.study) { width = innerWidth; render(); } });
+refresh();

@@ -1,0 +1,156 @@
+// Study header, candidate card, front table, jobs, devices: each takes data and fills its box.
+import { ago, duration, h, pill, plain, quantity, scientific, spread, words } from "./format.js";
+import { layerText, strip } from "./strip.js";
+import { budgetOf, estimateOf, metricOf } from "./values.js";
+
+const STATE_COLOURS = {
+  complete: "var(--accent)", judging: "var(--window)", measured: "var(--window)", measuring: "var(--conv)", preparing: "var(--conv)",
+  proposed: "var(--conv)", dominated: "var(--skip)", gated: "var(--skip)", infeasible: "var(--attention)", failed: "var(--bad)",
+};
+const FINISHED = ["complete", "dominated", "infeasible", "failed", "gated"];
+
+export function summary(study, actions) {
+  const counts = study.trials, total = Object.values(counts).reduce((sum, count) => sum + count, 0);
+  const done = FINISHED.reduce((sum, state) => sum + (counts[state] || 0), 0) - (counts.gated || 0);
+  const button = study.state === "running" ? h("button.button", { onclick: actions.stop }, "Stop")
+    : study.state === "finished" ? null : h("button.button.primary", { onclick: actions.resume }, "Resume");
+  const text = `${study.spec.space} · ${study.spec.quantization} · ${study.spec.sampler} · ${study.spec.protocol} protocol · started ${ago(study.created_at)}`;
+  return [
+    h("div.study-head", {}, h("h1", {}, study.name), pill(study.state), h("div.actions", {}, button)),
+    h("p.study-sub", {}, text, study.reason && study.state !== "failed" ? ` · ${study.reason}` : ""),
+    ...(study.state === "failed" ? [h("p.note.bad", {}, study.reason)] : []),
+    ...study.notes.map((note) => h("p.note", {}, note)),
+    h("dl.tiles", {}, progressTile(counts, total, done, study.max_trials),
+      tile("On the front", String(study.front_size)),
+      tile("Hypervolume", study.hypervolume == null ? "–" : scientific(study.hypervolume), study.hypervolume == null ? "needs complete trials" : ""),
+      tile("Time left", study.state === "running" ? duration(study.eta_s) : "–"),
+      tile("Jobs", String(study.jobs.leased || 0), `running, ${study.jobs.queued || 0} queued`)),
+  ];
+}
+
+const tile = (name, value, more = "") => h("div.tile", {}, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, " " + more) : null));
+
+function progressTile(counts, total, done, maxTrials) {
+  const order = Object.keys(STATE_COLOURS).filter((state) => counts[state]);
+  const parts = order.map((state) => h("span", { title: `${counts[state]} ${state}`,
+    style: `width:${(100 * counts[state]) / Math.max(total, maxTrials)}%;background:${STATE_COLOURS[state]}` }));
+  const text = order.map((state) => `${counts[state]} ${words(state)}`).join(", ");
+  return h("div.tile.wide", {}, h("dt", {}, "Trials finished"), h("dd", {}, String(done), h("small", {}, ` of ${maxTrials}`)),
+    h("div.stack", { role: "img", "aria-label": text, title: text }, parts));
+}
+
+/** `short` is the hover card: objectives only. */
+export function candidate(trial, study, widest, isKnee, { short = false, train } = {}) {
+  if (!trial) return [h("p.muted", {}, "Click a point or a row to see its layers and every number known of it.")];
+  const keys = short ? study.spec.objectives.map((one) => one.metric) : allKeys(trial, study);
+  const kinds = h("ol.layers", { start: 0 }, (trial.arch.layers || []).map((layer) => h("li", {}, layerText(layer))));
+  const cell = (trial.arch.layers || []).length > 18 ? 11 : 14;
+  return [
+    h("div.cand-head", {}, `#${trial.number}`, pill(trial.state), isKnee ? h("span.pill.finished", {}, "knee") : null),
+    strip(trial.arch, widest, { cell, letters: true }),
+    trial.reason ? h("p.small.muted", {}, trial.reason) : null,
+    h("dl.facts", {}, keys.flatMap((key) => fact(trial, study, key))),
+    ...(short ? [] : [verdicts(trial), kinds, h("div", {}, h("button.button.small", { onclick: () => train(trial) }, "Train this candidate"))]),
+  ].filter(Boolean);
+}
+
+function allKeys(trial, study) {
+  const measured = Object.values(trial.measurements).flatMap((row) => Object.keys(row.metrics));
+  return [...new Set([...study.spec.objectives.map((one) => one.metric), ...measured.sort(), ...Object.keys(trial.costs).sort()])];
+}
+
+function fact(trial, study, key) {
+  const estimate = estimateOf(trial, key), { unit, definition } = metricOf(key), budget = budgetOf(study, key);
+  const title = definition + (budget == null ? "" : ` (budget ${quantity(budget, unit)})`);
+  const scale = ["bytes", "count"].includes(unit);
+  return [h("dt", { title }, key), h("dd", {}, quantity(estimate?.median, unit), " ", h("small", {}, scale ? "" : spread(estimate)))];
+}
+
+function verdicts(trial) {
+  const rows = Object.values(trial.measurements);
+  if (!rows.length) return null;
+  return h("p.small.muted", {}, "Measured: ", rows.map((row) => [pill(row.verdict), ` ${row.reason} `]), ` ${rows[0].cold_repeats} cold repeats, ${plain(rows[0].wall_s)} s`);
+}
+
+export function frontTable(front, trials, widest, selectedId, { pick, sort, order }) {
+  if (!front.members.length) return [h("p.hint", {}, "No candidate is complete yet: it needs a valid measurement on every target device and, where asked for, a quality estimate.")];
+  const extra = ["params", "weight_bytes"].filter((key) => !front.objectives.includes(key));
+  const columns = [...front.objectives, ...extra];
+  const head = h("tr", {}, h("th", {}, "Candidate"), h("th", {}, "Layers"), columns.map((key) => header(key, order, sort)), h("th.number", {}, "One piece"));
+  const rows = sorted(front, order).map((member) => frontRow(member, columns, front, widest, selectedId, pick));
+  return [h("table", {}, h("thead", {}, head), h("tbody", {}, rows))];
+}
+
+function header(key, order, sort) {
+  const arrow = order.key === key ? (order.down ? " ↓" : " ↑") : "";
+  return h("th.number", { title: metricOf(key).definition, "aria-sort": arrow ? (order.down ? "descending" : "ascending") : null },
+    h("button", { type: "button", onclick: () => sort(key) }, key + arrow));
+}
+
+function sorted(front, { key, down }) {
+  if (!key) return front.members;
+  const value = (member) => member.values[key] ?? member.costs[key] ?? 0;
+  return [...front.members].sort((a, b) => (down ? -1 : 1) * (value(a) - value(b)));
+}
+
+function frontRow(member, columns, front, widest, selectedId, pick) {
+  const cells = columns.map((key) => {
+    const { unit } = metricOf(key), value = member.values[key] ?? member.costs[key];
+    return h("td.number", {}, quantity(value, unit), " ", h("small", {}, ["bytes", "count"].includes(unit) ? "" : spread(member.estimates[key])));
+  });
+  return h(`tr.pick${member.trial_id === selectedId ? ".selected" : ""}`, { onclick: () => pick(member.trial_id) },
+    h("td.nowrap", {}, h("strong", {}, `#${member.number}`), " ", member.knee ? h("span.pill.finished", {}, "knee") : null),
+    h("td", {}, strip(member.arch, widest)), cells, h("td.number", {}, onePiece(member, front)));
+}
+
+/** How far the whole exported model is from the chain of blocks, on the first measured objective. */
+function onePiece(member, front) {
+  const key = front.objectives.find((one) => member.confirmed[one] && member.estimates[one]);
+  if (!key) return h("span.muted", {}, "–");
+  const change = 100 * (member.confirmed[key].median / member.estimates[key].median - 1);
+  return h("span", { title: `${key} of the one-piece program against the composed chain` }, `${change >= 0 ? "+" : ""}${change.toFixed(1)} %`);
+}
+
+export function jobsTable(jobs) {
+  if (!jobs.length) return [h("p.hint", {}, "Nothing was queued yet. Jobs appear once the first candidate's blocks are compiled.")];
+  const head = h("tr", {}, ["Candidate", "Kind", "Device", "State", "Verdict", "", "Since"].map((name) => h("th", {}, name)));
+  return [h("table", {}, h("thead", {}, head), h("tbody", {}, jobs.map(jobRow)))];
+}
+
+function jobRow(job) {
+  const kind = job.kind === "measure" ? (job.form === "one_piece" ? "one piece" : "measure") : words(job.kind);
+  const text = job.error || job.message, attempts = job.attempts ? ` (attempt ${job.attempts + (job.state === "failed" ? 0 : 1)})` : "";
+  return h("tr", {}, h("td.nowrap", {}, `#${job.trial_number}`), h("td.nowrap", {}, kind), h("td.nowrap", {}, job.device_name || "any"),
+    h("td.nowrap", {}, pill(job.state), attempts ? h("small", {}, attempts) : null), h("td", {}, job.verdict ? pill(job.verdict) : ""),
+    h("td.clip", { title: text }, job.state === "leased" && job.progress != null ? meter(job.progress) : h("small", {}, text)),
+    h("td.nowrap", {}, h("small", {}, ago(job.finished_at || job.leased_at || job.created_at))));
+}
+
+const meter = (share) => h("div.meter", { role: "progressbar", "aria-valuenow": Math.round(100 * share), "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": "progress" }, h("div.fill", { style: `width:${100 * share}%` }));
+
+export function deviceCards(devices, studyId, drain) {
+  return devices.map((device) => {
+    const { facts } = device, label = device.draining ? "Take back" : "Drain";
+    const title = device.draining ? "Give this device work again" : "Let it finish its job and give it no more";
+    return h("div.device", {},
+      h("div.device-head", {}, h(`span.dot.${device.state}`, { title: device.state }), device.name, h("span.pill", {}, device.draining ? "draining" : device.state),
+        h("button.button.small", { title, onclick: () => drain(device, !device.draining) }, label)),
+      h("div.small.muted", {}, `${facts.model} · ${facts.cores} cores · ${Math.round(facts.memory_bytes / 2 ** 30)} GiB · ${facts.os}`),
+      h("div.small", {}, currentJob(device, studyId)),
+      h("div.small.muted", {}, canary(device.canary), ` · ${device.num_queued} queued · seen ${ago(device.last_seen)}`));
+  });
+}
+
+function currentJob(device, studyId) {
+  const job = device.current_job;
+  if (!job) return h("span.muted", {}, device.state === "online" ? "waiting for work" : "gone: start its agent again, or drain it");
+  const where = job.study_id === studyId ? "" : " of another study";
+  return `${job.kind === "measure" ? "measuring" : "training"} #${job.trial_number}${where}${job.message ? `: ${job.message}` : ""}`;
+}
+
+function canary(row) {
+  if (!row || row.drift == null) return "no canary yet";
+  const percent = 100 * row.drift, level = Math.abs(percent) < 3 ? "good" : Math.abs(percent) < 8 ? "warn" : "bad";
+  return h(`span.drift.${level}`, { title: "time of the reference block at the end against the start of the last measurement" },
+    `canary ${percent >= 0 ? "+" : ""}${percent.toFixed(1)} %`);
+}

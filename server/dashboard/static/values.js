@@ -1,0 +1,57 @@
+// What is known of a trial under a metric key: one estimate {median, low, high}, wherever it came from.
+let table = {};
+
+export function setMetrics(list) {
+  table = Object.fromEntries(list.map((metric) => [metric.name, metric]));
+}
+
+export function metricOf(key) {
+  return table[key.split("@")[0]] || { name: key, unit: "", direction: "min", source: "device", definition: "" };
+}
+
+/** With several devices the worst one counts, as in the search itself, unless `deviceId` is given. */
+export function estimateOf(trial, key, deviceId = "") {
+  if (key === "quality") return trial.quality ? { median: trial.quality.score, low: trial.quality.low, high: trial.quality.high } : null;
+  const rows = Object.entries(trial.measurements || {}).filter(([id]) => !deviceId || id === deviceId);
+  const found = rows.map(([, row]) => row.metrics[key]).filter(Boolean);
+  if (found.length) {
+    const sign = metricOf(key).direction === "min" ? 1 : -1;
+    return found.reduce((worst, one) => (sign * (one.median - worst.median) > 0 ? one : worst));
+  }
+  const value = trial.values?.[key] ?? trial.costs?.[key];
+  return value == null ? null : { median: value, low: value, high: value };
+}
+
+/** Every key that some trial has a number for: objectives first, then measured, then closed-form. */
+export function knownKeys(study, trials) {
+  const objectives = study.spec.objectives.map((objective) => objective.metric);
+  const measured = new Set(), costs = new Set();
+  for (const trial of trials) {
+    for (const row of Object.values(trial.measurements || {})) Object.keys(row.metrics).forEach((key) => measured.add(key));
+    if (trial.quality) measured.add("quality");
+    Object.keys(trial.costs || {}).forEach((key) => costs.add(key));
+  }
+  const rest = (keys) => [...keys].filter((key) => !objectives.includes(key)).sort();
+  return { objectives, measured: rest(measured), costs: rest(costs) };
+}
+
+export function budgetOf(study, key) {
+  const objective = study.spec.objectives.find((one) => one.metric === key);
+  return objective?.budget ?? study.spec.budgets?.[key] ?? null;
+}
+
+export function directionOf(study, key) {
+  return study.spec.objectives.find((one) => one.metric === key)?.direction || metricOf(key).direction;
+}
+
+/** Complete trials nobody beats on just these two keys, in x order: the line in the picture. */
+export function frontIn(points, signX, signY) {
+  const sorted = [...points].sort((a, b) => signX * (a.x.median - b.x.median) || signY * (a.y.median - b.y.median));
+  let best = Infinity;
+  return sorted.filter((point) => {
+    const loss = signY * point.y.median;
+    const kept = loss < best;
+    best = Math.min(best, loss);
+    return kept;
+  });
+}

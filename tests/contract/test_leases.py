@@ -1,0 +1,320 @@
+"""One contract of the queue over both databases: never two live leases of a job, tokens only grow, nothing counts twice.
+
+PostgreSQL runs when HILNAS_TEST_POSTGRES_URL names an empty database that may be written to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import func, select
+
+from nas.contracts.device import DeviceFacts
+from nas.contracts.job import Enrolment, Heartbeat, JobResult, Lease
+from nas.contracts.states import JobState
+from nas.contracts.study import StudySpec
+from server.artifacts.storage import ArtifactFiles
+from server.auth.service import Agent
+from server.context import Context
+from server.database import Database
+from server.devices import service as devices
+from server.devices.schemas import EnrolmentTokenRequest
+from server.errors import Conflict
+from server.jobs import repository, service
+from server.settings import Settings
+from server.studies import service as studies
+from server.tables import Base, JobRow, LateResultRow, MeasurementRow, StudyRow
+from server.trials import service as trials
+from tests.server import samples
+from tests.server.helpers import FakeClock
+
+POSTGRES_URL = os.environ.get("HILNAS_TEST_POSTGRES_URL", "")
+LEASE_S = 60.0
+
+
+class Queue:
+    """A coordinator's queue without HTTP: one study, agents by number, jobs by number."""
+
+    def __init__(self, url: str, folder: Path, num_agents: int = 2) -> None:
+        self.clock = FakeClock()
+        self.database = Database(url)
+        Base.metadata.drop_all(self.database.engine)
+        Base.metadata.create_all(self.database.engine)
+        config = Settings(var=folder, lease_s=LEASE_S)
+        self.ctx = Context(config, self.database, ArtifactFiles(folder / "artifacts"), self.clock)
+        with self.database.write() as session:
+            self.study_id = studies.create(session, self.ctx, StudySpec.model_validate(samples.spec()), None)[0].id
+        self.agents = [self._enrol(f"device-{index}") for index in range(num_agents)]
+        self.jobs: list[str] = []
+
+    def _enrol(self, name: str) -> Agent:
+        with self.database.write() as session:
+            token = devices.create_enrolment_token(session, self.ctx, EnrolmentTokenRequest()).token
+            enrolment = Enrolment(token=token, facts=DeviceFacts(**samples.facts(name)))
+            credential = devices.enrol(session, self.ctx, enrolment)
+        return Agent(credential.agent_id, credential.device_id)
+
+    def submit(self, device: int | None = 0) -> str:
+        """None: any device may take it, which is how two agents come to want one job."""
+        name = f"trial-{len(self.jobs)}"
+        with self.database.write() as session:
+            trial = trials.add(session, self.ctx, self.study_id, {}, samples.arch(), name)
+            target = None if device is None else self.agents[device].device_id
+            row = service.submit(
+                session, self.ctx, study_id=self.study_id, trial_id=trial.id, device_id=target, job=samples.job(name)
+            )
+        self.jobs.append(row.id)
+        return row.id
+
+    def lease(self, agent: int = 0) -> Lease | None:
+        with self.database.write() as session:
+            return service.lease(session, self.ctx, self.agents[agent])
+
+    def heartbeat(self, lease: Lease, agent: int = 0) -> bool:
+        try:
+            with self.database.write() as session:
+                service.heartbeat(
+                    session, self.ctx, self.agents[agent], lease.job_id, Heartbeat(fencing_token=lease.fencing_token)
+                )
+        except Conflict:
+            return False
+        return True
+
+    def finish(self, lease: Lease, agent: int = 0, *, retry: bool = False) -> bool:
+        outcome = {"error": "too hot", "retry": True} if retry else {"measurement": samples.measurement()}
+        result = JobResult.model_validate({"fencing_token": lease.fencing_token, **outcome})
+        with self.database.write() as session:
+            return service.finish(session, self.ctx, self.agents[agent], lease.job_id, result).accepted
+
+    def expire(self) -> int:
+        with self.database.write() as session:
+            return service.expire(session, self.ctx)
+
+    def row(self, job_id: str) -> JobRow:
+        with self.database.read() as session:
+            return session.get_one(JobRow, job_id)
+
+    def num_measurements(self, job_id: str) -> int:
+        with self.database.read() as session:
+            query = select(func.count()).where(MeasurementRow.job_id == job_id)
+            return session.scalar(query) or 0
+
+    def num_late(self) -> int:
+        with self.database.read() as session:
+            return session.scalar(select(func.count()).select_from(LateResultRow)) or 0
+
+
+class LeaseContract:
+    """Both databases pass every test below."""
+
+    @pytest.fixture
+    def queue(self, tmp_path: Path) -> Iterator[Queue]:
+        raise NotImplementedError
+
+    def test_first_in_first_out_and_each_once(self, queue: Queue) -> None:
+        first, second = queue.submit(), queue.submit()
+        taken = [queue.lease(), queue.lease(), queue.lease()]
+        assert [lease.job_id if lease else None for lease in taken] == [first, second, None]
+
+    def test_a_lower_priority_number_goes_first(self, queue: Queue) -> None:
+        queue.submit()
+        urgent = queue.submit()
+        with queue.database.write() as session:
+            session.get_one(JobRow, urgent).priority = 1
+        lease = queue.lease()
+        assert lease is not None
+        assert lease.job_id == urgent
+
+    def test_a_job_of_another_device_is_not_offered(self, queue: Queue) -> None:
+        queue.submit(device=1)
+        assert queue.lease(agent=0) is None
+        assert queue.lease(agent=1) is not None
+
+    def test_eight_threads_never_share_a_job(self, queue: Queue) -> None:
+        jobs = {queue.submit(device=None) for _ in range(12)}
+        taken: list[str] = []
+        threads = [threading.Thread(target=self._take_all, args=(queue, index % 2, taken)) for index in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(taken) == sorted(jobs)
+
+    @staticmethod
+    def _take_all(queue: Queue, agent: int, taken: list[str]) -> None:
+        while lease := queue.lease(agent):
+            taken.append(lease.job_id)
+
+    def test_an_expired_lease_goes_back_under_a_higher_token(self, queue: Queue) -> None:
+        job_id = queue.submit(device=None)
+        old = queue.lease(0)
+        assert old is not None
+        assert queue.expire() == 0
+        queue.clock.advance(LEASE_S + 1)
+        assert queue.expire() == 1
+        new = queue.lease(1)
+        assert new is not None
+        assert (new.job_id, new.fencing_token) == (job_id, old.fencing_token + 1)
+        assert not queue.heartbeat(old, 0)
+        assert not queue.finish(old, 0)
+        assert queue.num_late() == 1
+        assert queue.finish(new, 1)
+        assert queue.num_measurements(job_id) == 1
+
+    def test_a_heartbeat_moves_the_deadline(self, queue: Queue) -> None:
+        queue.submit()
+        lease = queue.lease()
+        assert lease is not None
+        for _ in range(3):
+            queue.clock.advance(LEASE_S - 1)
+            assert queue.heartbeat(lease)
+        assert queue.expire() == 0
+
+    def test_a_repeated_result_counts_once(self, queue: Queue) -> None:
+        job_id = queue.submit()
+        lease = queue.lease()
+        assert lease is not None
+        assert queue.finish(lease)
+        assert queue.finish(lease)
+        assert queue.num_measurements(job_id) == 1
+        assert queue.num_late() == 0
+
+    def test_the_last_attempt_fails_the_job(self, queue: Queue) -> None:
+        job_id = queue.submit()
+        for _ in range(3):
+            assert queue.lease() is not None
+            queue.clock.advance(LEASE_S + 1)
+            queue.expire()
+        row = queue.row(job_id)
+        assert (row.state, row.error) == (JobState.FAILED, "given up after 3 attempts: its agent went silent")
+
+    def test_a_kill_in_mid_transaction_leaves_the_lease_as_it_was(self, queue: Queue) -> None:
+        job_id = queue.submit()
+        lease = queue.lease()
+        assert lease is not None
+        with pytest.raises(KeyboardInterrupt), queue.database.write() as session:
+            result = JobResult.model_validate({"fencing_token": 1, "measurement": samples.measurement()})
+            service.finish(session, queue.ctx, queue.agents[0], job_id, result)
+            raise KeyboardInterrupt
+        assert (queue.row(job_id).state, queue.num_measurements(job_id)) == (JobState.LEASED, 0)
+        assert queue.finish(lease)
+
+    def test_a_restart_of_the_coordinator_costs_no_lease(self, queue: Queue) -> None:
+        job_id = queue.submit()
+        lease = queue.lease()
+        assert lease is not None
+        queue.clock.advance(10 * LEASE_S)
+        with queue.database.write() as session:
+            deadline = queue.clock.now.replace(year=2027)
+            assert repository.extend_all_leases(session, deadline) == 1
+        assert queue.expire() == 0
+        assert queue.finish(lease)
+        assert queue.num_measurements(job_id) == 1
+
+    def test_a_stopped_study_takes_its_silent_job_out_of_the_queue(self, queue: Queue) -> None:
+        job_id = queue.submit()
+        queue.lease()
+        with queue.database.write() as session:
+            studies.stop(session, queue.ctx, session.get_one(StudyRow, queue.study_id).id)
+        queue.clock.advance(LEASE_S + 1)
+        queue.expire()
+        row = queue.row(job_id)
+        assert (row.state, row.submit_key) == (JobState.CANCELLED, None)
+
+
+class TestSqliteLeases(LeaseContract):
+    @pytest.fixture
+    def queue(self, tmp_path: Path) -> Iterator[Queue]:
+        queue = Queue(f"sqlite:///{tmp_path / 'leases.sqlite3'}", tmp_path)
+        yield queue
+        queue.database.dispose()
+
+
+@pytest.mark.skipif(not POSTGRES_URL, reason="HILNAS_TEST_POSTGRES_URL is not set")
+class TestPostgresLeases(LeaseContract):
+    @pytest.fixture
+    def queue(self, tmp_path: Path) -> Iterator[Queue]:
+        queue = Queue(POSTGRES_URL, tmp_path)
+        yield queue
+        Base.metadata.drop_all(queue.database.engine)
+        queue.database.dispose()
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """Random histories of two agents and a clock, against three sentences that must hold after every step."""
+
+    folder: Path
+
+    @initialize()
+    def start(self) -> None:
+        self.queue = Queue("sqlite://", self.folder)
+        self.leases: list[tuple[int, Lease]] = []
+        self.accepted: set[str] = set()
+        self.tokens: dict[str, int] = {}
+
+    @rule()
+    def submit(self) -> None:
+        self.queue.submit(device=None)
+
+    @rule(agent=st.integers(0, 1))
+    def lease(self, agent: int) -> None:
+        lease = self.queue.lease(agent)
+        if lease is not None:
+            assert lease.fencing_token > self.tokens.get(lease.job_id, 0), "fencing tokens strictly grow"
+            assert lease.job_id not in self.accepted, "a counted job is never handed out again"
+            self.tokens[lease.job_id] = lease.fencing_token
+            self.leases.append((agent, lease))
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), retry=st.booleans())
+    def finish(self, data: st.DataObject, retry: bool) -> None:
+        agent, lease = data.draw(st.sampled_from(self.leases))
+        accepted = self.queue.finish(lease, agent, retry=retry)
+        assert not accepted or lease.fencing_token == self.tokens[lease.job_id], "an old lease changes nothing"
+        if self.queue.row(lease.job_id).state == JobState.DONE:
+            self.accepted.add(lease.job_id)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def heartbeat(self, data: st.DataObject) -> None:
+        agent, lease = data.draw(st.sampled_from(self.leases))
+        alive = self.queue.heartbeat(lease, agent)
+        assert not alive or lease.fencing_token == self.tokens[lease.job_id]
+
+    @rule(seconds=st.sampled_from([1, 30, 61]))
+    def time_passes(self, seconds: int) -> None:
+        self.queue.clock.advance(seconds)
+        self.queue.expire()
+
+    @invariant()
+    def each_job_counts_at_most_once(self) -> None:
+        for job_id in (getattr(self, "queue", None) and self.queue.jobs) or []:
+            row = self.queue.row(job_id)
+            assert self.queue.num_measurements(job_id) == (row.state == JobState.DONE)
+            assert (row.lease_expires_at is not None) == (row.state == JobState.LEASED), "one live lease, or none"
+            assert row.attempts <= 3
+
+    def teardown(self) -> None:
+        if hasattr(self, "queue"):
+            self.queue.database.dispose()
+
+
+def test_random_histories_of_leases(tmp_path: Path) -> None:
+    LeaseMachine.folder = tmp_path
+    bounds = settings(
+        max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    run_state_machine_as_test(LeaseMachine, settings=bounds)
