@@ -12,6 +12,7 @@ from nas.contracts.plan import Check, State, Step
 from nas.contracts.quiet import QuietLock
 from nas.export.blocks import blocks_of, build_block
 from nas.export.compose import CHECK_CHUNKS, check_of
+from nas.export.delegation import describe_delegation
 from nas.export.library import BlockLibrary
 from nas.export.modules import DeployedModel, MixerBlock, deploy
 from nas.export.prompts import token_ids
@@ -47,16 +48,16 @@ def compile_model(model: DeployedModel, arch: ArchConfig, quantization: str) -> 
 
 
 def export_candidate(root: str, arch_fields: dict[str, Any], quantization: str, distinct: bool = True) -> dict[str, Any]:
-    """Compiles a candidate into one program: {digest, check, seconds}. Runs in a worker process."""
+    """Compiles a candidate into one program: {digest, check, seconds, delegation}. Runs in a worker process."""
     torch.set_num_threads(1)
     arch = ArchConfig.from_dict(arch_fields)
     with QuietLock().heavy():
         start = time.monotonic()
         model = model_of_blocks(arch, quantization, distinct)
-        program, _ = compile_model(model, arch, quantization)
+        program, edge = compile_model(model, arch, quantization)
         seconds = time.monotonic() - start
         check = check_model(model, arch, quantization)
-    return {"digest": BlockLibrary(Path(root)).store(program), "check": check.model_dump(), "seconds": seconds}
+    return _exported(root, program, edge, check, seconds)
 
 
 def check_model(quantized: DeployedModel, arch: ArchConfig, quantization: str, cache_dtype: str = "fp32") -> Check:
@@ -74,16 +75,23 @@ def check_model(quantized: DeployedModel, arch: ArchConfig, quantization: str, c
 
 
 def export_checkpoint(root: str, checkpoint: str, quantization: str) -> dict[str, Any]:
-    """Compiles a trained Hugging Face directory into one program: {digest, check, seconds}."""
+    """Compiles a trained Hugging Face directory into one program: {digest, check, seconds, delegation}."""
     from search_space.modeling.model import HilnasForCausalLM
 
     trained = HilnasForCausalLM.from_pretrained(checkpoint)
     arch, start = trained.config.to_arch(), time.monotonic()
     model = deploy(trained, quantization)
-    program, _ = compile_model(model, arch, quantization)
+    program, edge = compile_model(model, arch, quantization)
     seconds = time.monotonic() - start
     check = check_model(model, arch, quantization)
-    return {"digest": BlockLibrary(Path(root)).store(program), "check": check.model_dump(), "seconds": seconds}
+    return _exported(root, program, edge, check, seconds)
+
+
+def _exported(root: str, program: bytes, edge: object, check: Check, seconds: float) -> dict[str, Any]:
+    return {
+        "digest": BlockLibrary(Path(root)).store(program), "check": check.model_dump(), "seconds": seconds,
+        "delegation": describe_delegation(edge),
+    }  # fmt: skip
 
 
 def one_piece_chain(arch: ArchConfig, digest: str) -> list[Step]:

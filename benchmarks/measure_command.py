@@ -1,0 +1,77 @@
+"""``hilnas measure``: one preset or architecture file on this machine, without a coordinator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.workbench import Workbench, architecture
+from nas.contracts.errors import HilnasError, InvalidConfig
+from nas.contracts.measurement import Measurement, Verdict
+from nas.contracts.plan import PROTOCOLS
+from nas.export.library import BlockLibrary
+
+app = typer.Typer(help="Measure one preset or architecture file.")
+console = Console()
+
+
+class NotValid(HilnasError):
+    exit_code = 3
+
+
+@app.command()
+def measure(
+    target: Annotated[str, typer.Argument(help="Preset name or architecture file (JSON).")],
+    protocol: Annotated[str, typer.Option(help="screening, quick or full.")] = "screening",
+    quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32.")] = "8da4w",
+    cache_dtype: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    one_piece: Annotated[bool, typer.Option(help="Export as one program instead of composing blocks (minutes).")] = False,
+    library: Annotated[Path, typer.Option(help="Block library.")] = Path("var/library"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the measurement as JSON.")] = False,
+) -> None:
+    """Compile what is missing, check parity, measure; exit code 3 when the verdict is not valid."""
+    if protocol not in PROTOCOLS:
+        raise InvalidConfig(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    arch = architecture(target)
+    bench = Workbench(library=BlockLibrary(library), quantization=quantization, cache_dtype=cache_dtype)
+    with console.status("compiling missing blocks") if not as_json else _silent():
+        bench.compile([arch])
+    settings = PROTOCOLS[protocol](threads)
+    plan = bench.one_piece_plan(arch, settings, bench.export(arch)) if one_piece else bench.plan(arch, settings)
+    row = bench.measure(plan)
+    bench.close()
+    typer.echo(row.model_dump_json()) if as_json else show(target, row)
+    if row.verdict is not Verdict.VALID:
+        raise NotValid(f"verdict {row.verdict}: {row.reason}")
+
+
+def show(name: str, row: Measurement) -> None:
+    table = Table(title=f"{name}: {row.verdict}", title_justify="left")
+    for column in ("metric", "median", "95 % interval", "samples"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for key, estimate in row.metrics.items():
+        interval = f"{estimate.low:.4g} - {estimate.high:.4g}"
+        table.add_row(key, f"{estimate.median:.4g} {estimate.unit}", interval, str(estimate.num_samples))
+    console.print(table)
+    for phase, steps in row.block_ms.items():
+        total, by_kind = sum(steps.values()), dict[str, float]()
+        for name_, ms in steps.items():
+            kind = name_.split(".")[-1]
+            by_kind[kind] = by_kind.get(kind, 0.0) + ms
+        parts = ", ".join(f"{kind} {ms / total:.0%}" for kind, ms in sorted(by_kind.items(), key=lambda x: -x[1]))
+        console.print(f"{phase}: {total:.2f} ms in blocks: {parts}")
+
+
+class _silent:  # noqa: N801
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+__all__ = ["app", "json"]

@@ -1,0 +1,70 @@
+"""Do two sessions agree? Eight layouts of the 350M class measured twice, ten minutes apart, in shuffled order."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+
+from scipy.stats import spearmanr
+
+from benchmarks.record import console, publish
+from benchmarks.workbench import Workbench, random_layouts
+from nas.contracts.measurement import Measurement
+from nas.contracts.plan import screening
+from search_space.space import lfm2_350m_class
+
+METRICS = ("prefill_ms@512", "decode_ms@512", "decode_ms@4096")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layouts", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=10.0, help="pause between the two sessions")
+    options = parser.parse_args()
+    bench = Workbench()
+    archs = random_layouts(lfm2_350m_class(), options.layouts, seed=11)
+    bench.compile(archs)
+    plans = {arch.digest: bench.plan(arch, screening().model_copy(update={"repetitions": 5})) for arch in archs}
+    sessions: list[dict[str, Measurement]] = []
+    for turn in range(2):
+        if turn:
+            console.print(f"pausing {options.minutes:g} minutes")
+            time.sleep(60 * options.minutes)
+        order = list(plans)
+        random.Random(turn).shuffle(order)
+        sessions.append({digest: bench.measure(plans[digest], cold_repeats=2, max_repeats=4) for digest in order})
+    bench.close()
+    rows = [compare(arch.layout, *(session[arch.digest] for session in sessions)) for arch in archs]
+    summary = {
+        "cv_raw": round(statistics.mean(row[f"{metric} raw"] for row in rows for metric in METRICS), 4),
+        "cv_corrected": round(statistics.mean(row[f"{metric} cv"] for row in rows for metric in METRICS), 4),
+        "spearman_between_runs": round(min(rank(sessions, archs, metric) for metric in METRICS), 4),
+        "minutes_between": options.minutes,
+        "layouts": len(rows),
+    }
+    publish("repeatability", summary, rows)
+
+
+def compare(layout: str, first: Measurement, second: Measurement) -> dict:
+    """Coefficient of variation of the two sessions' medians, raw and canary-corrected, per metric."""
+    row: dict = {"layout": layout, "verdicts": f"{first.verdict}/{second.verdict}"}
+    for metric in METRICS:
+        a, b = first.metrics[metric], second.metrics[metric]
+        row |= {metric: a.median, f"{metric} raw": variation(a.raw or 0, b.raw or 0), f"{metric} cv": variation(a.median, b.median)}
+    return row
+
+
+def variation(a: float, b: float) -> float:
+    """Standard deviation over mean of two values."""
+    return statistics.stdev((a, b)) / statistics.mean((a, b))
+
+
+def rank(sessions: list[dict[str, Measurement]], archs: list, metric: str) -> float:
+    first, second = ([session[arch.digest].metrics[metric].median for arch in archs] for session in sessions)
+    return float(spearmanr(first, second).statistic)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Candidates measured per hour: composed from compiled blocks against exporting each one as a whole.
+
+Space lfm2_350m_class, screening protocol, this host. Blocks are compiled before the clock starts (their time is reported).
+The clock covers what a candidate costs after that: eager reference, plan, parity check, warm-up, timed passes, statistics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from benchmarks.record import publish
+from benchmarks.workbench import Workbench, random_layouts
+from device_agents.devices.served import ServedHostDevice
+from nas.contracts.plan import screening
+from search_space.space import lfm2_350m_class
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--candidates", type=int, default=20)
+    parser.add_argument("--exports", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    bench = Workbench()
+    bench.device = device = ServedHostDevice(bench.library.blocks_dir)
+    archs = random_layouts(lfm2_350m_class(), options.candidates, options.seed)
+    start = time.monotonic()
+    compiled = bench.compile(archs)
+    compile_s = time.monotonic() - start
+    bench.measure(bench.plan(archs[0], screening()), max_repeats=1)  # starts the runner
+
+    rows = [composed(bench, arch) for arch in archs]
+    device.close()
+    exports = [exported(bench, arch) for arch in archs[: options.exports]]
+    bench.close()
+    wall = [row["wall_s"] for row in rows]
+    per_hour = 3600 / statistics.mean(wall)
+    each_per_hour = 3600 / statistics.mean(row["wall_s"] for row in exports)
+    summary = {
+        "candidates_per_hour": round(per_hour, 1),
+        "export_each_per_hour": round(each_per_hour, 2),
+        "ratio": round(per_hour / each_per_hour, 2),
+        "overhead_ratio": round(sum(wall) / sum(row["forward_s"] for row in rows), 3),
+        "blocks_compiled": compiled,
+        "compile_s": round(compile_s, 1),
+        "valid": sum(row["verdict"] == "valid" for row in rows),
+    }
+    publish("search_throughput", summary, rows, {"exports": exports})
+
+
+def composed(bench: Workbench, arch) -> dict:  # noqa: ANN001
+    start = time.monotonic()
+    row = bench.measure(bench.plan(arch, screening()), max_repeats=1)
+    wall = time.monotonic() - start
+    return {
+        "layout": arch.layout, "verdict": str(row.verdict), "wall_s": wall, "forward_s": row.forward_s,
+        **{key: row.metrics[key].median for key in ("prefill_ms@512", "decode_ms@512", "decode_ms@4096") if key in row.metrics},
+    }  # fmt: skip
+
+
+def exported(bench: Workbench, arch) -> dict:  # noqa: ANN001
+    """The same candidate exported whole, then measured by the same protocol in a fresh process."""
+    start = time.monotonic()
+    export = bench.export(arch)
+    export_s = time.monotonic() - start
+    bench_cold = Workbench(library=bench.library)
+    row = bench_cold.measure(bench.one_piece_plan(arch, screening(), export), max_repeats=1)
+    return {
+        "layout": arch.layout, "verdict": str(row.verdict), "reason": row.reason, "export_s": export_s,
+        "wall_s": time.monotonic() - start, "forward_s": row.forward_s,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Measuring without a coordinator: the library, the eager reference and a device of this machine in one object."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from device_agents.canary import CanaryBook
+from device_agents.devices.base import Device
+from device_agents.devices.host import HostDevice
+from device_agents.session import measure
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.job import MeasureJob
+from nas.contracts.measurement import Measurement
+from nas.contracts.plan import Check, Plan, Protocol
+from nas.export.blocks import blocks_of
+from nas.export.compose import build_plan, canary_of, candidate_check, canary_arch, chain_of
+from nas.export.library import BlockLibrary
+from nas.export.one_piece import export_candidate, one_piece_chain
+from nas.export.reference import EagerChain
+from search_space.arch import ArchConfig
+from search_space.presets import PRESETS, preset
+from search_space.space import SearchSpace
+
+LIBRARY = Path("var/library")
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Workbench:
+    library: BlockLibrary = field(default_factory=lambda: BlockLibrary(LIBRARY))
+    quantization: str = "8da4w"
+    cache_dtype: str = "fp32"
+    device: Device | None = None
+    eager: EagerChain = field(default_factory=EagerChain)
+    canaries: CanaryBook = field(default_factory=CanaryBook)
+
+    def __post_init__(self) -> None:
+        self.device = self.device or HostDevice(self.library.blocks_dir)
+
+    def compile(self, archs: list[ArchConfig]) -> int:
+        """Compiles every missing block of ``archs`` (canaries included), in parallel; returns how many there were."""
+        canaries = [canary_arch(width) for width in {arch.d_model for arch in archs}]
+        specs = [b.spec for arch in archs for b in blocks_of(arch, self.quantization)]
+        specs += [b.spec for arch in canaries for b in blocks_of(arch, self.quantization) if b.spec.role in ("mixer", "ffn")]
+        started = self.library.start(specs)
+        self.library.ensure(specs)
+        return len(started)
+
+    def plan(self, arch: ArchConfig, protocol: Protocol, check: bool = True, canary: bool = True) -> Plan:
+        """The composed plan of a candidate whose blocks are compiled (or are compiled now)."""
+        return build_plan(
+            arch, chain_of(arch, self.quantization, self.library), protocol, cache_dtype=self.cache_dtype,  # type: ignore[arg-type]
+            check=candidate_check(arch, self.quantization, self.cache_dtype, self.eager) if check else None,
+            canary=canary_of(arch.d_model, self.quantization, self.library) if canary else None,
+        )  # fmt: skip
+
+    def one_piece_plan(self, arch: ArchConfig, protocol: Protocol, exported: dict[str, Any]) -> Plan:
+        """The same candidate as the one program ``export`` made."""
+        composed = self.plan(arch, protocol, check=False)
+        chain = one_piece_chain(arch, exported["digest"])
+        return composed.model_copy(update={"chain": chain, "check": Check(**exported["check"])})
+
+    def export(self, arch: ArchConfig, distinct: bool = True) -> dict[str, Any]:
+        return export_candidate(str(self.library.root), arch.to_dict(), self.quantization, distinct)
+
+    def measure(self, plan: Plan, **options: Any) -> Measurement:
+        assert self.device is not None
+        return measure(MeasureJob(plan=plan, **options), self.device, self.canaries)
+
+    def close(self) -> None:
+        self.library.close()
+
+
+def architecture(text: str) -> ArchConfig:
+    """A preset's name or the path of a JSON architecture file."""
+    if text in PRESETS:
+        return preset(text)
+    path = Path(text)
+    if not path.exists():
+        raise InvalidConfig(f"{text!r} is neither a preset ({', '.join(PRESETS)}) nor a file")
+    try:
+        return ArchConfig.from_dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise InvalidConfig(f"{text} is not JSON: {error}") from error
+
+
+def random_layouts(space: SearchSpace, count: int, seed: int) -> list[ArchConfig]:
+    """``count`` different architectures of a space."""
+    rng, found = random.Random(seed), dict[str, ArchConfig]()
+    while len(found) < count:
+        arch = space.decode(space.sample(rng))
+        found[arch.digest] = arch
+    return list(found.values())

@@ -1,0 +1,79 @@
+"""``hilnas export``: an architecture or a trained checkpoint as one ExecuTorch program or as ONNX."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.contracts.errors import InvalidConfig
+from search_space.arch import ArchConfig
+from search_space.presets import PRESETS, preset
+
+app = typer.Typer(help="Export an architecture.")
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(help="Preset name, architecture file (JSON) or Hugging Face directory of ours.")],
+    out: Annotated[Path, typer.Option(help="File to write: .pte or .onnx.")] = Path("model.pte"),
+    quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32 (.pte only).")] = "8da4w",
+    context: Annotated[int, typer.Option(help="Context of the delegation report.")] = 4096,
+    library: Annotated[Path, typer.Option(help="Where programs are kept.")] = Path("var/library"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Write one program and say what share of its work XNNPACK does not take."""
+    if out.suffix not in (".pte", ".onnx"):
+        raise InvalidConfig(f"--out must end in .pte or .onnx, got {out.name!r}")
+    report = _onnx(target, out) if out.suffix == ".onnx" else _pte(target, out, quantization, library, context)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo("\n".join(f"{key}: {value}" for key, value in report.items()))
+
+
+def _pte(target: str, out: Path, quantization: str, library: Path, context: int) -> dict[str, Any]:
+    from nas.export.delegation import macs_outside_xnnpack
+    from nas.export.library import BlockLibrary
+    from nas.export.one_piece import export_candidate, export_checkpoint
+
+    store = BlockLibrary(library)
+    if (Path(target) / "config.json").exists():
+        arch = ArchConfig.from_dict(json.loads((Path(target) / "config.json").read_text())["arch"])
+        done = export_checkpoint(str(store.root), target, quantization)
+    else:
+        arch = _arch(target)
+        done = export_candidate(str(store.root), arch.to_dict(), quantization)
+    shutil.copyfile(store.path(done["digest"]), out)
+    outside = macs_outside_xnnpack(arch, context)
+    return {
+        "file": str(out), "sha256": done["digest"], "bytes": out.stat().st_size, "seconds": round(done["seconds"], 1),
+        "architecture": arch.label, f"macs_outside_xnnpack@{context}": round(outside["share"], 4),
+        "left_to_other_kernels": done["delegation"]["left"],
+    }  # fmt: skip
+
+
+def _onnx(target: str, out: Path) -> dict[str, Any]:
+    from nas.export.onnx import export_onnx
+    from search_space.modeling.model import HilnasForCausalLM, build_model
+
+    if (Path(target) / "config.json").exists():
+        model = HilnasForCausalLM.from_pretrained(target)
+    else:
+        model = build_model(_arch(target), seed=0)
+    export_onnx(model, out)
+    return {"file": str(out), "bytes": out.stat().st_size, "architecture": model.config.to_arch().label}
+
+
+def _arch(target: str) -> ArchConfig:
+    if target in PRESETS:
+        return preset(target)
+    try:
+        return ArchConfig.from_dict(json.loads(Path(target).read_text()))
+    except (OSError, ValueError) as error:
+        raise InvalidConfig(
+            f"{target!r} is neither a preset ({', '.join(PRESETS)}) nor an architecture file: {error}"
+        ) from error
