@@ -151,10 +151,11 @@ class SqlStudyStore:
             self._row(session).reference_point = dict(point)
 
     def finish(self, state: StudyState, reason: str) -> None:
-        """Ends the study, unless this run was told to go: then the study stays as its user left it."""
+        """Ends the study, unless this run was told to go: then the study stays as its user left it, and one that the
+        coordinator's own end cut short goes on at the next start."""
         with self._ctx.database.write() as session:
             row = self._row(session)
-            if self._is_current(row) and not (self._closing.is_set() and state == StudyState.STOPPED):
+            if self._is_current(row) and (state == StudyState.FINISHED or not self._closing.is_set()):
                 study_service.end(session, self._ctx, row, state, reason)
 
     def stop_requested(self) -> bool:

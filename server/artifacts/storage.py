@@ -122,7 +122,7 @@ class ArtifactFiles:
         with _explained(f"artifact {sha256[:12]}"):
             _sync(source)
             path.parent.mkdir(exist_ok=True)
-            os.replace(source, path)
+            source.replace(path)
             _sync(path.parent)
         return path
 

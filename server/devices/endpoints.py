@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 
 from nas.contracts.job import Credential, Enrolment
 from server.auth.dependencies import User
@@ -10,6 +12,15 @@ from server.context import Ctx
 from server.devices import repository, service
 from server.devices.schemas import DeviceView, DrainRequest, EnrolmentToken, EnrolmentTokenRequest
 from server.responses import CONFLICT, GONE, NOT_FOUND
+
+ENROLMENT = {
+    "token": "hle_...",
+    "facts": {
+        "kind": "android", "name": "pixel-9-desk-4", "model": "Pixel 9 (Tensor G4)", "arch": "aarch64", "cores": 8,
+        "memory_bytes": 12_884_901_888, "os": "Android 16", "cpu_features": ["dotprod", "i8mm"],
+    },
+    "serves": ["measure"],
+}  # fmt: skip
 
 router = APIRouter(tags=["devices"])
 
@@ -22,7 +33,7 @@ def create_enrolment_token(ctx: Ctx, user: User, request: EnrolmentTokenRequest 
 
 
 @router.post("/agents/enrol", status_code=201, responses=CONFLICT | GONE)
-def enrol(enrolment: Enrolment, ctx: Ctx) -> Credential:
+def enrol(enrolment: Annotated[Enrolment, Body(examples=[ENROLMENT])], ctx: Ctx) -> Credential:
     """Trades an enrolment token for a credential. Known hardware under its known name keeps its device id."""
     with ctx.database.write() as session:
         return service.enrol(session, ctx, enrolment)

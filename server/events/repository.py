@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from pydantic_core import to_jsonable_python
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
@@ -15,14 +16,15 @@ from server.tables import EventRow
 log = structlog.get_logger(__name__)
 
 
-def emit(session: Session, now: datetime, study_id: str, event: str, **fields: Any) -> None:
+def emit(session: Session, now: datetime, study_id: str, event: str, /, **fields: Any) -> None:
     """Adds an event. On PostgreSQL ids are handed out before commit, so writers of one study take turns: otherwise a
     reader could see id 8 before 7 is visible and never come back for 7."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:study, 0))"), {"study": study_id})
+    fields = to_jsonable_python(fields, fallback=str)
     session.add(EventRow(study_id=study_id, event=event, fields=fields, created_at=now))
     publish(session, events_topic(study_id))
-    log.info(event, study_id=study_id, **{key: value for key, value in fields.items() if key != "event"})
+    log.info(event, **{**{key: value for key, value in fields.items() if key != "event"}, "study_id": study_id})
 
 
 def events_after(session: Session, study_id: str, last_id: int, limit: int = 500) -> list[EventRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, LeaseRequest
 from nas.contracts.states import JobState
@@ -21,11 +21,16 @@ from server.responses import CONFLICT, NOT_FOUND
 
 LOOK_AGAIN_S = 2.0  # another process may have queued something: nobody wakes us for that
 
+BEAT = {"fencing_token": 1, "progress": 0.4, "message": "repetition 2 of 5"}
+RESULT = {"fencing_token": 1, "error": "the device went over 45 degrees", "error_code": "thermal_limit", "retry": True}
+
 router = APIRouter(tags=["jobs"])
 
 
 @router.post("/agents/lease", response_model=Lease, responses={204: {"description": "nothing to do"}})
-async def lease_job(request: LeaseRequest, http: Request, ctx: Ctx, agent: DeviceAgent) -> Lease | Response:
+async def lease_job(
+    request: Annotated[LeaseRequest, Body(examples=[{"wait_s": 20}])], http: Request, ctx: Ctx, agent: DeviceAgent
+) -> Lease | Response:
     """Takes the next job of this device. Waits up to ``wait_s`` and answers at once when one is queued."""
     lease = await _lease_within(ctx, agent, http, min(request.wait_s, ctx.settings.max_wait_s))
     return lease or Response(status_code=204)
@@ -50,14 +55,18 @@ def _try_lease(ctx: Context, agent: Agent) -> Lease | None:
 
 
 @router.post("/jobs/{job_id}/heartbeat", responses=NOT_FOUND | CONFLICT)
-def heartbeat(job_id: str, beat: Heartbeat, ctx: Ctx, agent: DeviceAgent) -> HeartbeatReply:
+def heartbeat(
+    job_id: str, beat: Annotated[Heartbeat, Body(examples=[BEAT])], ctx: Ctx, agent: DeviceAgent
+) -> HeartbeatReply:
     """Renews the lease and reports progress. 409 ``lease_lost``: stop working on it."""
     with ctx.database.write() as session:
         return service.heartbeat(session, ctx, agent, job_id, beat)
 
 
 @router.post("/jobs/{job_id}/result", responses=NOT_FOUND)
-def finish_job(job_id: str, result: JobResult, ctx: Ctx, agent: DeviceAgent) -> JobReply:
+def finish_job(
+    job_id: str, result: Annotated[JobResult, Body(examples=[RESULT])], ctx: Ctx, agent: DeviceAgent
+) -> JobReply:
     """Hands a result in; safe to repeat. Under an older fencing token it is kept but not counted."""
     with ctx.database.write() as session:
         devices.seen(session, ctx, agent.device_id)

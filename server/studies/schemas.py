@@ -14,7 +14,7 @@ from nas.contracts.study import StudySpec
 
 EXAMPLE = {
     "name": "phone-350m",
-    "space": "lfm2_350m",
+    "space": "lfm2_350m_class",
     "quantization": "8da4w",
     "objectives": [
         {"metric": "quality"},

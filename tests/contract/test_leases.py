@@ -1,4 +1,4 @@
-"""One contract of the queue over both databases: never two live leases of a job, tokens only grow, nothing counts twice.
+"""One contract of the queue over both databases: never two live leases of a job, tokens grow, nothing counts twice.
 
 PostgreSQL runs when HILNAS_TEST_POSTGRES_URL names an empty database that may be written to."""
 
@@ -205,7 +205,7 @@ class LeaseContract:
         job_id = queue.submit()
         lease = queue.lease()
         assert lease is not None
-        with pytest.raises(KeyboardInterrupt), queue.database.write() as session:
+        with pytest.raises(KeyboardInterrupt), queue.database.write() as session:  # noqa: PT012
             result = JobResult.model_validate({"fencing_token": 1, "measurement": samples.measurement()})
             service.finish(session, queue.ctx, queue.agents[0], job_id, result)
             raise KeyboardInterrupt

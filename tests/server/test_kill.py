@@ -45,7 +45,7 @@ Server(uvicorn.Config(app, port=int(sys.argv[2]), log_level="error")).run()
 @contextmanager
 def coordinator(var: Path, port: int) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     command = [sys.executable, "-c", SERVE, str(var), str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=os.getcwd()) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()) as process:
         assert process.stdout is not None
         try:
             assert any(line.strip() == "READY" for line in iter(process.stdout.readline, ""))
