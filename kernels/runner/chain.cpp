@@ -18,6 +18,9 @@ using executorch::aten::SizesType;
 using executorch::extension::TensorPtr;
 using executorch::runtime::EValue;
 
+// XNNPACK's kernels may read some bytes past their input's end.
+constexpr size_t kReadPastEnd = 256;
+
 TensorPtr tensor(const void* data, std::vector<SizesType> sizes, ScalarType type) {
   return executorch::extension::make_tensor_ptr(std::move(sizes), const_cast<void*>(data), type);
 }
@@ -117,19 +120,25 @@ Done Chain::check_shapes(const Step& step) const {
 }
 
 Done Chain::bind_buffers() {
-  size_t hidden = static_cast<size_t>(spec_.max_chunk * spec_.hidden_size);
-  size_t logits = 0;
+  size_t hidden_bytes = static_cast<size_t>(spec_.max_chunk * spec_.hidden_size) * sizeof(float);
+  size_t logit_bytes = 0;
   for (const Step& step : steps_) {
-    size_t& needed = gives_logits(step.spec.role) ? logits : hidden;
-    needed = std::max(needed, step.instance->output_bytes() / sizeof(float));
+    size_t& needed = gives_logits(step.spec.role) ? logit_bytes : hidden_bytes;
+    needed = std::max(needed, step.instance->output_bytes());
   }
-  hidden_[0].assign(hidden, 0.01f);  // a canary without embedding starts from this
-  hidden_[1].assign(hidden, 0.01f);
-  logits_.assign(logits, 0.0f);
+  hidden_[0] = StateMemory(hidden_bytes + kReadPastEnd);
+  hidden_[1] = StateMemory(hidden_bytes + kReadPastEnd);
+  logits_ = StateMemory(logit_bytes + kReadPastEnd);
+  if (!hidden_[0].valid() || !hidden_[1].valid() || !logits_.valid()) {
+    return RunError{ExitCode::kOutOfMemory, "no room for the hidden states between steps"};
+  }
+  // A canary without embedding starts from this; zeros would make a norm's result depend on its epsilon alone.
+  if (!takes_ids(steps_.front().spec.role)) std::fill_n(hidden(0), hidden_bytes / sizeof(float), 0.01f);
   step_ns_.assign(steps_.size(), 0);
   for (size_t i = 0; i < steps_.size(); ++i) {
-    std::vector<float>& target = gives_logits(steps_[i].spec.role) ? logits_ : hidden_[(i + 1) % 2];
-    if (Done bound = steps_[i].instance->bind_output(target.data(), target.size() * sizeof(float)); !bound.ok()) return bound;
+    const bool last = gives_logits(steps_[i].spec.role);
+    void* target = last ? logits_.data() : hidden(i + 1);
+    if (Done bound = steps_[i].instance->bind_output(target, last ? logit_bytes : hidden_bytes); !bound.ok()) return bound;
   }
   return done();
 }
@@ -170,7 +179,7 @@ Done Chain::forward(const int64_t* ids, int64_t count, bool want_logits) {
   for (size_t i = 0; i < steps_.size(); ++i) {
     if (steps_[i].spec.role == Role::kHead && !want_logits) continue;
     const int64_t start = monotonic_ns();
-    if (Done ran = run_step(steps_[i], hidden_[i % 2].data(), ids, count); !ran.ok()) {
+    if (Done ran = run_step(steps_[i], hidden(i), ids, count); !ran.ok()) {
       return RunError{ran.error().code, step_words(steps_[i].spec) + ": " + ran.error().message};
     }
     step_ns_[i] += monotonic_ns() - start;
@@ -192,14 +201,16 @@ Done Chain::forward_chunks(const int64_t* ids, int64_t count) {
 int64_t Chain::argmax() const {
   constexpr size_t kLanes = 8;
   const size_t n = static_cast<size_t>(spec_.vocab_size);
+  const float* values = logits();
   float best[kLanes];
-  std::fill(best, best + kLanes, logits_[0]);
+  std::fill(best, best + kLanes, values[0]);
   for (size_t i = 0; i + kLanes <= n; i += kLanes) {
-    for (size_t u = 0; u < kLanes; ++u) best[u] = logits_[i + u] > best[u] ? logits_[i + u] : best[u];
+    for (size_t u = 0; u < kLanes; ++u) best[u] = values[i + u] > best[u] ? values[i + u] : best[u];
   }
   float top = *std::max_element(best, best + kLanes);
-  for (size_t i = n - n % kLanes; i < n; ++i) top = std::max(top, logits_[i]);
-  return std::find(logits_.begin(), logits_.begin() + static_cast<ptrdiff_t>(n), top) - logits_.begin();
+  for (size_t i = n - n % kLanes; i < n; ++i) top = std::max(top, values[i]);
+  const float* found = std::find(values, values + n, top);
+  return found == values + n ? 0 : found - values;  // only NaN is never found
 }
 
 }  // namespace hilnas

@@ -9,6 +9,7 @@
 #include "runner/instance_pool.h"
 #include "runner/plan.h"
 #include "runner/step_instance.h"
+#include "runtime/state_memory.h"
 
 namespace hilnas {
 
@@ -40,7 +41,7 @@ class Chain {
   // The same over any number of tokens in chunks of max_chunk; logits of the very last one.
   Done forward_chunks(const int64_t* ids, int64_t count);
 
-  const float* logits() const { return logits_.data(); }
+  const float* logits() const { return static_cast<const float*>(logits_.data()); }
   int64_t argmax() const;
   int64_t position() const { return position_; }
 
@@ -61,13 +62,14 @@ class Chain {
   Done check_shapes(const Step& step) const;
   Done bind_buffers();
   Done run_step(Step& step, const float* hidden, const int64_t* ids, int64_t count);
+  float* hidden(size_t step) const { return static_cast<float*>(hidden_[step % 2].data()); }
 
   ChainSpec spec_;
   InstancePool* pool_;
   std::vector<Step> steps_;
   std::vector<int64_t> all_slots_;
-  std::vector<float> hidden_[2];  // step i reads hidden_[i % 2] and writes hidden_[(i + 1) % 2]
-  std::vector<float> logits_;
+  StateMemory hidden_[2];  // step i reads hidden_[i % 2] and writes hidden_[(i + 1) % 2]
+  StateMemory logits_;
   std::vector<int64_t> step_ns_;
   int64_t position_ = 0;
 };

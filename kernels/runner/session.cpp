@@ -90,6 +90,7 @@ ExitCode run_plan_file(const std::string& path, InstancePool& pool, EventWriter&
   const Done ran = guarded(path, pool, events);
   apply_memory_limit(0);
   StateTable::instance().clear();
+  ActivationArena::instance().discard();
   if (!events.usable()) {
     std::fprintf(stderr, "hilnas-runner: %s\n", events.words().c_str());
     return ExitCode::kOutputFailed;

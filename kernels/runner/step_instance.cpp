@@ -17,6 +17,7 @@ using executorch::runtime::Error;
 
 constexpr size_t kArenaReserve = size_t{4} << 30;
 constexpr size_t kArenaAlignment = 64;
+constexpr size_t kReadPastEnd = 256;  // XNNPACK's kernels may read some bytes past their input's end
 constexpr const char* kMethod = "forward";
 
 size_t aligned(size_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
@@ -53,6 +54,10 @@ uint8_t* ActivationArena::ensure(size_t bytes) {
     usable_ = rounded;
   }
   return base_;
+}
+
+void ActivationArena::discard() {
+  if (base_ != nullptr) madvise(base_, usable_, MADV_DONTNEED);
 }
 
 Outcome<std::unique_ptr<StepInstance>> StepInstance::load(const std::string& path, const std::string& digest,
@@ -92,7 +97,7 @@ Done StepInstance::load_method() {
     sizes.push_back(static_cast<size_t>(meta->memory_planned_buffer_size(i).get()));
     total += aligned(sizes.back());
   }
-  uint8_t* base = ActivationArena::instance().ensure(total);
+  uint8_t* base = ActivationArena::instance().ensure(total + kReadPastEnd);
   if (base == nullptr) {
     return RunError{ExitCode::kOutOfMemory, "no " + std::to_string(total) + " bytes of activations for " + digest_};
   }

@@ -19,7 +19,8 @@ class ActivationArena {
   static ActivationArena& instance();
   // At least `bytes` usable from data(); nullptr when the reservation is too small or memory is short.
   uint8_t* ensure(size_t bytes);
-  size_t used() const { return usable_; }
+  // Gives the pages back; programs that point here stay valid, since they keep nothing between runs.
+  void discard();
 
  private:
   uint8_t* base_ = nullptr;

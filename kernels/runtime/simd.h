@@ -62,10 +62,44 @@ static inline float hsum(vf v) {
   return pair[0] + pair[1];
 }
 
+// Lane i of the answer is the sum over the lanes of rows[i]: a tree of pairwise sums, three instructions a row where
+// one hsum takes nine. Overwrites rows.
+#if HILNAS_WIDTH == 16
+#define HILNAS_EVENS(a, b) \
+  __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define HILNAS_ODDS(a, b) \
+  __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#elif HILNAS_WIDTH == 8
+#define HILNAS_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define HILNAS_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#else
+#define HILNAS_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#define HILNAS_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
+#endif
+template <int kCount>  // recursion, not a loop: the rows then stay in registers
+static inline vf sum_rows(vf* rows) {
+  if constexpr (kCount > 1) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount / 2; ++i) {
+      rows[i] = HILNAS_EVENS(rows[2 * i], rows[2 * i + 1]) + HILNAS_ODDS(rows[2 * i], rows[2 * i + 1]);
+    }
+    return sum_rows<kCount / 2>(rows);
+  }
+  return rows[0];
+}
+
 static inline float hmax(vf v) {
-  float best = v[0];
-  for (int i = 1; i < kWidth; ++i) best = v[i] > best ? v[i] : best;
-  return best;
+#if HILNAS_WIDTH == 16
+  v = vmax(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  v = vmax(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+  v = vmax(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+#elif HILNAS_WIDTH == 8
+  v = vmax(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+  v = vmax(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5));
+#else
+  v = vmax(v, __builtin_shufflevector(v, v, 2, 3, 0, 1));
+#endif
+  return v[0] > v[1] ? v[0] : v[1];
 }
 
 // IEEE half precision. Values come from a cache we wrote ourselves, so no signalling NaN care is taken.
