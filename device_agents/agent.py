@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from device_agents.canary import CanaryBook
-from device_agents.client import CoordinatorClient, CoordinatorError
+from nas.contracts.client import CoordinatorClient, CoordinatorError
 from device_agents.devices.base import Device
 from device_agents.outbox import Outbox
 from device_agents.session import measure

@@ -21,7 +21,7 @@ class MeasureJob(BaseModel):
     kind: Literal["measure"] = "measure"
     plan: Plan
     beside: Plan | None = None  # measured in turn with ``plan``, so that the two can be compared
-    form: Literal["composed", "one_piece"] = "composed"
+    form: Literal["composed", "one_piece", "trained"] = "composed"
     cold_repeats: int = 1
     max_half_width: float = 0.05  # re-measure while an interval is wider than this share of its median
     max_repeats: int = 3
@@ -37,6 +37,21 @@ class TrainJob(BaseModel):
     quantization: str = "8da4w"
     seed: int = 0
     options: dict[str, Any] = {}
+
+
+class TrainResult(BaseModel):
+    """What a training brought: losses in nats per token, artifacts by sha256, and the job that measures its program."""
+
+    recipe: str
+    steps: int
+    tokens: int
+    seconds: float
+    losses: list[float]
+    held_out_bits_per_byte: dict[str, float]  # before and after
+    checkpoint: str  # a tar of the Hugging Face directory
+    program: str
+    program_bytes: int
+    measure: MeasureJob | None = None
 
 
 class Enrolment(BaseModel):
@@ -87,7 +102,7 @@ class JobResult(BaseModel):
 
     fencing_token: int
     measurement: Measurement | None = None
-    training: dict[str, Any] | None = None
+    training: TrainResult | None = None
     error: str | None = None
     error_code: str | None = None
     retry: bool = False  # the device, not the candidate, is at fault: put it back in the queue

@@ -1,4 +1,4 @@
-"""The coordinator's API as an agent sees it. Network trouble is retried here; answers are contracts."""
+"""The coordinator's API as agents and trainers see it. Network trouble is retried here; answers are contracts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nas.contracts.job import (
 
 RETRY_S = 1.0
 CHUNK = 1 << 20
+UPLOAD_CHUNK = 8 << 20
 
 
 class CoordinatorError(HilnasError):
@@ -78,6 +79,28 @@ class CoordinatorClient:
                 return
             partial.unlink(missing_ok=True)
         raise DeviceError(f"artifact {digest[:12]} could not be fetched whole from {self.url}")
+
+    def upload(self, path: Path, media_type: str = "application/octet-stream") -> str:
+        """Stores a file under its sha256, going on where a broken upload stopped. Returns the digest."""
+        digest, size = file_digest(path), path.stat().st_size
+        for _ in range(5):
+            try:
+                head = self._http.head(f"/artifacts/{digest}")
+                if head.status_code == 200 and "Upload-Offset" not in head.headers:
+                    return digest
+                offset = int(head.headers.get("Upload-Offset", 0))
+                with path.open("rb") as file:
+                    file.seek(offset)
+                    while offset < size:
+                        chunk = file.read(UPLOAD_CHUNK)
+                        span = f"bytes {offset}-{offset + len(chunk) - 1}/{size}"
+                        headers = {"Content-Range": span, "Content-Type": media_type}
+                        self._raise_for(self._http.put(f"/artifacts/{digest}", content=chunk, headers=headers))
+                        offset += len(chunk)
+                return digest
+            except httpx.TransportError:
+                self._pause()
+        raise DeviceError(f"{path.name} could not be uploaded whole to {self.url}")
 
     def _call(self, method: str, path: str, body: dict[str, Any], retry: bool = True) -> httpx.Response:
         while True:

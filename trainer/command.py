@@ -1,0 +1,69 @@
+"""``hilnas train``: hand winners over to training, and run the worker that trains them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.rest import Rest
+from trainer.worker import Worker
+
+app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
+Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
+
+
+@app.command()
+def start(
+    trial_id: Annotated[str, typer.Argument(help="The trial to train, e.g. the knee of `hilnas search front`.")],
+    recipe: Annotated[str, typer.Option(help="smoke or short.")] = "smoke",
+    seed: int = 0,
+    url: Url = "http://127.0.0.1:8000",
+) -> None:
+    """Leave a training job for the next free worker."""
+    job = Rest(url).post(f"/trials/{trial_id}/train", {"recipe": recipe, "seed": seed})
+    typer.echo(f"job {job['id']} is {job['state']}; `hilnas train worker` takes it")
+
+
+@app.command()
+def status(
+    trial_id: str,
+    url: Url = "http://127.0.0.1:8000",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """What training brought for a trial, and what its program measured."""
+    rest = Rest(url)
+    trainings, trial = rest.get(f"/trials/{trial_id}/trainings"), rest.get(f"/trials/{trial_id}")
+    if as_json:
+        typer.echo(json.dumps({"trainings": trainings, "trained": trial["trained"]}))
+        return
+    for entry in trainings:
+        run = entry["training"]
+        bits = run["held_out_bits_per_byte"]
+        typer.echo(
+            f"{run['recipe']}: {run['steps']} steps, loss {run['losses'][0]:.3f} -> {run['losses'][-1]:.3f},"
+            f" held-out {bits['before']:.3f} -> {bits['after']:.3f} bits per byte, program {run['program'][:12]}"
+        )
+    for device_id, row in trial["trained"].items():
+        typer.echo(f"on {device_id}: {row['verdict']} " + ", ".join(
+            f"{key} {row['metrics'][key]['median']:.3g}" for key in row["metrics"] if key.startswith(("decode_ms", "prefill_ms"))
+        ))  # fmt: skip
+
+
+@app.command()
+def worker(
+    url: Url = "http://127.0.0.1:8000",
+    token: Annotated[str | None, typer.Option(help="Single-use enrolment token; only the first start needs one.")] = None,
+    home: Path = Path("var/trainer"),
+    jobs: Annotated[int | None, typer.Option(help="Stop after this many jobs.")] = None,
+) -> None:
+    """Lease training jobs until stopped."""
+    home.mkdir(parents=True, exist_ok=True)
+    if token is None and not (home / "credential.json").exists():
+        token = Rest(url).post("/devices/tokens", {})["token"]
+    served = Worker(url, home, token)
+    signal.signal(signal.SIGTERM, lambda *_: served.stopping.set())
+    served.run(jobs)
