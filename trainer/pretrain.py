@@ -101,7 +101,7 @@ def _step(model: HilnasForCausalLM, optimizer: torch.optim.Optimizer, batch: Ten
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def batch_of(ids: Tensor, step: int, recipe: PretrainRecipe) -> Tensor:

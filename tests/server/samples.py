@@ -54,6 +54,14 @@ def measurement(name: str = "trial-0", verdict: str = "valid", prefill_ms: float
     }  # fmt: skip
 
 
+def training() -> dict[str, Any]:
+    return {
+        "recipe": "smoke", "steps": 20, "tokens": 40_960, "seconds": 31.5, "losses": [6.2, 4.1],
+        "held_out_bits_per_byte": {"before": 3.1, "after": 2.2}, "checkpoint": "ab" * 32, "program": "cd" * 32,
+        "program_bytes": 4096,
+    }  # fmt: skip
+
+
 def as_measurement(name: str = "trial-0", **changes: Any) -> Measurement:
     return Measurement.model_validate(measurement(name, **changes))
 

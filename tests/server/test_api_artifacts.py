@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 
 from server.artifacts.storage import ArtifactFiles
 from server.context import Context
 from server.errors import DiskFull
 from server.store import SqlStudyStore
+from tests.server import samples
 from tests.server.helpers import AgentClient, EnrolAgent
 
 CONTENT = bytes(range(256)) * 4096  # one MiB
@@ -114,3 +117,18 @@ def test_a_copy_on_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch
     with pytest.raises(DiskFull):
         files.put_file(tmp_path / "block")
     assert list((tmp_path / "artifacts" / "partial").iterdir()) == []
+
+
+def test_a_full_disk_under_the_database_is_a_sentence(client: TestClient, ctx: Context) -> None:
+    with ctx.database.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+
+    def no_more_pages(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    ctx.database.dispose()
+    event.listen(ctx.database.engine, "connect", no_more_pages)
+    answers = [client.post("studies", json=samples.spec(name="n" * 100)) for _ in range(60)]
+    full = next(answer for answer in answers if answer.status_code != 201)
+    assert (full.status_code, full.json()["code"]) == (507, "disk_full")
+    assert len(client.get("studies").json()) == sum(answer.status_code == 201 for answer in answers)

@@ -156,3 +156,5 @@ def test_settings_refuse_an_open_door() -> None:
     found = Settings.from_environment({"HILNAS_HOST": "0.0.0.0", "HILNAS_PORT": "80", "HILNAS_ADMIN_TOKEN": ADMIN})
     assert (found.auth, found.port) == ("tokens", 80)
     assert ADMIN not in repr(found)
+    with pytest.raises(InvalidConfig, match="HILNAS_PORT: input should be a valid integer"):
+        Settings.from_environment({"HILNAS_PORT": "eighty"})

@@ -169,10 +169,10 @@ def test_a_result_names_one_outcome(store: SqlStudyStore, enrol: EnrolAgent) -> 
     agent = enrol()
     submit(store, agent.device_id)
     lease = agent.lease() or {}
-    answer = agent.result(lease, error="x", training={})
+    answer = agent.result(lease, error="x", training=samples.training())
     assert answer.status_code == 400
     assert answer.json()["message"].startswith("a result holds one of measurement, training and error, got")
-    assert agent.result(lease, training={}).status_code == 400
+    assert agent.result(lease, training=samples.training()).status_code == 400
 
 
 def test_stop_cancels_what_waits_and_tells_what_runs(
@@ -224,8 +224,29 @@ def test_training_jobs_go_to_whoever_serves_them(store: SqlStudyStore, enrol: En
     lease = trainer.lease() or {}
     assert (lease["job_id"], lease["job"]["recipe"], lease["job"]["seed"]) == (job["id"], "smoke", 3)
     assert lease["job"]["arch"] == samples.arch()
-    trainer.result(lease, training={"loss": 2.5})
-    assert client.get(f"trials/{trial_id}/trainings").json()[0]["training"] == {"loss": 2.5}
+    trainer.result(lease, training=samples.training())
+    assert client.get(f"trials/{trial_id}/trainings").json()[0]["training"]["losses"] == [6.2, 4.1]
+    assert client.get(f"trials/{trial_id}").json()["artifacts"] == {"checkpoint": "ab" * 32, "trained": "cd" * 32}
+
+
+def test_a_trained_program_goes_back_to_the_devices_even_of_a_stopped_study(
+    store: SqlStudyStore, enrol: EnrolAgent, client: TestClient, study_id: str
+) -> None:
+    phone, trainer = enrol("phone"), enrol("trainer", serves=("train",))
+    trial = store.add_trial({}, samples.arch(), "a")
+    client.post(f"trials/{trial.id}/train", json={})
+    lease = trainer.lease() or {}
+    client.post(f"studies/{study_id}/stop")
+    assert not trainer.heartbeat(lease).json()["cancel"]
+    measure = samples.job("trained", form="trained").model_dump(mode="json")
+    assert trainer.result(lease, training={**samples.training(), "measure": measure}).json()["accepted"]
+    assert store.open_jobs() == []
+    back = phone.lease() or {}
+    assert back["job"]["form"] == "trained"
+    assert not phone.heartbeat(back).json()["cancel"]
+    phone.result(back)
+    (row,) = client.get(f"trials/{trial.id}/measurements").json()
+    assert row["form"] == "trained"
 
 
 def test_a_valid_row_serves_every_device_of_its_fingerprint(store: SqlStudyStore, enrol: EnrolAgent) -> None:

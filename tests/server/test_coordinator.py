@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
 from nas.contracts.errors import InvalidConfig
 from nas.contracts.states import StudyState
@@ -144,3 +146,31 @@ def test_going_down_leaves_the_study_running_in_the_tables(settings: Settings, l
     assert loop.left.acquire(timeout=10)
     with local_client(create_app(settings, run_study=loop, supervise=False)) as client:
         assert state_of(client, study_id) == ("running", "")
+
+
+def test_a_full_disk_stops_the_study_with_a_sentence(serve: StartServer, loop: Loop) -> None:
+    def full(store: StudyStore) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    client = serve()
+    study_id = start(client, loop)
+    finish_by(client, loop, study_id, full)
+    state, reason = state_of(client, study_id)
+    assert state == "failed"
+    assert reason.startswith("the coordinator's disk is full; nothing measured is lost")
+
+
+def test_a_loop_the_database_interrupted_is_started_again(serve: StartServer, loop: Loop) -> None:
+    def interrupted(store: StudyStore) -> None:
+        raise OperationalError("UPDATE trials", {}, Exception("database or disk is full"))
+
+    client = serve()
+    study_id = start(client, loop)
+    finish_by(client, loop, study_id, interrupted)
+    assert state_of(client, study_id) == ("running", "")
+    loop.end = None
+    supervisor: Any = client.app.state.supervisor  # type: ignore[attr-defined]
+    supervisor.sweep()
+    entered(loop)
+    supervisor.sweep()
+    assert loop.started == [study_id, study_id], "a loop that runs is left alone"

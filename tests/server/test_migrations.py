@@ -9,6 +9,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Engine, inspect
 
+from nas.contracts.errors import InvalidConfig
 from server.database import make_engine
 from server.migrations import alembic_config, upgrade
 from server.tables import Base
@@ -45,3 +46,13 @@ def _drop(engine: Engine) -> None:
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
+
+
+def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path / 'newer.sqlite3'}")
+    upgrade(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(InvalidConfig, match="written by a newer hilnas"):
+        upgrade(engine)
+    engine.dispose()

@@ -1,0 +1,88 @@
+"""eager = composed chain = one piece = runner, on real token ids, for every quantization and every operator."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from device_agents.devices.host import HostDevice
+from nas.contracts.plan import Check, Protocol
+from nas.export.compose import build_plan, candidate_check, chain_of
+from nas.export.library import BlockLibrary
+from nas.export.one_piece import export_candidate, one_piece_chain
+from nas.export.reference import EagerChain
+from search_space.arch import ArchConfig, LayerConfig, SwiGLU
+from search_space.cost import weight_bytes
+from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
+
+ARCH = ArchConfig(
+    128, 512,
+    (
+        LayerConfig(GatedShortConv(3), SwiGLU(256)), LayerConfig(Gqa(4, 2, 32), SwiGLU(256)),
+        LayerConfig(SlidingWindow(4, 2, 32, window=4), SwiGLU(256)), LayerConfig(Gqa(4, 2, 32), None),
+    ),
+)  # fmt: skip
+GATED = ArchConfig(
+    128, 512, (LayerConfig(Gqa(4, 2, 32, gate=True), None), LayerConfig(GatedShortConv(7), SwiGLU(256))), sandwich_norm=True
+)
+PROTOCOL = Protocol(name="parity", threads=2, warmup=0, repetitions=1, prefill_lengths=[20], decode_contexts=[20], decode_tokens=2)
+pytestmark = pytest.mark.slow
+
+
+def checked(library: BlockLibrary, plan) -> dict:
+    events = HostDevice(library.blocks_dir).run(plan, lambda: False)
+    assert events[-1]["event"] == "end", events[-1]
+    return next(event for event in events if event["event"] == "check")
+
+
+def plan_for(arch: ArchConfig, quantization: str, cache_dtype: str, library: BlockLibrary):
+    check = candidate_check(arch, quantization, cache_dtype, EagerChain())
+    chain = chain_of(arch, quantization, library)
+    return build_plan(arch, chain, PROTOCOL, cache_dtype=cache_dtype, check=check, canary=None)
+
+
+@pytest.mark.parametrize("quantization", ["8da4w", "8da8w", "fp32"])
+def test_composed_chain_equals_eager(library: BlockLibrary, runner: Path, quantization: str) -> None:
+    found = checked(library, plan_for(ARCH, quantization, "fp32", library))
+    assert found["passed"]
+    assert found["token_agreement"] == 1.0
+    assert found["sqnr_db"] > (80 if quantization == "fp32" else 25)
+
+
+def test_gate_sandwich_norm_and_kernel_seven(library: BlockLibrary, runner: Path) -> None:
+    assert checked(library, plan_for(GATED, "fp32", "fp32", library))["sqnr_db"] > 80
+
+
+def test_half_precision_cache(library: BlockLibrary, runner: Path) -> None:
+    assert checked(library, plan_for(ARCH, "fp32", "fp16", library))["sqnr_db"] > 60
+
+
+@pytest.mark.parametrize("quantization", ["8da4w", "fp32"])
+def test_one_piece_equals_the_composed_chain(library: BlockLibrary, runner: Path, quantization: str) -> None:
+    """The same weights in both forms: the runner's logits differ by rounding only."""
+    composed = plan_for(ARCH, quantization, "fp32", library)
+    exported = export_candidate(str(library.root), ARCH.to_dict(), quantization, distinct=False)
+    whole = composed.model_copy(update={"chain": one_piece_chain(ARCH, exported["digest"]), "check": Check(**exported["check"])})
+    assert whole.check.expected_argmax == composed.check.expected_argmax
+    a, b = checked(library, composed)["logits"], checked(library, whole.model_copy(update={"check": composed.check}))["logits"]
+    error = max(abs(x - y) for r, s in zip(a, b, strict=True) for x, y in zip(r, s, strict=True))
+    spread = math.sqrt(sum(x * x for row in a for x in row) / sum(map(len, a)))
+    assert error < (1e-4 if quantization == "fp32" else 0.05) * spread
+
+
+@pytest.mark.parametrize("quantization", ["8da4w", "8da8w", "fp32"])
+def test_weight_bytes_equal_the_exported_files(library: BlockLibrary, quantization: str) -> None:
+    """Block files hold the weights and little else (program text, padding)."""
+    entries = [library.path(step.block).stat().st_size for step in chain_of(ARCH, quantization, library)]
+    exact = weight_bytes(ARCH, quantization)
+    assert exact <= sum(entries) <= exact + 12_000 * len(entries)
+
+
+def test_a_wrong_answer_fails_the_gate(library: BlockLibrary, runner: Path) -> None:
+    plan = plan_for(ARCH, "fp32", "fp32", library)
+    wrong = plan.check.model_copy(update={"expected": [[x + 1 for x in row] for row in plan.check.expected]})
+    events = HostDevice(library.blocks_dir).run(plan.model_copy(update={"check": wrong}), lambda: False)
+    assert events[-1]["code"] == "check_failed"
+    assert not any(event["event"] == "repetition" for event in events)
