@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
+from nas.contracts.errors import InvalidConfig
 from server.app import create_app
 from server.settings import Settings, is_loopback
 
@@ -24,9 +28,22 @@ def serve(
     """Start the coordinator (API and dashboard). Options win over HILNAS_* variables."""
     settings = resolved(Settings.from_environment(), host, port, var)
     uvicorn.run(
-        create_app(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_S,
+        opened(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_S,
         log_level="warning",
     )  # fmt: skip
+
+
+def opened(settings: Settings) -> FastAPI:
+    """The app; a folder or database that cannot be opened is answered with a sentence."""
+    try:
+        return create_app(settings)
+    except OSError as error:
+        raise InvalidConfig(
+            f"cannot use {settings.var} ({error.strerror}); choose another folder with --var"
+        ) from error
+    except OperationalError as error:
+        url = make_url(settings.url).render_as_string(hide_password=True)
+        raise InvalidConfig(f"cannot open the database {url}: {error.orig}") from error
 
 
 def resolved(settings: Settings, host: str | None, port: int | None, var: Path | None) -> Settings:

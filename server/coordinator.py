@@ -9,11 +9,13 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from nas.contracts.errors import HilnasError
 from nas.contracts.states import StudyState
 from nas.store import StudyStore
 from server.context import Context
+from server.errors import DISK_FULL_ERRNOS
 from server.hub import work_topic
 from server.jobs import repository as jobs
 from server.jobs import service as job_service
@@ -25,6 +27,12 @@ RunStudy = Callable[[StudyStore], None]
 JOIN_S = 5.0
 
 
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
+        return "the coordinator's disk is full; nothing measured is lost: free some space, then resume"
+    return f"unexpected {type(error).__name__}: {error}; resume to try again"
+
+
 class Coordinator:
     """``run_study`` blocks until its study ended or ``stop_requested()``; what it raises fails the study only."""
 
@@ -34,6 +42,7 @@ class Coordinator:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
+        self._stores: dict[str, SqlStudyStore] = {}
         self._sweeper = threading.Thread(target=self._sweep, name="leases", daemon=True)
 
     def start(self) -> None:
@@ -48,19 +57,27 @@ class Coordinator:
             self.launch(study_id)
 
     def launch(self, study_id: str) -> None:
-        """Runs the study in a thread; one that still winds down is waited for by the new one, not run beside it."""
+        """Runs the study in a thread, unless one does already. One that still winds down is waited for by the new one,
+        not run beside it."""
         with self._lock:
             before = self._threads.get(study_id)
+            if before is not None and before.is_alive() and self._is_wanted(study_id):
+                return
             thread = threading.Thread(
                 target=self._supervise, args=(study_id, before), name=f"study {study_id}", daemon=True
             )
             self._threads[study_id] = thread
         thread.start()
 
+    def _is_wanted(self, study_id: str) -> bool:
+        """The present run of the study is the one its user asked for last, or it has not begun yet."""
+        store = self._stores.get(study_id)
+        return store is None or not store.stop_requested()
+
     def _supervise(self, study_id: str, before: threading.Thread | None) -> None:
         if before is not None:
             before.join()
-        store = SqlStudyStore(self._ctx, study_id, self._closing)
+        store = self._stores[study_id] = SqlStudyStore(self._ctx, study_id, self._closing)
         with structlog.contextvars.bound_contextvars(study_id=study_id):
             if not store.stop_requested():
                 self._run(store)
@@ -71,9 +88,11 @@ class Coordinator:
         except HilnasError as error:
             log.warning("study_run_failed", reason=str(error))
             store.finish(StudyState.FAILED, str(error))
+        except OperationalError as error:  # nothing can be stored now, not even that: the sweep starts it again
+            log.error("study_run_interrupted", reason=str(error.orig))
         except Exception as error:
             log.exception("study_run_failed")
-            store.finish(StudyState.FAILED, f"unexpected {type(error).__name__}: {error}; resume to try again")
+            store.finish(StudyState.FAILED, _sentence(error))
         else:
             if not store.stop_requested():
                 store.finish(StudyState.FAILED, "its loop ended without an outcome; resume to go on")
@@ -81,10 +100,17 @@ class Coordinator:
     def _sweep(self) -> None:
         while not self._closing.wait(self._ctx.settings.lease_s / 4):
             try:
-                with self._ctx.database.write() as session:
-                    job_service.expire(session, self._ctx)
+                self.sweep()
             except Exception:  # the next round tries again: leases must not stop expiring
-                log.exception("lease_sweep_failed")
+                log.exception("sweep_failed")
+
+    def sweep(self) -> None:
+        """Ends expired leases and starts running studies that have no loop (it was interrupted by the database)."""
+        with self._ctx.database.write() as session:
+            job_service.expire(session, self._ctx)
+            study_ids = running_ids(session)
+        for study_id in study_ids:
+            self.launch(study_id)
 
     def close(self) -> None:
         """Asks every loop to end; the studies stay running in the tables and go on at the next start."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nas.contracts.errors import InvalidConfig
 
@@ -70,7 +70,12 @@ class Settings(BaseModel):
             "lease_s": environ.get("HILNAS_LEASE_S"),
             "migrate": environ.get("HILNAS_MIGRATE"),
         }
-        return cls.model_validate({name: value for name, value in given.items() if value not in (None, "")})
+        try:
+            return cls.model_validate({name: value for name, value in given.items() if value not in (None, "")})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = f"HILNAS_{str(first['loc'][0]).upper()}"
+            raise InvalidConfig(f"{name}: {first['msg'].lower()}, got {first['input']!r}") from None
 
 
 def is_loopback(host: str) -> bool:

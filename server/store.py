@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from nas.contracts.study import QualityResult, StudyRecord, TrialRecord
 from server.artifacts.repository import record
 from server.context import Context
 from server.devices import repository as devices
+from server.errors import DiskFull
 from server.events.repository import emit
 from server.hub import work_topic
 from server.jobs import repository as jobs
@@ -52,12 +54,8 @@ class SqlStudyStore:
 
     def devices(self) -> dict[str, DeviceFacts]:
         with self._ctx.database.read() as session:
-            wanted = self._row(session).spec["devices"]
-            return {
-                row.id: DeviceFacts.model_validate(row.facts)
-                for row in devices.all_devices(session)
-                if not row.draining and "measure" in row.serves and (not wanted or row.id in wanted)
-            }
+            rows = job_service.targets(session, self._row(session).spec["devices"])
+            return {row.id: DeviceFacts.model_validate(row.facts) for row in rows}
 
     def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
         with self._ctx.database.write() as session:
@@ -116,10 +114,10 @@ class SqlStudyStore:
             return row.id
 
     def open_jobs(self) -> list[dict[str, Any]]:
+        """Training, and measuring what it brought, is not the study's: it ends without waiting for them."""
         fields = ("id", "trial_id", "device_id", "form", "state")
-        return self._jobs(
-            fields, JobRow.study_id == self._study_id, JobRow.kind == "measure", JobRow.state.in_(jobs.OPEN)
-        )
+        mine = (JobRow.study_id == self._study_id, JobRow.kind == "measure", JobRow.form != "trained")
+        return self._jobs(fields, *mine, JobRow.state.in_(jobs.OPEN))
 
     def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
         fields = ("id", "device_id", "form", "error", "error_code")
@@ -133,7 +131,12 @@ class SqlStudyStore:
             return [{name: getattr(row, name) for name in fields} for row in rows]
 
     def put_artifact(self, path: Path, media_type: str) -> str:
-        sha256 = self._ctx.artifacts.put_file(path)
+        """A full disk is no candidate's fault, so it is not a HilnasError here: it ends this run, and the study can be
+        resumed once there is room."""
+        try:
+            sha256 = self._ctx.artifacts.put_file(path)
+        except DiskFull as error:
+            raise OSError(errno.ENOSPC, str(error)) from error
         with self._ctx.database.read() as session:
             if session.get(ArtifactRow, sha256) is not None:
                 return sha256

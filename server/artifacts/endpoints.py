@@ -23,7 +23,7 @@ def probe_artifact(sha256: str, ctx: Ctx, caller: Anyone) -> Response:
     if path is None:
         return Response(status_code=404, headers={"Upload-Offset": str(ctx.artifacts.offset(sha256))})
     num_bytes = str(path.stat().st_size)
-    headers = {"Content-Length": num_bytes, "Upload-Offset": num_bytes, "Accept-Ranges": "bytes", "ETag": f'"{sha256}"'}
+    headers = {"Content-Length": num_bytes, "Accept-Ranges": "bytes", "ETag": f'"{sha256}"'}
     return Response(headers=headers)
 
 

@@ -86,6 +86,8 @@ def expired(session: Session, now: datetime) -> list[tuple[str, int]]:
     """(job id, fencing token) of the leases that ran out."""
     query = select(JobRow.id, JobRow.fencing_token)
     query = query.where(JobRow.state == JobState.LEASED, JobRow.lease_expires_at < now)
+    if session.get_bind().dialect.name == "postgresql":  # one whose result comes in right now is not waited for
+        query = query.with_for_update(skip_locked=True)
     return [(job_id, token) for job_id, token in session.execute(query)]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nas.contracts.errors import InvalidConfig
@@ -103,9 +105,10 @@ def heartbeat(session: Session, ctx: Context, agent: Agent, job_id: str, beat: H
 
 
 def _is_unwanted(session: Session, row: JobRow) -> bool:
-    """Measuring for a study that was stopped is cancelled; training outlives its study."""
+    """Searching for a study that was stopped is cancelled; training and what it brings outlive their study."""
     study = session.get_one(StudyRow, row.study_id)
-    return row.kind == "measure" and study.state in (StudyState.STOPPED, StudyState.FAILED)
+    searching = row.kind == "measure" and row.form != "trained"
+    return searching and study.state in (StudyState.STOPPED, StudyState.FAILED)
 
 
 def finish(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult) -> JobReply:
@@ -183,10 +186,25 @@ def _store_outcome(session: Session, ctx: Context, row: JobRow, result: JobResul
         trials.add_measurement(session, ctx.now(), row, result.measurement)
     elif result.training is not None:
         trials.add_training(session, ctx.now(), row, result.training)
+        if result.training.measure is not None:
+            _measure_trained(session, ctx, row, result.training.measure)
     publish(session, work_topic(row.study_id))
     emit(session, ctx.now(), row.study_id, f"job_{'finished' if row.state == JobState.DONE else row.state}",
          job_id=row.id, trial_id=row.trial_id, device_id=row.leased_by, form=row.form, verdict=row.verdict,
          error=row.error)  # fmt: skip
+
+
+def _measure_trained(session: Session, ctx: Context, row: JobRow, job: MeasureJob) -> None:
+    """The trained program goes back to the devices the candidate was searched for."""
+    study = session.get_one(StudyRow, row.study_id)
+    for device in targets(session, study.spec["devices"]):
+        submit(session, ctx, study_id=row.study_id, trial_id=row.trial_id, device_id=device.id, job=job)
+
+
+def targets(session: Session, wanted: Sequence[str]) -> list[DeviceRow]:
+    """Devices that measure and do not drain; of ``wanted`` only, when it names any."""
+    rows = session.scalars(select(DeviceRow).where(DeviceRow.draining.is_(False)).order_by(DeviceRow.name))
+    return [row for row in rows if "measure" in row.serves and (not wanted or row.id in wanted)]
 
 
 def expire(session: Session, ctx: Context) -> int:

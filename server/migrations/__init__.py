@@ -6,7 +6,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Engine, text
+
+from nas.contracts.errors import InvalidConfig
 
 LOCK = 7_311_204  # PostgreSQL advisory lock: two coordinators that start together upgrade one after the other
 
@@ -23,4 +26,7 @@ def upgrade(engine: Engine) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:  # an unknown revision: never touch what a newer version wrote
+            raise InvalidConfig(f"the database was written by a newer hilnas ({error}); upgrade this one") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from nas.contracts.measurement import Estimate, Measurement
+from nas.contracts.measurement import Estimate
 from nas.contracts.states import TrialState
 from nas.contracts.study import Objective, StudyRecord, TrialRecord
 from nas.hypervolume import hypervolume
@@ -72,7 +72,8 @@ def _member(trial: TrialRecord, metrics: Sequence[str], knee: bool) -> FrontMemb
     return FrontMember(
         trial_id=trial.id, number=trial.number, knee=knee, values=trial.values,
         estimates={metric: estimate for metric, estimate in estimates.items() if estimate is not None},
-        confirmed=_first(trial.confirmed.values()), costs=trial.costs, arch=trial.arch,
+        confirmed=_first(row.metrics for row in trial.confirmed.values()),
+        beside=_first(row.beside for row in trial.confirmed.values()), costs=trial.costs, arch=trial.arch,
         arch_digest=trial.arch_digest, artifacts=trial.artifacts,
     )  # fmt: skip
 
@@ -87,6 +88,5 @@ def _estimate(trial: TrialRecord, metric: str) -> Estimate | None:
     return min(found, key=lambda estimate: abs(estimate.median - trial.values[metric]), default=None)
 
 
-def _first(measurements: Iterable[Measurement]) -> dict[str, Estimate]:
-    first = next(iter(measurements), None)
-    return dict(first.metrics) if first else {}
+def _first(metrics: Iterable[dict[str, Estimate]]) -> dict[str, Estimate]:
+    return dict(next(iter(metrics), {}))

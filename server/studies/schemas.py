@@ -65,7 +65,8 @@ class StudyView(StudySummary):
 
 
 class FrontMember(BaseModel):
-    """``estimates`` per measured objective: the interval behind the value, with the device it came from."""
+    """``estimates`` per objective: the interval behind the value. ``confirmed``: the same of the one-piece program,
+    ``beside``: of the composed chain measured in turn with it."""
 
     trial_id: str
     number: int
@@ -73,6 +74,7 @@ class FrontMember(BaseModel):
     values: dict[str, float]
     estimates: dict[str, Estimate]
     confirmed: dict[str, Estimate]
+    beside: dict[str, Estimate]
     costs: dict[str, float]
     arch: dict[str, Any]
     arch_digest: str

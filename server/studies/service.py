@@ -63,7 +63,7 @@ def stop(session: Session, ctx: Context, study_id: str) -> StudyRow:
 
 def end(session: Session, ctx: Context, row: StudyRow, state: StudyState, reason: str) -> None:
     row.state, row.reason, row.finished_at = state, reason, ctx.now()
-    mine = (JobRow.study_id == row.id) & (JobRow.kind == "measure")
+    mine = (JobRow.study_id == row.id) & (JobRow.kind == "measure") & (JobRow.form != "trained")
     jobs.end_queued(session, mine, JobState.CANCELLED, ctx.now(), submit_key=None, message=f"study {state}")
     publish(session, work_topic(row.id))
     emit(session, ctx.now(), row.id, f"study_{state}", reason=reason)

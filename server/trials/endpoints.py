@@ -48,7 +48,9 @@ def list_trainings(trial_id: str, ctx: Ctx, user: User) -> list[TrainingView]:
     with ctx.database.read() as session:
         repository.get_or_raise(session, trial_id)
         return [
-            TrainingView(id=row.id, job_id=row.job_id, created_at=row.created_at, training=row.body)
+            TrainingView.model_validate(
+                {"id": row.id, "job_id": row.job_id, "created_at": row.created_at, "training": row.body}
+            )
             for row in repository.trainings(session, trial_id)
         ]
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from nas.contracts.job import TrainResult
 from nas.contracts.measurement import Measurement, Verdict
 from nas.contracts.states import TrialState
 from nas.contracts.study import QualityResult, TrialRecord
@@ -159,8 +160,12 @@ def measurements_with_events(session: Session, trial_id: str) -> list[tuple[Meas
     ]
 
 
-def add_training(session: Session, now: datetime, job: JobRow, training: dict[str, Any]) -> None:
-    session.add(TrainingRow(id=new_id("training"), job_id=job.id, trial_id=job.trial_id, body=training, created_at=now))
+def add_training(session: Session, now: datetime, job: JobRow, training: TrainResult) -> None:
+    """Keeps what a trainer brought; checkpoint and program become artifacts of the trial."""
+    body = training.model_dump(mode="json")
+    session.add(TrainingRow(id=new_id("training"), job_id=job.id, trial_id=job.trial_id, body=body, created_at=now))
+    trial = session.get_one(TrialRow, job.trial_id)
+    trial.artifacts = {**trial.artifacts, "checkpoint": training.checkpoint, "trained": training.program}
     touch(session, job.trial_id, now)
 
 

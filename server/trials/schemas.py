@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nas.contracts.job import TrainResult
 from nas.contracts.measurement import Measurement
 from nas.contracts.study import Quantization
 
@@ -37,4 +38,4 @@ class TrainingView(BaseModel):
     id: str
     job_id: str
     created_at: datetime
-    training: dict[str, Any]
+    training: TrainResult

@@ -50,7 +50,7 @@ export function candidate(trial, study, widest, isKnee, { short = false, train }
     strip(trial.arch, widest, { cell, letters: true }),
     trial.reason ? h("p.small.muted", {}, trial.reason) : null,
     h("dl.facts", {}, keys.flatMap((key) => fact(trial, study, key))),
-    ...(short ? [] : [verdicts(trial), kinds, h("div", {}, h("button.button.small", { onclick: () => train(trial) }, "Train this candidate"))]),
+    ...(short ? [] : [verdicts(trial), artifacts(trial), kinds, h("div", {}, h("button.button.small", { onclick: () => train(trial) }, "Train this candidate"))]),
   ].filter(Boolean);
 }
 
@@ -70,6 +70,12 @@ function verdicts(trial) {
   const rows = Object.values(trial.measurements);
   if (!rows.length) return null;
   return h("p.small.muted", {}, "Measured: ", rows.map((row) => [pill(row.verdict), ` ${row.reason} `]), ` ${rows[0].cold_repeats} cold repeats, ${plain(rows[0].wall_s)} s`);
+}
+
+function artifacts(trial) {
+  const rows = Object.entries(trial.artifacts);
+  if (!rows.length) return null;
+  return h("p.small.muted", {}, rows.map(([role, sha256]) => h("span", { title: sha256 }, `${words(role)} `, h("code", {}, sha256.slice(0, 12)), " ")));
 }
 
 export function frontTable(front, trials, widest, selectedId, { pick, sort, order }) {
@@ -103,11 +109,12 @@ function frontRow(member, columns, front, widest, selectedId, pick) {
     h("td", {}, strip(member.arch, widest)), cells, h("td.number", {}, onePiece(member, front)));
 }
 
-/** How far the whole exported model is from the chain of blocks, on the first measured objective. */
+/** How far the whole exported model is from the chain of blocks (of the same session), on the first such objective. */
 function onePiece(member, front) {
-  const key = front.objectives.find((one) => member.confirmed[one] && member.estimates[one]);
+  const composed = { ...member.estimates, ...member.beside };
+  const key = front.objectives.find((one) => member.confirmed[one] && composed[one]);
   if (!key) return h("span.muted", {}, "–");
-  const change = 100 * (member.confirmed[key].median / member.estimates[key].median - 1);
+  const change = 100 * (member.confirmed[key].median / composed[key].median - 1);
   return h("span", { title: `${key} of the one-piece program against the composed chain` }, `${change >= 0 ? "+" : ""}${change.toFixed(1)} %`);
 }
 
