@@ -1,14 +1,16 @@
 #include "runner/chain.h"
 
-#include <algorithm>
-#include <set>
-
 #include <executorch/extension/tensor/tensor_ptr.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
 
 #include "runner/clock.h"
 #include "runner/file_digest.h"
 #include "runner/process_setup.h"
 #include "runtime/state_table.h"
+#include "runtime/threads.h"
 
 namespace hilnas {
 namespace {
@@ -21,6 +23,9 @@ using executorch::runtime::EValue;
 // XNNPACK's kernels may read some bytes past their input's end.
 constexpr size_t kReadPastEnd = 256;
 
+// The delegate's workspace grows while running, on the first long chunk.
+constexpr int64_t kWorkspaceGrowth = int64_t{32} << 20;
+
 TensorPtr tensor(const void* data, std::vector<SizesType> sizes, ScalarType type) {
   return executorch::extension::make_tensor_ptr(std::move(sizes), const_cast<void*>(data), type);
 }
@@ -31,9 +36,35 @@ bool takes_ids(Role role) { return role == Role::kEmbedding || role == Role::kMo
 bool gives_logits(Role role) { return role == Role::kHead || role == Role::kModel; }
 bool has_state(Role role) { return role == Role::kMixer || role == Role::kModel; }
 
+// Checks every file that the chain will read, side by side: hashing takes as long as loading does.
+Done verify_files(const ChainSpec& spec, const LoadContext& context) {
+  std::map<std::string, int64_t> needed;
+  for (const StepSpec& step : spec.steps) ++needed[step.digest];
+  std::vector<std::pair<int64_t, std::string>> files;
+  for (const auto& [digest, count] : needed) {
+    if (context.pool->count(digest) >= count) continue;
+    const Outcome<int64_t> bytes = block_bytes(context.path(digest));
+    if (!bytes.ok()) return bytes.error();
+    files.emplace_back(bytes.value(), digest);
+  }
+  std::sort(files.rbegin(), files.rend());  // the largest first, so that no thread is left with it at the end
+  std::vector<Done> results(files.size(), done());
+  parallel_tasks(static_cast<int64_t>(files.size()), [&](int64_t i) {
+    const std::string& digest = files[static_cast<size_t>(i)].second;
+    results[static_cast<size_t>(i)] = verify_block(context.path(digest), digest);
+  });
+  const auto failed = std::find_if(results.begin(), results.end(), [](const Done& d) { return !d.ok(); });
+  return failed == results.end() ? done() : *failed;
+}
+
 }  // namespace
 
 Outcome<std::unique_ptr<Chain>> Chain::load(const ChainSpec& spec, LoadContext& context) {
+  const int64_t start = monotonic_ns();
+  if (context.verify_digests) {
+    if (Done verified = verify_files(spec, context); !verified.ok()) return verified.error();
+    context.report.verify_ns += monotonic_ns() - start;
+  }
   std::unique_ptr<Chain> chain(new Chain(spec, context.pool));
   for (const StepSpec& step : spec.steps) {
     if (interrupted()) return RunError{ExitCode::kInterrupted, "stopped while loading"};
@@ -59,15 +90,9 @@ Done Chain::load_step(const StepSpec& spec, LoadContext& context) {
   if (step.instance != nullptr) {
     ++context.report.reused;
   } else {
-    const std::string path = context.blocks_dir + "/" + spec.digest + ".pte";
+    const std::string path = context.path(spec.digest);
     const Outcome<int64_t> bytes = block_bytes(path);
     if (!bytes.ok()) return bytes.error();
-    const bool seen = std::any_of(steps_.begin(), steps_.end(), [&](const Step& s) { return s.spec.digest == spec.digest; });
-    if (context.verify_digests && !seen) {
-      const int64_t start = monotonic_ns();
-      if (Done verified = verify_block(path, spec.digest); !verified.ok()) return verified;
-      context.report.verify_ns += monotonic_ns() - start;
-    }
     auto loaded = StepInstance::load(path, spec.digest, bytes.value());
     if (!loaded.ok()) return explain_memory(loaded.error(), bytes.value());
     step.instance = std::move(loaded.value());
@@ -83,11 +108,12 @@ Done Chain::add_states(Step& step) {
   for (const StateSpec& s : step.spec.states) {
     const int64_t capacity = s.window > 0 ? s.window : spec_.cache.capacity;
     const Result<int64_t> slot = s.is_kv
-        ? table.add_kv({spec_.cache.dtype, s.num_kv_heads, s.head_dim, capacity, s.window})
-        : table.add_conv(s.channels, s.taps);
+                                     ? table.add_kv({spec_.cache.dtype, s.num_kv_heads, s.head_dim, capacity, s.window})
+                                     : table.add_conv(s.channels, s.taps);
     if (!slot.ok()) {
       const bool memory = slot.words().rfind("out of memory", 0) == 0;
-      return RunError{memory ? ExitCode::kOutOfMemory : ExitCode::kBadPlan, step_words(step.spec) + ": " + slot.words()};
+      return RunError{memory ? ExitCode::kOutOfMemory : ExitCode::kBadPlan,
+                      step_words(step.spec) + ": " + slot.words()};
     }
     step.slots.push_back(slot.value());
     all_slots_.push_back(slot.value());
@@ -106,14 +132,16 @@ Done Chain::check_shapes(const Step& step) const {
   }
   const auto& in = step.instance->input_shape(0);
   const auto& out = step.instance->output_shape();
-  if (in.size() != (takes_ids(role) ? 2u : 3u)) return fail("its first input has " + std::to_string(in.size()) + " dimensions");
+  if (in.size() != (takes_ids(role) ? 2u : 3u))
+    return fail("its first input has " + std::to_string(in.size()) + " dimensions");
   if (role != Role::kHead && in[1] < spec_.max_chunk) {
     return fail("exported for " + std::to_string(in[1]) + " tokens, max_chunk is " + std::to_string(spec_.max_chunk));
   }
   if (!takes_ids(role) && in[2] != spec_.hidden_size) return fail("its hidden size is " + std::to_string(in[2]));
   const int64_t width = gives_logits(role) ? spec_.vocab_size : spec_.hidden_size;
   if (out.size() != 3 || out[2] != width) return fail("its output is not " + std::to_string(width) + " wide");
-  if (has_state(role) && step.instance->input_shape(1) != std::vector<int64_t>{static_cast<int64_t>(step.spec.states.size())}) {
+  if (has_state(role) &&
+      step.instance->input_shape(1) != std::vector<int64_t>{static_cast<int64_t>(step.spec.states.size())}) {
     return fail("it wants another number of states than the plan's " + std::to_string(step.spec.states.size()));
   }
   return done();
@@ -138,7 +166,8 @@ Done Chain::bind_buffers() {
   for (size_t i = 0; i < steps_.size(); ++i) {
     const bool last = gives_logits(steps_[i].spec.role);
     void* target = last ? logits_.data() : hidden(i + 1);
-    if (Done bound = steps_[i].instance->bind_output(target, last ? logit_bytes : hidden_bytes); !bound.ok()) return bound;
+    if (Done bound = steps_[i].instance->bind_output(target, last ? logit_bytes : hidden_bytes); !bound.ok())
+      return bound;
   }
   return done();
 }
@@ -180,7 +209,8 @@ Done Chain::forward(const int64_t* ids, int64_t count, bool want_logits) {
     if (steps_[i].spec.role == Role::kHead && !want_logits) continue;
     const int64_t start = monotonic_ns();
     if (Done ran = run_step(steps_[i], hidden(i), ids, count); !ran.ok()) {
-      return RunError{ran.error().code, step_words(steps_[i].spec) + ": " + ran.error().message};
+      const RunError error{ran.error().code, step_words(steps_[i].spec) + ": " + ran.error().message};
+      return explain_memory(error, kWorkspaceGrowth);
     }
     step_ns_[i] += monotonic_ns() - start;
   }

@@ -25,6 +25,8 @@ struct LoadContext {
   bool verify_digests = true;
   InstancePool* pool = nullptr;
   LoadReport report;
+
+  std::string path(const std::string& digest) const { return blocks_dir + "/" + digest + ".pte"; }
 };
 
 class Chain {

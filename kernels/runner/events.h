@@ -1,9 +1,8 @@
 // Events as JSON lines: one write() a line, so a line is whole or absent even when the process dies.
 #pragma once
 
-#include <string>
-
 #include <nlohmann/json.hpp>
+#include <string>
 
 namespace hilnas {
 

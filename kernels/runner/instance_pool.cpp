@@ -13,6 +13,10 @@ std::unique_ptr<StepInstance> InstancePool::take(const std::string& digest) {
   return instance;
 }
 
+int64_t InstancePool::count(const std::string& digest) const {
+  return std::count_if(idle_.begin(), idle_.end(), [&](const auto& i) { return i->digest() == digest; });
+}
+
 void InstancePool::give_back(std::unique_ptr<StepInstance> instance) {
   bytes_ += instance->file_bytes();
   idle_.push_front(std::move(instance));

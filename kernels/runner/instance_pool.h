@@ -16,6 +16,7 @@ class InstancePool {
 
   // An idle instance of this block, or nullptr.
   std::unique_ptr<StepInstance> take(const std::string& digest);
+  int64_t count(const std::string& digest) const;
   void give_back(std::unique_ptr<StepInstance> instance);
   // Loaded programs keep the address of the thread pool: before it changes they must all go.
   void clear();

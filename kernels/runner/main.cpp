@@ -1,10 +1,10 @@
 // hilnas-runner: runs a plan on this device and reports events. See kernels/README.md.
+#include <executorch/runtime/platform/runtime.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
-
-#include <executorch/runtime/platform/runtime.h>
 
 #include "runner/crash_handler.h"
 #include "runner/errors.h"

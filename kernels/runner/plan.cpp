@@ -113,7 +113,8 @@ CheckSpec read_check(const PlanReader& reader) {
   c.min_token_agreement = reader.number("min_token_agreement");
   int64_t total = 0;
   for (int64_t chunk : c.chunks) total += chunk;
-  if (total != static_cast<int64_t>(c.tokens.size()) || total == 0) reader.fail("chunks", "sizes that sum to the number of tokens");
+  if (total != static_cast<int64_t>(c.tokens.size()) || total == 0)
+    reader.fail("chunks", "sizes that sum to the number of tokens");
   if (c.expected.size() != c.chunks.size()) reader.fail("expected", "one row for each chunk");
   for (const auto& row : c.expected) {
     if (row.size() != c.probe_ids.size()) reader.fail("expected", "rows as long as probe_ids");
@@ -121,7 +122,8 @@ CheckSpec read_check(const PlanReader& reader) {
   if (!c.expected_argmax.empty() && c.expected_argmax.size() != c.chunks.size()) {
     reader.fail("expected_argmax", "one id for each chunk");
   }
-  if (c.min_token_agreement && c.expected_argmax.empty()) reader.fail("expected_argmax", "ids, as min_token_agreement is asked");
+  if (c.min_token_agreement && c.expected_argmax.empty())
+    reader.fail("expected_argmax", "ids, as min_token_agreement is asked");
   return c;
 }
 
@@ -139,7 +141,8 @@ void check_room(const PlanReader& root, const Plan& plan) {
   const int64_t capacity = plan.chain.cache.capacity;
   const PlanReader protocol = root.object("protocol");
   for (int64_t length : plan.protocol.prefill_lengths) {
-    if (length > capacity) protocol.fail("prefill_lengths", "lengths within cache.capacity " + std::to_string(capacity));
+    if (length > capacity)
+      protocol.fail("prefill_lengths", "lengths within cache.capacity " + std::to_string(capacity));
   }
   for (int64_t context : plan.protocol.decode_contexts) {
     if (context + plan.protocol.decode_tokens > capacity) {

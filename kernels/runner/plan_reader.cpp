@@ -106,9 +106,10 @@ std::vector<std::vector<float>> PlanReader::float_rows(const char* key) const {
   if (!has(key)) return {};
   std::vector<std::vector<float>> rows;
   const Json& list = object_.at(key);
-  const bool sound = list.is_array() && std::all_of(list.begin(), list.end(), [](const Json& row) {
-    return row.is_array() && std::all_of(row.begin(), row.end(), [](const Json& x) { return x.is_number(); });
-  });
+  const bool sound =
+      list.is_array() && std::all_of(list.begin(), list.end(), [](const Json& row) {
+        return row.is_array() && std::all_of(row.begin(), row.end(), [](const Json& x) { return x.is_number(); });
+      });
   if (!sound) fail(key, "a list of lists of numbers");
   for (const Json& row : list) rows.push_back(row.get<std::vector<float>>());
   return rows;

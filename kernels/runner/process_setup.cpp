@@ -89,7 +89,7 @@ void apply_memory_limit(int64_t bytes) {
 RunError explain_memory(RunError error, int64_t attempted_bytes) {
   if (active_limit == 0 || error.code == ExitCode::kOutOfMemory) return error;
   const MemoryReading reading = read_memory();
-  // Loading a block takes its packed weights, about the file's size, and some working memory.
+  // Packing takes the source and the packed weights, each about the file's size, and some working memory.
   const int64_t needed = 2 * attempted_bytes + (8 << 20);
   if (reading.vm_data_bytes && *reading.vm_data_bytes + needed < active_limit) return error;
   return {ExitCode::kOutOfMemory, "within memory_limit_bytes " + std::to_string(active_limit) + ": " + error.message};

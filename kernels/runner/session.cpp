@@ -54,7 +54,8 @@ Done run_loaded(const Plan& plan, InstancePool& pool, EventWriter& events, int64
   if (Done checked = check_first(plan, *chain.value(), events); !checked.ok()) return checked;
   Measurement measurement(plan, *chain.value(), canary.get(), events);
   if (Done measured = measurement.run(); !measured.ok()) return measured;
-  events.write("end", {{"ok", true}, {"forward_ns", measurement.measured_ns()}, {"wall_ns", monotonic_ns() - start_ns}});
+  events.write("end",
+               {{"ok", true}, {"forward_ns", measurement.measured_ns()}, {"wall_ns", monotonic_ns() - start_ns}});
   return done();
 }
 

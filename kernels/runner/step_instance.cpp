@@ -1,11 +1,10 @@
 #include "runner/step_instance.h"
 
+#include <executorch/extension/tensor/tensor_ptr.h>
+#include <executorch/runtime/backend/interface.h>
 #include <sys/mman.h>
 
 #include <algorithm>
-
-#include <executorch/extension/tensor/tensor_ptr.h>
-#include <executorch/runtime/backend/interface.h>
 
 #include "runtime/op_support.h"
 
@@ -75,15 +74,19 @@ Outcome<std::unique_ptr<StepInstance>> StepInstance::load(const std::string& pat
 
 Done StepInstance::read_shapes() {
   const auto meta = module_->method_meta(kMethod);
-  if (!meta.ok()) return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + " has no method forward", meta.error());
-  if (meta->num_outputs() != 1) return RunError{ExitCode::kLoadFailed, "block " + digest_ + " has not exactly one output"};
+  if (!meta.ok())
+    return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + " has no method forward", meta.error());
+  if (meta->num_outputs() != 1)
+    return RunError{ExitCode::kLoadFailed, "block " + digest_ + " has not exactly one output"};
   for (size_t i = 0; i < meta->num_inputs(); ++i) {
     const auto info = meta->input_tensor_meta(i);
-    if (!info.ok()) return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": input is no tensor", info.error());
+    if (!info.ok())
+      return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": input is no tensor", info.error());
     input_shapes_.push_back(to_shape(*info));
   }
   const auto info = meta->output_tensor_meta(0);
-  if (!info.ok()) return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": output is no tensor", info.error());
+  if (!info.ok())
+    return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": output is no tensor", info.error());
   output_shape_ = to_shape(*info);
   output_bytes_ = info->nbytes();
   return done();

@@ -1,12 +1,12 @@
 // One loaded step of a chain: its own Module, hence its own packed weights, over activation memory shared by all.
 #pragma once
 
+#include <executorch/extension/module/module.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <executorch/extension/module/module.h>
 
 #include "runner/errors.h"
 

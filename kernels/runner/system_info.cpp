@@ -18,10 +18,11 @@ EventJson cpu_features() {
   EventJson found = EventJson::array();
 #define HILNAS_FEATURE(name) \
   if (__builtin_cpu_supports(name)) found.push_back(name);
-  HILNAS_FEATURE("avx") HILNAS_FEATURE("avx2") HILNAS_FEATURE("fma") HILNAS_FEATURE("f16c") HILNAS_FEATURE("avx512f")
-  HILNAS_FEATURE("avx512bw") HILNAS_FEATURE("avx512vl") HILNAS_FEATURE("avx512vnni") HILNAS_FEATURE("avx512bf16")
+  HILNAS_FEATURE("avx")
+  HILNAS_FEATURE("avx2") HILNAS_FEATURE("fma") HILNAS_FEATURE("f16c") HILNAS_FEATURE("avx512f")
+      HILNAS_FEATURE("avx512bw") HILNAS_FEATURE("avx512vl") HILNAS_FEATURE("avx512vnni") HILNAS_FEATURE("avx512bf16")
 #undef HILNAS_FEATURE
-  return found;
+          return found;
 }
 #elif defined(__aarch64__)
 // Bits of the kernel's hwcap.h, which old sysroots name only in part.

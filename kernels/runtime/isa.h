@@ -22,10 +22,8 @@ void force_isa(Isa isa);
   ret name##__scalar(__VA_ARGS__);              \
   ret name##__avx2(__VA_ARGS__);                \
   ret name##__avx512(__VA_ARGS__)
-#define HILNAS_SELECT(isa, name)                     \
-  ((isa) == ::hilnas::Isa::kAvx512   ? name##__avx512 \
-   : (isa) == ::hilnas::Isa::kAvx2 ? name##__avx2   \
-                                   : name##__scalar)
+#define HILNAS_SELECT(isa, name) \
+  ((isa) == ::hilnas::Isa::kAvx512 ? name##__avx512 : (isa) == ::hilnas::Isa::kAvx2 ? name##__avx2 : name##__scalar)
 #elif defined(HILNAS_HAS_NEON)
 #define HILNAS_DECLARE_VARIANTS(ret, name, ...) \
   ret name##__scalar(__VA_ARGS__);              \

@@ -1,9 +1,9 @@
 #include "runtime/op_support.h"
 
+#include <executorch/runtime/platform/log.h>
+
 #include <mutex>
 #include <vector>
-
-#include <executorch/runtime/platform/log.h>
 
 namespace hilnas {
 namespace {

@@ -1,10 +1,10 @@
 // What every operator's registration needs: argument checks that end in words and an Error, never in a crash.
 #pragma once
 
-#include <string>
-
 #include <executorch/runtime/core/exec_aten/exec_aten.h>
 #include <executorch/runtime/kernel/kernel_includes.h>
+
+#include <string>
 
 #include "runtime/state_table.h"
 
@@ -37,10 +37,10 @@ Status resize_out(Tensor& out, std::initializer_list<int64_t> sizes);
 }  // namespace hilnas
 
 // Leaves the kernel when `condition` is false. `words` may build a string: it is evaluated on failure only.
-#define HILNAS_OP_CHECK(ctx, op, condition, words, out)  \
-  do {                                                   \
-    if (!(condition)) {                                  \
-      ::hilnas::fail_kernel(ctx, op, words);             \
-      return out;                                        \
-    }                                                    \
+#define HILNAS_OP_CHECK(ctx, op, condition, words, out) \
+  do {                                                  \
+    if (!(condition)) {                                 \
+      ::hilnas::fail_kernel(ctx, op, words);            \
+      return out;                                       \
+    }                                                   \
   } while (false)

@@ -65,10 +65,8 @@ static inline float hsum(vf v) {
 // Lane i of the answer is the sum over the lanes of rows[i]: a tree of pairwise sums, three instructions a row where
 // one hsum takes nine. Overwrites rows.
 #if HILNAS_WIDTH == 16
-#define HILNAS_EVENS(a, b) \
-  __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
-#define HILNAS_ODDS(a, b) \
-  __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#define HILNAS_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define HILNAS_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 #elif HILNAS_WIDTH == 8
 #define HILNAS_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
 #define HILNAS_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
@@ -119,9 +117,7 @@ static inline void store_half(uint16_t* p, vf v) {
 }
 #elif defined(__aarch64__)
 static inline vf load_half(const uint16_t* p) { return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
-static inline void store_half(uint16_t* p, vf v) {
-  vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v)));
-}
+static inline void store_half(uint16_t* p, vf v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
 #endif
 
 // exp for x <= 0 (softmax). Below -87 the answer is 0, above that the relative error is under 2e-7:

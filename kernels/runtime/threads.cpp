@@ -1,9 +1,9 @@
 #include "runtime/threads.h"
 
+#include <executorch/runtime/kernel/thread_parallel_interface.h>
+
 #include <algorithm>
 #include <atomic>
-
-#include <executorch/runtime/kernel/thread_parallel_interface.h>
 
 namespace executorch::extension::threadpool {
 

@@ -1,9 +1,9 @@
 // ExecuTorch's thread pool, the one XNNPACK uses too: two pools would fight for the cores.
 #pragma once
 
-#include <cstdint>
-
 #include <executorch/runtime/core/function_ref.h>
+
+#include <cstdint>
 
 namespace hilnas {
 

@@ -40,7 +40,16 @@ struct Inputs {
 };
 
 AttentionArgs make_args(const Shape& s, const Inputs& in, std::vector<float>& out, int64_t T, int64_t pos) {
-  return {in.q.data(), in.k.data(), in.v.data(), out.data(), T, s.Hq, s.Hkv, s.D, pos, s.window,
+  return {in.q.data(),
+          in.k.data(),
+          in.v.data(),
+          out.data(),
+          T,
+          s.Hq,
+          s.Hkv,
+          s.D,
+          pos,
+          s.window,
           1.0f / std::sqrt(static_cast<float>(s.D))};
 }
 
@@ -130,8 +139,16 @@ CallResult call(int64_t slot, int64_t position, int64_t window, SizesType kv_hea
   std::vector<float> q(3 * 4 * 32, 1.0f), k(3 * 4 * 32, 1.0f), v(k), out(q.size());
   std::vector<int64_t> slots = {slot}, pos = {position};
   return RegistryCall("hilnas::attention.out")
-      .floats(q, {1, 3, 4, 32}).floats(k, {1, 3, kv_heads, 32}).floats(v, {1, 3, kv_heads, 32})
-      .integers(slots).integers(pos).integer(0).integer(window).real(0.1).floats(out, {1, 3, 4, 32}).run();
+      .floats(q, {1, 3, 4, 32})
+      .floats(k, {1, 3, kv_heads, 32})
+      .floats(v, {1, 3, kv_heads, 32})
+      .integers(slots)
+      .integers(pos)
+      .integer(0)
+      .integer(window)
+      .real(0.1)
+      .floats(out, {1, 3, 4, 32})
+      .run();
 }
 
 void errors() {

@@ -75,14 +75,14 @@ inline double largest_magnitude(const std::vector<float>& a) {
 
 }  // namespace hilnas::test
 
-#define CHECK(condition, words) ::hilnas::test::report((condition), __FILE__, __LINE__, std::string(#condition ": ") + (words))
+#define CHECK(condition, words) \
+  ::hilnas::test::report((condition), __FILE__, __LINE__, std::string(#condition ": ") + (words))
 
 // Compares whole outputs against the reference; `n` is the length of the longest sum behind one value.
 #define CHECK_CLOSE(got, expected, n, words)                                                                       \
   do {                                                                                                             \
     const double hilnas_seen = ::hilnas::test::largest_difference(got, expected);                                  \
-    const double hilnas_limit =                                                                                    \
-        ::hilnas::test::sum_tolerance(n, 1 + ::hilnas::test::largest_magnitude(expected));                      \
+    const double hilnas_limit = ::hilnas::test::sum_tolerance(n, 1 + ::hilnas::test::largest_magnitude(expected)); \
     ::hilnas::test::report(hilnas_seen <= hilnas_limit, __FILE__, __LINE__,                                        \
                            std::string(words) + ": differs by " + std::to_string(hilnas_seen) + ", allowed " +     \
                                std::to_string(hilnas_limit));                                                      \

@@ -22,7 +22,8 @@ static void random_case(uint32_t seed) {
   for (int64_t t = 0; t < T; ++t) ids.push_back(random.integer(0, V - 1));
   std::vector<float> expected4(static_cast<size_t>(T * d)), expected8(expected4.size()), got(expected4.size());
   Embedding4Args four{ids.data(), packed.data(), scales.data(), expected4.data(), T, d, group};
-  Embedding8Args eight{ids.data(), reinterpret_cast<const int8_t*>(packed.data()), scales.data(), expected8.data(), T, d};
+  Embedding8Args eight{ids.data(), reinterpret_cast<const int8_t*>(packed.data()), scales.data(), expected8.data(), T,
+                       d};
   embedding_4bit__scalar(four, 0, T);
   embedding_8bit__scalar(eight, 0, T);
   for (Isa isa : vector_isas()) {
@@ -49,8 +50,12 @@ static CallResult call(int64_t id) {
   std::vector<float> scales(3, 1.0f), out(8);
   std::vector<int64_t> ids = {id};
   return RegistryCall("hilnas::embedding_4bit.out")
-      .tensor(ids.data(), {1, 1}, ScalarType::Long).tensor(packed.data(), {3, 4}, ScalarType::Byte)
-      .floats(scales, {3, 1}).integer(8).floats(out, {1, 1, 8}).run();
+      .tensor(ids.data(), {1, 1}, ScalarType::Long)
+      .tensor(packed.data(), {3, 4}, ScalarType::Byte)
+      .floats(scales, {3, 1})
+      .integer(8)
+      .floats(out, {1, 1, 8})
+      .run();
 }
 
 int main() {

@@ -40,7 +40,12 @@ static CallResult call(int64_t slot, int64_t index, int64_t position) {
   std::vector<float> bcx(2 * 12, 1.0f), weight(4 * 3, 1.0f), out(8);
   std::vector<int64_t> slots = {slot}, pos = {position};
   return RegistryCall("hilnas::gated_short_conv.out")
-      .floats(bcx, {1, 2, 12}).floats(weight, {4, 3}).integers(slots).integers(pos).integer(index).floats(out, {1, 2, 4})
+      .floats(bcx, {1, 2, 12})
+      .floats(weight, {4, 3})
+      .integers(slots)
+      .integers(pos)
+      .integer(index)
+      .floats(out, {1, 2, 4})
       .run();
 }
 

@@ -14,7 +14,8 @@ static std::vector<float> inverse_frequencies(int64_t D, double base) {
 
 static void random_case(uint32_t seed) {
   Random random(seed);
-  const int64_t T = random.integer(1, 70), H = random.integer(1, 6), D = random.pick<int64_t>({2, 32, 64, 80, 96, 128, 256});
+  const int64_t T = random.integer(1, 70), H = random.integer(1, 6),
+                D = random.pick<int64_t>({2, 32, 64, 80, 96, 128, 256});
   const int64_t pos = random.pick<int64_t>({0, 1, random.integer(0, 5000), random.integer(0, 131072)});
   const bool norm = random.integer(0, 1) == 1;
   std::vector<float> x = random.floats(T * H * D), weight = random.floats(D), freq = inverse_frequencies(D, 1e6);

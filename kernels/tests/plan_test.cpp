@@ -10,10 +10,17 @@ using Json = nlohmann::json;
 
 static Json good_plan() {
   const std::string digest(64, 'a');
-  return {{"version", 1}, {"id", "p"}, {"blocks_dir", "."}, {"hidden_size", 8}, {"vocab_size", 10}, {"max_chunk", 4},
-          {"cache", {{"capacity", 32}}}, {"tokens", {1, 2}},
+  return {{"version", 1},
+          {"id", "p"},
+          {"blocks_dir", "."},
+          {"hidden_size", 8},
+          {"vocab_size", 10},
+          {"max_chunk", 4},
+          {"cache", {{"capacity", 32}}},
+          {"tokens", {1, 2}},
           {"chain", Json::array({{{"block", digest}, {"role", "embedding"}},
-                                 {{"block", digest}, {"role", "mixer"},
+                                 {{"block", digest},
+                                  {"role", "mixer"},
                                   {"states", Json::array({{{"kind", "conv"}, {"channels", 8}, {"taps", 2}}})}},
                                  {{"block", digest}, {"role", "head"}}})},
           {"protocol", {{"threads", 1}, {"prefill_lengths", {8}}, {"decode_contexts", {8}}}}};

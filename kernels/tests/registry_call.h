@@ -1,15 +1,15 @@
 // Calls an operator as ExecuTorch does: by its registered name, with boxed arguments.
 #pragma once
 
-#include <cstdio>
-#include <cstdlib>
-#include <string>
-#include <vector>
-
 #include <executorch/extension/tensor/tensor_ptr.h>
 #include <executorch/runtime/kernel/kernel_runtime_context.h>
 #include <executorch/runtime/kernel/operator_registry.h>
 #include <executorch/runtime/platform/runtime.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
 
 #include "runtime/op_support.h"
 

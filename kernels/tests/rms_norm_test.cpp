@@ -30,8 +30,12 @@ static void known_values() {
 
 static void registered() {
   std::vector<float> x(12, 2.0f), weight(4, 1.0f), wrong(3, 1.0f), out(12);
-  const CallResult good =
-      RegistryCall("hilnas::rms_norm.out").floats(x, {1, 3, 4}).floats(weight, {4}).real(0).floats(out, {1, 3, 4}).run();
+  const CallResult good = RegistryCall("hilnas::rms_norm.out")
+                              .floats(x, {1, 3, 4})
+                              .floats(weight, {4})
+                              .real(0)
+                              .floats(out, {1, 3, 4})
+                              .run();
   CHECK(good.ok && out[11] == 1.0f, good.words);
   const CallResult bad =
       RegistryCall("hilnas::rms_norm.out").floats(x, {1, 3, 4}).floats(wrong, {3}).real(0).floats(out, {1, 3, 4}).run();

@@ -8,7 +8,6 @@
 
 #include <fstream>
 #include <iterator>
-
 #include <nlohmann/json.hpp>
 
 #include "tests/check.h"
@@ -67,8 +66,13 @@ std::string write_file(const std::string& name, const std::string& content) {
 }
 
 Json plan(const std::string& digest) {
-  return {{"version", 1}, {"id", "test \"plan\""}, {"blocks_dir", folder}, {"hidden_size", 8}, {"vocab_size", 10},
-          {"max_chunk", 4}, {"cache", {{"capacity", 32}}},
+  return {{"version", 1},
+          {"id", "test \"plan\""},
+          {"blocks_dir", folder},
+          {"hidden_size", 8},
+          {"vocab_size", 10},
+          {"max_chunk", 4},
+          {"cache", {{"capacity", 32}}},
           {"chain", Json::array({{{"block", digest}, {"role", "model"}, {"name", "all"}}})},
           {"protocol", {{"threads", 1}}}};
 }
@@ -142,7 +146,8 @@ void signals() {
     kill(pid, signal);
     const Run r = finish_run(pid, out);
     close(keep_open);
-    CHECK(r.code == code, "signal " + std::to_string(signal) + " ended with " + std::to_string(r.code) + " " + r.output);
+    CHECK(r.code == code,
+          "signal " + std::to_string(signal) + " ended with " + std::to_string(r.code) + " " + r.output);
     const char* name = code == 70 ? "crashed" : "interrupted";
     CHECK(r.last_line().is_object() && r.last_line().value("code", "") == name, r.output);
   }
@@ -152,7 +157,8 @@ void serve_goes_on() {
   const std::string bad = write_file("plan.json", plan(std::string(64, 'b')).dump());
   const Run r = run({"--serve"}, write_file("list", bad + "\n\n" + folder + "/absent.json\n"));
   CHECK(r.code == 0, "the service ends well: " + r.output);
-  CHECK(r.output.find("\"exit\":11") != std::string::npos && r.output.find("\"exit\":10") != std::string::npos, r.output);
+  CHECK(r.output.find("\"exit\":11") != std::string::npos && r.output.find("\"exit\":10") != std::string::npos,
+        r.output);
 }
 
 }  // namespace

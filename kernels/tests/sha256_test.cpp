@@ -16,7 +16,8 @@ int main() {
   // FIPS 180-4 examples.
   CHECK(digest("", 1) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "empty");
   CHECK(digest("abc", 3) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "abc");
-  const std::string million(1000000, 'a'), expected = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+  const std::string million(1000000, 'a'),
+      expected = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
   for (size_t piece : {1, 63, 64, 65, 1000, 1000000}) CHECK(digest(million, piece) == expected, std::to_string(piece));
   return hilnas::test::finish();
 }

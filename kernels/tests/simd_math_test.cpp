@@ -31,7 +31,8 @@ static void probe(Isa isa) {
   }
   std::vector<float> lanes(16, 0.0f);
   for (size_t i = 0; i < lanes.size(); ++i) lanes[i] = static_cast<float>(i % 4 == 2 ? 50 + i : i);
-  const float largest = HILNAS_SELECT(isa, simd_largest)(lanes.data()), sum = HILNAS_SELECT(isa, simd_sum)(lanes.data());
+  const float largest = HILNAS_SELECT(isa, simd_largest)(lanes.data()),
+              sum = HILNAS_SELECT(isa, simd_sum)(lanes.data());
   const int width = isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4;
   float expected = 0;
   for (int i = 0; i < width; ++i) expected += lanes[static_cast<size_t>(i)];

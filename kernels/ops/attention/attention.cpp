@@ -30,9 +30,9 @@ struct Kernels {
 };
 
 Kernels select(Isa isa) {
-#define HILNAS_ATTENTION_CASE(name)                                                                             \
-  if (std::string(isa_name(isa)) == #name) {                                                                 \
-    return {attention_store_rows__##name, attention_tile__##name, attention_decode_part__##name};            \
+#define HILNAS_ATTENTION_CASE(name)                                                               \
+  if (std::string(isa_name(isa)) == #name) {                                                      \
+    return {attention_store_rows__##name, attention_tile__##name, attention_decode_part__##name}; \
   }
   HILNAS_ATTENTION_VARIANTS(HILNAS_ATTENTION_CASE)
 #undef HILNAS_ATTENTION_CASE
@@ -139,8 +139,8 @@ bool attention_fits(Isa isa, const AttentionArgs& args) {
 Status attention_f32(const AttentionArgs& args, KvState& state, Isa isa) {
   const KvGeometry& g = state.geometry;
   if (g.window == 0 && args.pos + args.T > g.capacity) {
-    return Status::failure("context of " + std::to_string(args.pos + args.T) + " tokens exceeds the cache's capacity of " +
-                           std::to_string(g.capacity));
+    return Status::failure("context of " + std::to_string(args.pos + args.T) +
+                           " tokens exceeds the cache's capacity of " + std::to_string(g.capacity));
   }
   const bool vector = attention_fits(isa, args);
   const Kernels kernels = select(vector ? isa : Isa::kScalar);

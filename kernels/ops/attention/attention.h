@@ -17,7 +17,7 @@ struct AttentionArgs {
   const float* q;  // [T][Hq][D]
   const float* k;  // [T][Hkv][D], this chunk's own
   const float* v;
-  float* out;      // [T][Hq][D]
+  float* out;  // [T][Hq][D]
   int64_t T, Hq, Hkv, D;
   int64_t pos;     // tokens before this call
   int64_t window;  // 0: global; else token at position a sees keys j with a - window < j <= a
@@ -51,13 +51,12 @@ void attention_f32__scalar(const AttentionArgs& args, const KvState& state);
 // tile: tokens t0 .. t1 - 1 of one K/V head; (t1 - t0) * G <= kTileRows.
 // decode_part: token 0 over keys first .. first + count - 1 of one segment, into `part`.
 // store_rows: writes `count` floats in the cache's type.
-#define HILNAS_DECLARE_ATTENTION(isa)                                                                      \
-  void attention_tile__##isa(const AttentionArgs& args, const KeySegments& keys, int64_t kv_head,          \
-                             int64_t t0, int64_t t1, float* scratch);                                      \
-  void attention_decode_part__##isa(const AttentionArgs& args, const KeySegment& keys, int64_t kv_head,    \
-                                    int64_t first, int64_t count, float* part);                            \
-  void attention_store_rows__##isa(void* cache, CacheDtype dtype, int64_t offset, const float* source,     \
-                                   int64_t count);
+#define HILNAS_DECLARE_ATTENTION(isa)                                                                                  \
+  void attention_tile__##isa(const AttentionArgs& args, const KeySegments& keys, int64_t kv_head, int64_t t0,          \
+                             int64_t t1, float* scratch);                                                              \
+  void attention_decode_part__##isa(const AttentionArgs& args, const KeySegment& keys, int64_t kv_head, int64_t first, \
+                                    int64_t count, float* part);                                                       \
+  void attention_store_rows__##isa(void* cache, CacheDtype dtype, int64_t offset, const float* source, int64_t count);
 HILNAS_ATTENTION_VARIANTS(HILNAS_DECLARE_ATTENTION)
 #undef HILNAS_DECLARE_ATTENTION
 

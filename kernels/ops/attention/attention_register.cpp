@@ -33,9 +33,8 @@ bool shapes_agree(const Tensor& q, const Tensor& k, const Tensor& v) {
          q.size(2) % k.size(2) == 0;
 }
 
-Tensor& attention_out(KernelRuntimeContext& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-                      const Tensor& slots, const Tensor& pos, int64_t index, int64_t window, double scale,
-                      Tensor& out) {
+Tensor& attention_out(KernelRuntimeContext& ctx, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& slots,
+                      const Tensor& pos, int64_t index, int64_t window, double scale, Tensor& out) {
   constexpr const char* kOp = "attention";
   HILNAS_OP_CHECK(ctx, kOp, shapes_agree(q, k, v),
                   "q " + shape_words(q) + ", k " + shape_words(k) + ", v " + shape_words(v) +
@@ -43,8 +42,17 @@ Tensor& attention_out(KernelRuntimeContext& ctx, const Tensor& q, const Tensor& 
                   out);
   const Result<int64_t> position = read_position(pos);
   HILNAS_OP_CHECK(ctx, kOp, position.ok(), position.words(), out);
-  AttentionArgs args{q.const_data_ptr<float>(), k.const_data_ptr<float>(), v.const_data_ptr<float>(), nullptr,
-                     q.size(1), q.size(2), k.size(2), q.size(3), position.value(), window, static_cast<float>(scale)};
+  AttentionArgs args{q.const_data_ptr<float>(),
+                     k.const_data_ptr<float>(),
+                     v.const_data_ptr<float>(),
+                     nullptr,
+                     q.size(1),
+                     q.size(2),
+                     k.size(2),
+                     q.size(3),
+                     position.value(),
+                     window,
+                     static_cast<float>(scale)};
   const Result<KvState*> state = find_state(slots, index, args);
   HILNAS_OP_CHECK(ctx, kOp, state.ok(), state.words(), out);
   const Status resized = resize_out(out, q);

@@ -10,23 +10,23 @@
 namespace hilnas {
 namespace HILNAS_ISA {
 
-constexpr int kMaxVectors = kTileRows / kWidth;  // that cover all rows
-constexpr int kBlock = 4;                        // output rows of one micro kernel
+constexpr int kMaxVectors = kTileRows / kWidth;      // that cover all rows
+constexpr int kBlock = 4;                            // output rows of one micro kernel
 constexpr int kColumns = HILNAS_WIDTH == 8 ? 2 : 4;  // vectors of one micro kernel: AVX2 has only 16 registers
 constexpr float kMasked = -1e30f;
 
 struct Tile {
   const AttentionArgs& args;
-  int64_t rows;      // in use
-  int vectors;       // that cover them
-  float* q;          // [D][kTileRows], scaled
-  float* o;          // [D][kTileRows]
-  float* s;          // [kTileKeys][kTileRows]
-  float* k;          // [kTileKeys][D], for a cache that is not fp32
+  int64_t rows;  // in use
+  int vectors;   // that cover them
+  float* q;      // [D][kTileRows], scaled
+  float* o;      // [D][kTileRows]
+  float* s;      // [kTileKeys][kTileRows]
+  float* k;      // [kTileKeys][D], for a cache that is not fp32
   float* v;
-  float* maximum;    // [kTileRows]
-  float* sum;        // [kTileRows]
-  float* position;   // [kTileRows], as float: exact below 2^24
+  float* maximum;   // [kTileRows]
+  float* sum;       // [kTileRows]
+  float* position;  // [kTileRows], as float: exact below 2^24
 };
 
 // Keys of a tile as fp32, in place or converted.

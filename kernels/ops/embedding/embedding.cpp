@@ -12,9 +12,8 @@ constexpr int64_t kTokensPerTask = 16;
 
 template <typename Args, typename Kernel>
 void run(const Args& args, Kernel kernel) {
-  parallel_tasks((args.T + kTokensPerTask - 1) / kTokensPerTask, [&](int64_t i) {
-    kernel(args, i * kTokensPerTask, std::min(args.T, (i + 1) * kTokensPerTask));
-  });
+  parallel_tasks((args.T + kTokensPerTask - 1) / kTokensPerTask,
+                 [&](int64_t i) { kernel(args, i * kTokensPerTask, std::min(args.T, (i + 1) * kTokensPerTask)); });
 }
 
 }  // namespace

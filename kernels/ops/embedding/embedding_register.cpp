@@ -45,12 +45,11 @@ Tensor& embedding_4bit_out(KernelRuntimeContext& ctx, const Tensor& ids, const T
 Tensor& embedding_8bit_out(KernelRuntimeContext& ctx, const Tensor& ids, const Tensor& rows, const Tensor& scales,
                            Tensor& out) {
   constexpr const char* kOp = "embedding_8bit";
-  HILNAS_OP_CHECK(ctx, kOp,
-                  rows.scalar_type() == ScalarType::Char && rows.dim() == 2 && is_dense(rows) && is_float(scales, 1) &&
-                      scales.size(0) == rows.size(0),
-                  "rows " + shape_words(rows) + " and scales " + shape_words(scales) +
-                      " are not int8 [V,d] and float32 [V]",
-                  out);
+  HILNAS_OP_CHECK(
+      ctx, kOp,
+      rows.scalar_type() == ScalarType::Char && rows.dim() == 2 && is_dense(rows) && is_float(scales, 1) &&
+          scales.size(0) == rows.size(0),
+      "rows " + shape_words(rows) + " and scales " + shape_words(scales) + " are not int8 [V,d] and float32 [V]", out);
   const Status checked = check_ids(ids, rows.size(0));
   HILNAS_OP_CHECK(ctx, kOp, checked.ok(), checked.words, out);
   const int64_t T = ids.size(1), d = rows.size(1);

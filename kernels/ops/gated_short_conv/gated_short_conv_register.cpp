@@ -34,9 +34,9 @@ Tensor& gated_short_conv_out(KernelRuntimeContext& ctx, const Tensor& bcx, const
   const Status resized = resize_out(out, {1, T, d});
   HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.words, out);
   float* history = state.value()->data();
-  gated_short_conv_f32({bcx.const_data_ptr<float>(), weight.const_data_ptr<float>(), history,
-                        out.mutable_data_ptr<float>(), T, d, K},
-                       history);
+  gated_short_conv_f32(
+      {bcx.const_data_ptr<float>(), weight.const_data_ptr<float>(), history, out.mutable_data_ptr<float>(), T, d, K},
+      history);
   return out;
 }
 

@@ -1,6 +1,6 @@
-#include <optional>
-
 #include <executorch/extension/kernel_util/make_boxed_from_unboxed_functor.h>
+
+#include <optional>
 
 #include "ops/norm_rope/norm_rope.h"
 #include "runtime/op_support.h"
@@ -11,7 +11,8 @@ namespace {
 Tensor& norm_rope_out(KernelRuntimeContext& ctx, const Tensor& x, std::optional<Tensor> weight, const Tensor& inv_freq,
                       const Tensor& pos, double eps, Tensor& out) {
   constexpr const char* kOp = "norm_rope";
-  HILNAS_OP_CHECK(ctx, kOp, is_float(x, 4) && x.size(0) == 1 && x.numel() > 0, "x must be dense float32 [1,T,H,D]", out);
+  HILNAS_OP_CHECK(ctx, kOp, is_float(x, 4) && x.size(0) == 1 && x.numel() > 0, "x must be dense float32 [1,T,H,D]",
+                  out);
   const int64_t D = x.size(3);
   HILNAS_OP_CHECK(ctx, kOp, D % 2 == 0 && is_float(inv_freq, 1) && inv_freq.size(0) == D / 2,
                   "inv_freq " + shape_words(inv_freq) + " does not fit x " + shape_words(x), out);
@@ -21,10 +22,9 @@ Tensor& norm_rope_out(KernelRuntimeContext& ctx, const Tensor& x, std::optional<
   HILNAS_OP_CHECK(ctx, kOp, position.ok(), position.words(), out);
   const Status resized = resize_out(out, x);
   HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.words, out);
-  const bool enough_memory =
-      norm_rope_f32({x.const_data_ptr<float>(), weight ? weight->const_data_ptr<float>() : nullptr,
-                     inv_freq.const_data_ptr<float>(), out.mutable_data_ptr<float>(), x.size(1), x.size(2), D,
-                     position.value(), static_cast<float>(eps)});
+  const bool enough_memory = norm_rope_f32(
+      {x.const_data_ptr<float>(), weight ? weight->const_data_ptr<float>() : nullptr, inv_freq.const_data_ptr<float>(),
+       out.mutable_data_ptr<float>(), x.size(1), x.size(2), D, position.value(), static_cast<float>(eps)});
   HILNAS_OP_CHECK(ctx, kOp, enough_memory, "out of memory", out);
   return out;
 }

@@ -14,8 +14,8 @@ Tensor& rms_norm_out(KernelRuntimeContext& ctx, const Tensor& x, const Tensor& w
                   "weight " + shape_words(weight) + " does not fit x " + shape_words(x), out);
   const Status resized = resize_out(out, x);
   HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.words, out);
-  rms_norm_f32({x.const_data_ptr<float>(), weight.const_data_ptr<float>(), out.mutable_data_ptr<float>(),
-                x.numel() / D, D, static_cast<float>(eps)});
+  rms_norm_f32({x.const_data_ptr<float>(), weight.const_data_ptr<float>(), out.mutable_data_ptr<float>(), x.numel() / D,
+                D, static_cast<float>(eps)});
   return out;
 }
 
