@@ -29,7 +29,7 @@ function(hilnas_add_vector_sources target)
     target_compile_definitions(${target}_${isa} PRIVATE HILNAS_ISA=${isa} HILNAS_WIDTH=${HILNAS_WIDTH_${isa}})
     # fp-contract: the multiply-adds below are written a * b + c. psabi: vectors never cross a file.
     target_compile_options(${target}_${isa} PRIVATE -O3 -ffp-contract=fast -Wall -Wextra -Wno-psabi
-                                                    -Wno-maybe-uninitialized -Wno-maybe-uninitialized
+                                                    -Wno-maybe-uninitialized
                                                     ${HILNAS_FLAGS_${isa}})
     # INTERFACE: objects of an object library do not travel through a second one.
     target_sources(${target} INTERFACE $<TARGET_OBJECTS:${target}_${isa}>)
