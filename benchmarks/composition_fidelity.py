@@ -1,6 +1,8 @@
-"""Is a composed chain the same model as one exported whole? Twelve layouts, both forms measured in turn, cold each time.
+"""Is a composed chain the same model as one exported whole? Twelve layouts, both forms measured in turn, cold each
+time.
 
-Both forms carry weights of their own in every layer, so that memory compares too. The candidates are 8-layer cuts of the
+Both forms carry weights of their own in every layer, so that memory compares too. The candidates are 8-layer cuts of
+the
 350M class at its true widths: one-piece export time grows with depth, what is compared does not.
 """
 
@@ -67,7 +69,11 @@ def compare(bench: Workbench, arch: ArchConfig, export: dict, rounds: int) -> di
         composed, whole = (statistics.median(samples[form].by_metric[metric]) for form in ("composed", "whole"))
         row |= {metric: whole, f"{metric} error": composed / whole - 1}
     composed, whole = (statistics.median(samples[form].peak_rss) for form in ("composed", "whole"))
-    return row | {"rss MiB": whole / 2**20, "rss error": composed / whole - 1, "composed": metric_row(samples["composed"])}
+    return row | {
+        "rss MiB": whole / 2**20,
+        "rss error": composed / whole - 1,
+        "composed": metric_row(samples["composed"]),
+    }
 
 
 def metric_row(samples: Samples) -> str:

@@ -1,4 +1,5 @@
-"""``make run``: coordinator, agent and a demo search on this machine, all through the public API, each a real process."""
+"""``make run``: coordinator, agent and a demo search on this machine, all through the public API, each a real
+process."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def demo(
     with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var):
         rest = Rest(url)
         wait_until_up(rest, var)
-        with running("agent", ["agent", "host", "--url", url, "--home", str(var / "agent"), "--name", "this-machine"], var):
+        with running(
+            "agent", ["agent", "host", "--url", url, "--home", str(var / "agent"), "--name", "this-machine"], var
+        ):
             console.print(f"dashboard at [bold]{url}[/]  (logs in {var})")
             study = watch_study(rest, start_or_resume(rest))
             report(rest, study, var)
@@ -102,7 +105,9 @@ def report(rest: Rest, study: dict[str, Any], var: Path) -> None:
         return
     path = var / f"winner-{knee['number']}.pte"
     size = fetch_artifact(rest, digest, path)
-    console.print("knee winner ", strip_of(knee["arch"]), f" as one ExecuTorch file: [bold]{path}[/] ({size / 2**20:.1f} MiB)")
+    console.print(
+        "knee winner ", strip_of(knee["arch"]), f" as one ExecuTorch file: [bold]{path}[/] ({size / 2**20:.1f} MiB)"
+    )
     trial = rest.get(f"/trials/{knee['trial_id']}")
     for device_id, row in trial["confirmed"].items():
         console.print(f"checked and measured on {device_id}: verdict [bold]{row['verdict']}[/] {row['reason']}")

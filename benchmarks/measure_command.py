@@ -31,7 +31,9 @@ def measure(
     quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32.")] = "8da4w",
     cache_dtype: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    one_piece: Annotated[bool, typer.Option(help="Export as one program instead of composing blocks (minutes).")] = False,
+    one_piece: Annotated[
+        bool, typer.Option(help="Export as one program instead of composing blocks (minutes).")
+    ] = False,
     library: Annotated[Path, typer.Option(help="Block library.")] = Path("var/library"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the measurement as JSON.")] = False,
 ) -> None:

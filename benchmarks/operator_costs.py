@@ -1,4 +1,5 @@
-"""What every mixer costs at d = 1024: prefill of 512 tokens and one decoded token at four contexts, against gated_short_conv.
+"""What every mixer costs at d = 1024: prefill of 512 tokens and one decoded token at four contexts, against
+gated_short_conv.
 
 Each mixer is timed as its own block (norm and residual included) in chains of eight, so that dispatch is amortized.
 """

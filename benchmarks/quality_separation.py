@@ -1,4 +1,5 @@
-"""Does the mechanistic estimate separate what it should? Short convolution alone against a few attention layers, by seed."""
+"""Does the mechanistic estimate separate what it should? Short convolution alone against a few attention layers, by
+seed."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def main() -> None:
     rows = [
         {
             "layout": name, "score": r["score"], "low": r["low"], "high": r["high"],
-            "recall": statistics.mean(r["tasks"][task] for task in RECALL), **r["tasks"], "seconds_per_seed": r["seconds"] / options.seeds,
+            "recall": statistics.mean(r["tasks"][task] for task in RECALL), **r["tasks"], "seconds_per_seed":
+            r["seconds"] / options.seeds,
         }
         for name, r in results.items()
     ]  # fmt: skip

@@ -1,4 +1,5 @@
-"""One result record feeds every output: a table for people, a JSON file kept with its command, JSON on the last line."""
+"""One result record feeds every output: a table for people, a JSON file kept with its command, JSON on the last
+line."""
 
 from __future__ import annotations
 

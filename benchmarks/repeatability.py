@@ -52,7 +52,11 @@ def compare(layout: str, first: Measurement, second: Measurement) -> dict:
     row: dict = {"layout": layout, "verdicts": f"{first.verdict}/{second.verdict}"}
     for metric in METRICS:
         a, b = first.metrics[metric], second.metrics[metric]
-        row |= {metric: a.median, f"{metric} raw": variation(a.raw or 0, b.raw or 0), f"{metric} cv": variation(a.median, b.median)}
+        row |= {
+            metric: a.median,
+            f"{metric} raw": variation(a.raw or 0, b.raw or 0),
+            f"{metric} cv": variation(a.median, b.median),
+        }
     return row
 
 

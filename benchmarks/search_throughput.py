@@ -1,7 +1,8 @@
 """Candidates measured per hour: composed from compiled blocks against exporting each one as a whole.
 
-Space lfm2_350m_class, screening protocol, this host. Blocks are compiled before the clock starts (their time is reported).
-The clock covers what a candidate costs after that: eager reference, plan, parity check, warm-up, timed passes, statistics.
+Space lfm2_350m_class, screening protocol, this host. Blocks are compiled before the clock starts (their time is
+reported). The clock covers what a candidate costs after that: eager reference, plan, parity check, warm-up, timed
+passes, statistics.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def composed(bench: Workbench, arch) -> dict:  # noqa: ANN001
     wall = time.monotonic() - start
     return {
         "layout": arch.layout, "verdict": str(row.verdict), "wall_s": wall, "forward_s": row.forward_s,
-        **{key: row.metrics[key].median for key in ("prefill_ms@512", "decode_ms@512", "decode_ms@4096") if key in row.metrics},
+        **{key: row.metrics[key].median for key in ("prefill_ms@512", "decode_ms@512", "decode_ms@4096") if key in
+        row.metrics},
     }  # fmt: skip
 
 

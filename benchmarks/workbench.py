@@ -17,7 +17,7 @@ from nas.contracts.job import MeasureJob
 from nas.contracts.measurement import Measurement
 from nas.contracts.plan import Check, Plan, Protocol
 from nas.export.blocks import blocks_of
-from nas.export.compose import build_plan, canary_of, candidate_check, canary_arch, chain_of
+from nas.export.compose import build_plan, canary_arch, canary_of, candidate_check, chain_of
 from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_candidate, one_piece_chain
 from nas.export.reference import EagerChain
@@ -45,7 +45,9 @@ class Workbench:
         """Compiles every missing block of ``archs`` (canaries included), in parallel; returns how many there were."""
         canaries = [canary_arch(width) for width in {arch.d_model for arch in archs}]
         specs = [b.spec for arch in archs for b in blocks_of(arch, self.quantization)]
-        specs += [b.spec for arch in canaries for b in blocks_of(arch, self.quantization) if b.spec.role in ("mixer", "ffn")]
+        specs += [
+            b.spec for arch in canaries for b in blocks_of(arch, self.quantization) if b.spec.role in ("mixer", "ffn")
+        ]
         started = self.library.start(specs)
         self.library.ensure(specs)
         return len(started)

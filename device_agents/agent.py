@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from device_agents.canary import CanaryBook
-from nas.contracts.client import CoordinatorClient, CoordinatorError
 from device_agents.devices.base import Device
 from device_agents.outbox import Outbox
 from device_agents.session import measure
+from nas.contracts.client import CoordinatorClient, CoordinatorError
 from nas.contracts.errors import DeviceError, DeviceLost, HilnasError, InvalidConfig
 from nas.contracts.job import Credential, Enrolment, Heartbeat, JobResult, Lease, MeasureJob
 
@@ -68,7 +69,9 @@ class Agent:
             with open(os.open(self._credential_path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
                 file.write(credential.model_dump_json())
         else:
-            raise InvalidConfig("this agent is not enrolled yet: give it a token (POST /api/v1/devices/tokens makes one)")
+            raise InvalidConfig(
+                "this agent is not enrolled yet: give it a token (POST /api/v1/devices/tokens makes one)"
+            )
         self.client.use(credential)
         log.info("agent_enrolled", device_id=credential.device_id, device=self.device.facts.name)
 
@@ -130,7 +133,7 @@ class Agent:
 class Heartbeats:
     """Renews a lease from a thread while its job runs; hears of cancellation and draining."""
 
-    def __init__(self, client: CoordinatorClient, lease: Lease, drain) -> None:  # noqa: ANN001
+    def __init__(self, client: CoordinatorClient, lease: Lease, drain: Callable[[], None]) -> None:
         self.cancelled = threading.Event()
         self._client, self._lease, self._drain = client, lease, drain
         self._done = threading.Event()
@@ -148,7 +151,9 @@ class Heartbeats:
         while not self._done.wait(self._lease.heartbeat_s):
             with contextlib.suppress(DeviceError):
                 try:
-                    reply = self._client.heartbeat(self._lease.job_id, Heartbeat(fencing_token=self._lease.fencing_token))
+                    reply = self._client.heartbeat(
+                        self._lease.job_id, Heartbeat(fencing_token=self._lease.fencing_token)
+                    )
                 except CoordinatorError as error:
                     if error.status in (404, 409, 410):  # the lease is not ours any more
                         self.cancelled.set()

@@ -1,4 +1,5 @@
-"""The canary's memory: what the reference chain took on this device when it was first seen. Sessions compare against it."""
+"""The canary's memory: what the reference chain took on this device when it was first seen. Sessions compare against
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class CanaryBook:
         self._known: dict[str, float] = json.loads(path.read_text()) if path and path.exists() else {}
 
     def reference(self, plan: Plan, samples_ms: Sequence[float]) -> float:
-        """The stored time of this plan's canary, stored from ``samples_ms`` when there is none yet; 0 without canary."""
+        """The stored time of this plan's canary, stored from ``samples_ms`` when there is none yet; 0 without
+        canary."""
         if plan.canary is None or not samples_ms:
             return 0.0
         key = canary_key(plan)

@@ -43,7 +43,8 @@ class Samples:
 def measure(
     job: MeasureJob, device: Device, canaries: CanaryBook, cancelled: Callable[[], bool] = lambda: False
 ) -> Measurement:
-    """Measures ``job.plan`` (and ``job.beside`` in turn with it). Always returns a row; its verdict says what it is worth.
+    """Measures ``job.plan`` (and ``job.beside`` in turn with it). Always returns a row; its verdict says what it is
+    worth.
 
     Raises DeviceLost only: that is nobody's result, the job goes back to the queue.
     """

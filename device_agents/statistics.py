@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from nas.contracts.measurement import Estimate
 
 # Two-sided 95 % Student quantiles by degrees of freedom; 1.96 beyond.
-_STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 15: 2.13, 20: 2.09}
+_STUDENT = {
+    1: 12.71,
+    2: 4.30,
+    3: 3.18,
+    4: 2.78,
+    5: 2.57,
+    6: 2.45,
+    7: 2.36,
+    8: 2.31,
+    9: 2.26,
+    10: 2.23,
+    15: 2.13,
+    20: 2.09,
+}
 _MAD_TO_DEVIATION = 1.4826
 _MEDIAN_EFFICIENCY = 1.2533  # standard error of a median over that of a mean, for normal noise
 

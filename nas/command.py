@@ -37,7 +37,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         for point in entry_points(group=GROUP, name=name):
-            return typer.main.get_command(point.load())
+            command: click.Command = typer.main.get_command(point.load())  # type: ignore[assignment]
+            return command
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

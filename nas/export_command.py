@@ -18,7 +18,9 @@ app = typer.Typer(help="Export an architecture.")
 
 @app.command()
 def export(
-    target: Annotated[str, typer.Argument(help="Preset name, architecture file (JSON) or Hugging Face directory of ours.")],
+    target: Annotated[
+        str, typer.Argument(help="Preset name, architecture file (JSON) or Hugging Face directory of ours.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write: .pte or .onnx.")] = Path("model.pte"),
     quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32 (.pte only).")] = "8da4w",
     context: Annotated[int, typer.Option(help="Context of the delegation report.")] = 4096,

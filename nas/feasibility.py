@@ -1,4 +1,5 @@
-"""Budgets that nothing can meet: found before a search starts where a closed form tells, after it where only devices can."""
+"""Budgets that nothing can meet: found before a search starts where a closed form tells, after it where only devices
+can."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from nas.contracts.metrics import parse_metric
 from nas.contracts.states import TrialState
 from nas.contracts.study import StudySpec, TrialRecord
 from nas.objectives import all_budgets, known_values
+from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 from search_space.mixers import MixerConfig
 from search_space.space import SearchSpace
@@ -26,8 +28,7 @@ def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
         best = min(closed_form(arch, metric.name, context, spec.quantization, spec.cache_dtype) for arch in uniform)
         if best > bound:
             return (
-                f"no candidate of {space.name} can meet {key} <= {bound:.6g} {metric.unit}: "
-                f"the smallest has {best:.6g}"
+                f"no candidate of {space.name} can meet {key} <= {bound:.6g} {metric.unit}: the smallest has {best:.6g}"
             )
     return ""
 
@@ -50,8 +51,6 @@ def nothing_feasible(trials: Sequence[TrialRecord], spec: StudySpec) -> str:
     return f"none of {len(rejected)} candidates met all budgets together"
 
 
-def _uniform(space: SearchSpace, mixer: MixerConfig, width: int):  # noqa: ANN202
-    chosen = {
-        name: mixer.label if name.endswith(".mixer") else str(width) for name in space.parameters()
-    }
+def _uniform(space: SearchSpace, mixer: MixerConfig, width: int) -> ArchConfig:
+    chosen = {name: mixer.label if name.endswith(".mixer") else str(width) for name in space.parameters()}
     return space.decode(chosen)

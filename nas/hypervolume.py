@@ -1,4 +1,5 @@
-"""Exact hypervolume: the measure of what a set of points dominates inside a reference point (While et al. 2012, WFG)."""
+"""Exact hypervolume: the measure of what a set of points dominates inside a reference point (While et al. 2012,
+WFG)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ def hypervolume(
 
 
 def hypervolume_improvement(
-    point: Sequence[float], points: Sequence[Sequence[float]], reference_point: Sequence[float], directions: Sequence[str]
+    point: Sequence[float],
+    points: Sequence[Sequence[float]],
+    reference_point: Sequence[float],
+    directions: Sequence[str],
 ) -> float:
     """What ``point`` would add to the volume of ``points``."""
     joined = [*map(list, points), list(point)]

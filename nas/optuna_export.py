@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 
 from nas.contracts.errors import InvalidConfig
 from nas.contracts.study import StudySpec, TrialRecord
-from nas.samplers import frozen_trial
+from nas.samplers import Distributions, frozen_trial
 from search_space.space import space
 
 
@@ -17,8 +17,8 @@ def write_storage(study: dict[str, Any], trials: list[dict[str, Any]], url: str)
     """Writes every trial under the study's name and id; raises InvalidConfig when it is there already."""
     spec = StudySpec(**study["spec"])
     choices = space(spec.space, spec.space_options).parameters()
-    distributions = {name: CategoricalDistribution(values) for name, values in choices.items()}
-    directions = ["minimize" if o.direction == "min" else "maximize" for o in spec.objectives]
+    distributions: Distributions = {name: CategoricalDistribution(values) for name, values in choices.items()}
+    directions: list[Any] = ["minimize" if o.direction == "min" else "maximize" for o in spec.objectives]
     name = f"{spec.name} {study['id']}"
     try:
         target = optuna.create_study(study_name=name, storage=url, directions=directions)

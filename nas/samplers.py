@@ -1,6 +1,7 @@
 """Optuna behind one contract: ask for new candidates, tell what became of them, rebuild from stored trials.
 
-The Optuna study lives in memory only; the coordinator's tables are the truth. Asked candidates are never ones already known.
+The Optuna study lives in memory only; the coordinator's tables are the truth. Asked candidates are never ones
+already known.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.contracts.errors import InvalidConfig
@@ -19,6 +20,7 @@ from nas.contracts.states import TrialState as OurState
 from nas.contracts.study import StudySpec, TrialRecord
 from search_space.space import Assignment, SearchSpace
 
+Distributions = dict[str, BaseDistribution]
 _MAX_REPEATS = 16  # asks that may return a known candidate before a neighbour of one is taken instead
 _UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
 
@@ -38,7 +40,9 @@ class OptunaSampler:
 
     def __init__(self, spec: StudySpec, space: SearchSpace) -> None:
         self._spec, self._space = spec, space
-        self._distributions = {name: CategoricalDistribution(choices) for name, choices in space.parameters().items()}
+        self._distributions: Distributions = {
+            name: CategoricalDistribution(choices) for name, choices in space.parameters().items()
+        }
         self._told: dict[str, TrialRecord] = {}
         self._seen: set[str] = set()
 
@@ -104,14 +108,12 @@ def make_sampler(name: str, seed: int, spec: StudySpec) -> optuna.samplers.BaseS
     raise InvalidConfig(f"unknown sampler {name!r}; known samplers: gp, nsga2, nsga3, tpe, random")
 
 
-def frozen_trial(
-    trial: TrialRecord, spec: StudySpec, distributions: dict[str, CategoricalDistribution]
-) -> FrozenTrial:
+def frozen_trial(trial: TrialRecord, spec: StudySpec, distributions: Distributions) -> FrozenTrial:
     """A stored trial as Optuna sees it. Only measured and judged numbers are told: what failed, broke a budget or was
     not worth judging is a failed trial there, never a made-up value."""
     keys = [objective.metric for objective in spec.objectives]
     attributes = {"hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason}
-    common = {"params": trial.assignment, "distributions": distributions, "user_attrs": attributes}
+    common: dict[str, Any] = {"params": trial.assignment, "distributions": distributions, "user_attrs": attributes}
     if trial.state is OurState.COMPLETE and all(key in trial.values for key in keys):
         return create_trial(state=TrialState.COMPLETE, values=[trial.values[key] for key in keys], **common)
     state = TrialState.RUNNING if trial.state in _UNFINISHED else TrialState.FAIL

@@ -29,7 +29,9 @@ class NothingFeasible(HilnasError):
 @app.command()
 def start(
     name: Annotated[str, typer.Option(help="What to call the study.")] = "search",
-    space: Annotated[str, typer.Option(help="Search space: debug_space, lfm2_350m_class, lfm2_1_2b_class.")] = "debug_space",
+    space: Annotated[
+        str, typer.Option(help="Search space: debug_space, lfm2_350m_class, lfm2_1_2b_class.")
+    ] = "debug_space",
     objective: Annotated[list[str] | None, typer.Option(help="Metric to optimize, e.g. decode_ms@512; repeat.")] = None,
     budget: Annotated[list[str] | None, typer.Option(help="Bound, e.g. memory_bytes@4096=4e8; repeat.")] = None,
     sampler: Annotated[str, typer.Option(help="gp, nsga2, nsga3, tpe or random.")] = "gp",
@@ -59,7 +61,9 @@ def start(
     if as_json and not watch:
         typer.echo(json.dumps(study))
     elif not watch:
-        console.print(f"study [bold]{study['id']}[/] started; watch it with `hilnas search status {study['id']} --watch`")
+        console.print(
+            f"study [bold]{study['id']}[/] started; watch it with `hilnas search status {study['id']} --watch`"
+        )
     if watch:
         _end(watch_study(rest, study["id"]), as_json)
 
@@ -75,9 +79,7 @@ def status(
     rest = Rest(url)
     if study_id is None:
         studies = rest.get("/studies")
-        typer.echo(json.dumps(studies)) if as_json else [
-            console.print(f"{s['id']}  {s['state']:9} {s['name']}  {s['trials']}") for s in studies
-        ]
+        _list(studies, as_json)
         return
     if watch:
         _end(watch_study(rest, study_id), as_json)
@@ -135,6 +137,15 @@ def watch_study(rest: Rest, study_id: str) -> dict[str, Any]:
             if study["state"] in ENDED:
                 return study
             time.sleep(1.0)
+
+
+def _list(studies: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(studies))
+        return
+    for study in studies:
+        counts = ", ".join(f"{count} {state}" for state, count in study["trials"].items() if count)
+        console.print(f"{study['id']}  {study['state']:9} {study['name']}  {counts}")
 
 
 def _panel(rest: Rest, study: dict[str, Any]) -> Any:

@@ -13,7 +13,12 @@ from rich.text import Text
 
 from nas.contracts.metrics import parse_metric
 
-STYLES = {"gated_short_conv": ("C", "cyan"), "gqa": ("A", "magenta"), "sliding_window": ("W", "yellow"), "skip": ("·", "dim")}
+STYLES = {
+    "gated_short_conv": ("C", "cyan"),
+    "gqa": ("A", "magenta"),
+    "sliding_window": ("W", "yellow"),
+    "skip": ("·", "dim"),
+}
 
 
 def strip_of(arch: dict[str, Any]) -> Text:

@@ -1,7 +1,7 @@
 """A candidate's life, top to bottom: propose, gate, prepare, measure, compare, judge, tell, confirm.
 
-``run_study`` is called by the coordinator on a thread of its own. It keeps nothing that the store does not: killed at any
-point and started again, it goes on from the stored trials.
+``run_study`` is called by the coordinator on a thread of its own. It keeps nothing that the store does not: killed
+at any point and started again, it goes on from the stored trials.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from nas.contracts.states import StudyState, TrialState
 from nas.contracts.study import QualityResult, TrialRecord
 from nas.export.compose import build_plan, chain_of
 from nas.export.one_piece import one_piece_chain
+from nas.feasibility import impossible_budget, nothing_feasible
 from nas.front import front_of, reference_point_of, worth_judging
 from nas.objectives import (
-    free_costs, known_values, needs_quality, objective_values, over_budget,
+    free_costs,
+    known_values,
+    needs_quality,
+    objective_values,
+    over_budget,
 )  # fmt: skip
-from nas.feasibility import impossible_budget, nothing_feasible
 from nas.quality.contract import estimator
 from nas.samplers import OptunaSampler
 from nas.store import StudyStore
@@ -51,7 +55,8 @@ class Study:
 
     def run(self) -> None:
         if sentence := impossible_budget(self.spec, self.space):
-            return self.store.finish(StudyState.FINISHED, sentence)
+            self.store.finish(StudyState.FINISHED, sentence)
+            return
         while not self.store.stop_requested():
             trials = self.store.trials()
             moved = [self.advance(trial, trials) for trial in trials]
@@ -245,7 +250,8 @@ class Study:
         """Re-measures winners as one-piece programs beside their composed form; True when all are done."""
         if self.store.open_jobs():
             return False
-        return all([self.confirm_one(trial) for trial in winners])
+        done = [self.confirm_one(trial) for trial in winners]  # every winner takes its step
+        return all(done)
 
     def confirm_one(self, trial: TrialRecord) -> bool:
         """Exports and measures one winner; True when nothing is left to do for it."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from nas.contracts.plan import Canary, Check
 from nas.contracts.study import QualitySpec
-from nas.export.compose import canary_arch, canary_of, candidate_check
 from nas.export.blocks import BlockSpec, blocks_of
+from nas.export.compose import canary_arch, canary_of, candidate_check
 from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_candidate
 from nas.export.reference import EagerChain

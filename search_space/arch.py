@@ -18,7 +18,8 @@ ACTIVATIONS = ("silu", "gelu_tanh")
 
 @dataclass(frozen=True)
 class SwiGLU:
-    """Gated feed-forward ``w2(act(w1 x) * w3 x)`` of inner ``width`` (Shazeer 2020). ``gelu_tanh`` is Gemma's variant."""
+    """Gated feed-forward ``w2(act(w1 x) * w3 x)`` of inner ``width`` (Shazeer 2020). ``gelu_tanh`` is Gemma's
+    variant."""
 
     width: int
     activation: str = "silu"
@@ -59,8 +60,8 @@ class LayerConfig:
 class ArchConfig:
     """A decoder: embedding, layers, final norm, head. All norms are RMS norms; no biases.
 
-    ``sandwich_norm`` adds a norm after the mixer and after the feed-forward, before each residual sum (Gemma 2/3, LFM3).
-    ``embedding_multiplier`` scales the embedding output (Gemma: sqrt(d_model)); it changes no sizes.
+    ``sandwich_norm`` adds a norm after the mixer and after the feed-forward, before each residual sum (Gemma 2/3,
+    LFM3). ``embedding_multiplier`` scales the embedding output (Gemma: sqrt(d_model)); it changes no sizes.
     """
 
     d_model: int

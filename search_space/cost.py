@@ -1,7 +1,8 @@
 """Closed-form costs of an architecture. Every figure is checked against the built model or the exported file in tests.
 
-Quantized linears hold 4-bit (groups of 32, one 16-bit scale each) or 8-bit (one 32-bit scale per row) weights; norms and
-depthwise kernels stay float32. Tied embeddings are stored twice once quantized: rows for look-up, packed matrix for the head.
+Quantized linears hold 4-bit (groups of 32, one 16-bit scale each) or 8-bit (one 32-bit scale per row) weights; norms
+and depthwise kernels stay float32. Tied embeddings are stored twice once quantized: rows for look-up, packed matrix for
+the head.
 """
 
 from __future__ import annotations
@@ -77,9 +78,7 @@ def head_linear(arch: ArchConfig) -> Linear:
 def weight_bytes(arch: ArchConfig, quantization: str) -> int:
     """Weights as deployed: what all the layers, the look-up rows and the head take."""
     linears = sum(linear_bytes(lin, quantization) for layer in arch.layers for lin in layer_linears(arch, layer))
-    kept = effective_params(arch) - sum(
-        lin.num_params for layer in arch.layers for lin in layer_linears(arch, layer)
-    )
+    kept = effective_params(arch) - sum(lin.num_params for layer in arch.layers for lin in layer_linears(arch, layer))
     ends = embedding_bytes(arch, quantization) + linear_bytes(head_linear(arch), quantization)
     return linears + 4 * kept + ends
 

@@ -1,13 +1,13 @@
 """The root of the exception tree; the rest of it hangs below in ``nas.contracts.errors``.
 
-    HilnasError
-    ├── InvalidConfig      a user's mistake: what was given and what would work
-    ├── BudgetExceeded     a candidate or a study that no budget admits
-    ├── ExportFailed       with the stage that failed
-    └── DeviceError
-        ├── DeviceLost
-        ├── ThermalLimit
-        └── RunnerCrashed
+HilnasError
+├── InvalidConfig      a user's mistake: what was given and what would work
+├── BudgetExceeded     a candidate or a study that no budget admits
+├── ExportFailed       with the stage that failed
+└── DeviceError
+    ├── DeviceLost
+    ├── ThermalLimit
+    └── RunnerCrashed
 """
 
 

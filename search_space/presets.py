@@ -15,9 +15,7 @@ LFM2_ATTENTION_LAYERS = frozenset({2, 5, 8, 10, 12, 14})
 
 def _lfm2(d_model: int, num_heads: int, width: int) -> ArchConfig:
     attention, conv = Gqa(num_heads, 8, 64), GatedShortConv(3)
-    layers = (
-        LayerConfig(attention if index in LFM2_ATTENTION_LAYERS else conv, SwiGLU(width)) for index in range(16)
-    )
+    layers = (LayerConfig(attention if index in LFM2_ATTENTION_LAYERS else conv, SwiGLU(width)) for index in range(16))
     return ArchConfig(d_model, 65_536, tuple(layers))
 
 

@@ -48,15 +48,17 @@ def status(
             f" held-out {bits['before']:.3f} -> {bits['after']:.3f} bits per byte, program {run['program'][:12]}"
         )
     for device_id, row in trial["trained"].items():
-        typer.echo(f"on {device_id}: {row['verdict']} " + ", ".join(
-            f"{key} {row['metrics'][key]['median']:.3g}" for key in row["metrics"] if key.startswith(("decode_ms", "prefill_ms"))
-        ))  # fmt: skip
+        shown = [key for key in row["metrics"] if key.startswith(("decode_ms", "prefill_ms"))]
+        medians = ", ".join(f"{key} {row['metrics'][key]['median']:.3g}" for key in shown)
+        typer.echo(f"on {device_id}: {row['verdict']} {medians}")
 
 
 @app.command()
 def worker(
     url: Url = "http://127.0.0.1:8000",
-    token: Annotated[str | None, typer.Option(help="Single-use enrolment token; only the first start needs one.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Single-use enrolment token; only the first start needs one.")
+    ] = None,
     home: Path = Path("var/trainer"),
     jobs: Annotated[int | None, typer.Option(help="Stop after this many jobs.")] = None,
 ) -> None:

@@ -1,4 +1,5 @@
-"""A short seeded pretraining: next-token prediction on the shipped text, resumable, saved as a Hugging Face directory."""
+"""A short seeded pretraining: next-token prediction on the shipped text, resumable, saved as a Hugging Face
+directory."""
 
 from __future__ import annotations
 
@@ -74,7 +75,11 @@ def pretrain(
 
 
 def train(
-    model: HilnasForCausalLM, ids: Tensor, recipe: PretrainRecipe, state_path: Path, progress: Callable[[float, str], None]
+    model: HilnasForCausalLM,
+    ids: Tensor,
+    recipe: PretrainRecipe,
+    state_path: Path,
+    progress: Callable[[float, str], None],
 ) -> list[float]:
     """AdamW with warm-up and cosine decay. Returns the loss of every step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -87,7 +92,9 @@ def train(
         with quiet.heavy():
             loss = _step(model, optimizer, batch_of(ids, step, recipe))
         if not math.isfinite(loss):
-            raise TrainingFailed(f"the loss became {loss} at step {step}; a lower learning rate than {recipe.learning_rate} may help")
+            raise TrainingFailed(
+                f"the loss became {loss} at step {step}; a lower learning rate than {recipe.learning_rate} may help"
+            )
         losses.append(loss)
         progress((step + 1) / recipe.steps, f"step {step + 1} of {recipe.steps}, loss {loss:.3f}")
         if (step + 1) % SAVE_EVERY == 0:
@@ -105,7 +112,8 @@ def _step(model: HilnasForCausalLM, optimizer: torch.optim.Optimizer, batch: Ten
 
 
 def batch_of(ids: Tensor, step: int, recipe: PretrainRecipe) -> Tensor:
-    """[batch, length] windows of the stream at places drawn from (seed, step) alone, so that resuming changes nothing."""
+    """[batch, length] windows of the stream at places drawn from (seed, step) alone, so that resuming changes
+    nothing."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
     starts = torch.randint(0, len(ids) - recipe.length, (recipe.batch,), generator=generator)
     return torch.stack([ids[start : start + recipe.length] for start in starts])
@@ -132,7 +140,12 @@ def _save_state(
     model: HilnasForCausalLM, optimizer: torch.optim.Optimizer, losses: list[float], path: Path, recipe: PretrainRecipe
 ) -> None:
     partial = path.with_suffix(".partial")
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses, "recipe": asdict(recipe)}
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "losses": losses,
+        "recipe": asdict(recipe),
+    }
     torch.save(state, partial)
     partial.replace(path)
 

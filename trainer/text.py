@@ -1,4 +1,5 @@
-"""Text that every Python brings along (the language reference inside ``pydoc_data``, PSF licence), and a tokenizer for it."""
+"""Text that every Python brings along (the language reference inside ``pydoc_data``, PSF licence), and a tokenizer
+for it."""
 
 from __future__ import annotations
 

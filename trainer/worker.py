@@ -1,4 +1,5 @@
-"""Leases training jobs from a coordinator: train, export back to a program, hand over what a device needs to measure it."""
+"""Leases training jobs from a coordinator: train, export back to a program, hand over what a device needs to measure
+it."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ from nas.contracts.client import CoordinatorClient, CoordinatorError
 from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import DeviceError, HilnasError, InvalidConfig
 from nas.contracts.job import (
-    Credential, Enrolment, Heartbeat, JobResult, Lease, MeasureJob, TrainJob, TrainResult,
+    Credential,
+    Enrolment,
+    Heartbeat,
+    JobResult,
+    Lease,
+    MeasureJob,
+    TrainJob,
+    TrainResult,
 )  # fmt: skip
 from nas.contracts.plan import PROTOCOLS, Cache, Check, Plan
 from nas.export.library import BlockLibrary
@@ -66,7 +74,9 @@ class Worker:
             with open(os.open(self._credential_path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
                 file.write(credential.model_dump_json())
         else:
-            raise InvalidConfig("this trainer is not enrolled yet: give it a token (POST /api/v1/devices/tokens makes one)")
+            raise InvalidConfig(
+                "this trainer is not enrolled yet: give it a token (POST /api/v1/devices/tokens makes one)"
+            )
         self.client.use(credential)
         log.info("trainer_enrolled", device_id=credential.device_id)
 
@@ -82,7 +92,10 @@ class Worker:
             result = JobResult(fencing_token=lease.fencing_token, error=str(error), error_code=error.code)
         except OSError as error:
             result = JobResult(
-                fencing_token=lease.fencing_token, error=f"the trainer's disk: {error}", error_code="trainer_io", retry=True
+                fencing_token=lease.fencing_token,
+                error=f"the trainer's disk: {error}",
+                error_code="trainer_io",
+                retry=True,
             )
         self.client.report(lease.job_id, result)
         log.info("training_reported", job_id=lease.job_id, error=result.error)
@@ -149,8 +162,8 @@ def trained_plan(arch: ArchConfig, exported: dict, job: TrainJob) -> Plan:  # ty
     protocol = PROTOCOLS["quick"](2)
     return Plan(
         id=f"trained-{arch.digest[:12]}", chain=one_piece_chain(arch, exported["digest"]),
-        cache=Cache(capacity=protocol.capacity), hidden_size=arch.d_model, vocab_size=arch.vocab_size, protocol=protocol,
-        tokens=token_ids(arch.vocab_size, 64), check=Check(**exported["check"]),
+        cache=Cache(capacity=protocol.capacity), hidden_size=arch.d_model, vocab_size=arch.vocab_size,
+        protocol=protocol, tokens=token_ids(arch.vocab_size, 64), check=Check(**exported["check"]),
     )  # fmt: skip
 
 

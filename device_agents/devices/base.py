@@ -1,4 +1,5 @@
-"""What a device is to the measurement session: facts, an environment reading, and running one plan in one fresh process."""
+"""What a device is to the measurement session: facts, an environment reading, and running one plan in one fresh
+process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A device made of recorded runs: the whole service can be tested with no hardware and no waiting.
 
-A trace file is JSON: {"facts": {...}, "runs": {"<chain key>": [[event, ...], ...]}, "default": [[...]]}. Runs of a key are
-played in order, the last one again and again. An entry {"fail": "device_lost"} or {"fail": "killed"} plays a fault.
+A trace file is JSON: {"facts": {...}, "runs": {"<chain key>": [[event, ...], ...]}, "default": [[...]]}. Runs of a
+key are played in order, the last one again and again. An entry {"fail": "device_lost"} or {"fail": "killed"} plays a
+fault.
 """
 
 from __future__ import annotations

@@ -13,7 +13,14 @@ import httpx
 
 from nas.contracts.errors import DeviceError, HilnasError
 from nas.contracts.job import (
-    Credential, Enrolment, Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, LeaseRequest,
+    Credential,
+    Enrolment,
+    Heartbeat,
+    HeartbeatReply,
+    JobReply,
+    JobResult,
+    Lease,
+    LeaseRequest,
 )  # fmt: skip
 
 RETRY_S = 1.0
@@ -32,7 +39,9 @@ class CoordinatorError(HilnasError):
 class CoordinatorClient:
     """``stopping`` ends retries: an agent that was told to stop does not wait for a coordinator that is down."""
 
-    def __init__(self, url: str, credential: Credential | None = None, stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, url: str, credential: Credential | None = None, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(base_url=f"{self.url}/api/v1", timeout=60.0)
         self._stopping = stopping

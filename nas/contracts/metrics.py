@@ -44,11 +44,15 @@ METRICS: dict[str, Metric] = {
         _metric("params", "count", "min", "closed_form", False, "trainable parameters, tied embeddings counted once"),
         _metric("effective_params", "count", "min", "closed_form", False, "parameters outside embedding and head"),
         _metric("embedding_share", "ratio", "min", "closed_form", False, "embedding parameters over all parameters"),
-        _metric("weight_bytes", "bytes", "min", "closed_form", False, "weights as deployed in the study's quantization"),
+        _metric(
+            "weight_bytes", "bytes", "min", "closed_form", False, "weights as deployed in the study's quantization"
+        ),
         _metric("cache_bytes", "bytes", "min", "closed_form", True, "decode state once that many tokens were read"),
         _metric("decode_bytes", "bytes", "min", "closed_form", True, "bytes read to decode one token at that context"),
         _metric("memory_bytes", "bytes", "min", "closed_form", True, "weight_bytes + cache_bytes at that context"),
-        _metric("prefill_ms", "ms", "min", "device", True, "first chunk in to last-token logits out, prompt of that length"),
+        _metric(
+            "prefill_ms", "ms", "min", "device", True, "first chunk in to last-token logits out, prompt of that length"
+        ),
         _metric("prefill_tok_s", "tok/s", "max", "device", True, "prompt length over prefill time"),
         _metric("ttft_ms", "ms", "min", "device", True, "prompt in to first sampled token out, model loaded"),
         _metric("decode_ms", "ms", "min", "device", True, "one decoded token at that context, median over tokens"),

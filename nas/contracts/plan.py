@@ -1,4 +1,5 @@
-"""The runner's plan: which blocks, in which order, measured how. Mirrors docs/runner.md; the C++ side parses the same."""
+"""The runner's plan: which blocks, in which order, measured how. Mirrors docs/runner.md; the C++ side parses the
+same."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A quiet machine while something is measured on it.
 
-When coordinator and agent share a host, compiling and training would spoil the timings. Heavy work takes the lock shared,
-in slices; a measurement takes it alone. A turnstile keeps a stream of heavy slices from starving the measurement.
-The kernel drops the locks of a killed process, so nothing needs cleaning up.
+When coordinator and agent share a host, compiling and training would spoil the timings. Heavy work takes the lock
+shared, in slices; a measurement takes it alone. A turnstile keeps a stream of heavy slices from starving the
+measurement. The kernel drops the locks of a killed process, so nothing needs cleaning up.
 """
 
 from __future__ import annotations

@@ -37,9 +37,7 @@ TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.PROPOSED: frozenset({TrialState.GATED, TrialState.PREPARING, TrialState.FAILED}),
     TrialState.PREPARING: frozenset({TrialState.MEASURING, TrialState.FAILED}),
     TrialState.MEASURING: frozenset({TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}),
-    TrialState.MEASURED: frozenset(
-        {TrialState.DOMINATED, TrialState.JUDGING, TrialState.COMPLETE, TrialState.FAILED}
-    ),
+    TrialState.MEASURED: frozenset({TrialState.DOMINATED, TrialState.JUDGING, TrialState.COMPLETE, TrialState.FAILED}),
     TrialState.DOMINATED: frozenset({TrialState.JUDGING}),  # a front that moved may bring it back
     TrialState.JUDGING: frozenset({TrialState.COMPLETE, TrialState.MEASURED, TrialState.FAILED}),
     TrialState.GATED: frozenset(),

@@ -1,4 +1,5 @@
-"""A candidate as a runner plan: its chain of compiled blocks, the parity check it must pass, and the canary beside it."""
+"""A candidate as a runner plan: its chain of compiled blocks, the parity check it must pass, and the canary beside
+it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def chain_of(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list
 
 
 def canary_of(d_model: int, quantization: str, library: BlockLibrary) -> Canary:
-    steps = [step for step in chain_of_layers(canary_arch(d_model), quantization, library)]
+    steps = chain_of_layers(canary_arch(d_model), quantization, library)
     return Canary(chain=steps, hidden_size=d_model, length=32, cache=Cache(capacity=64))
 
 
@@ -71,7 +72,9 @@ def check_of(expected_CV: Tensor, tokens: list[int], chunks: list[int], quantiza
 
 def candidate_check(arch: ArchConfig, quantization: str, cache_dtype: str, eager: EagerChain) -> Check:
     tokens = token_ids(arch.vocab_size, sum(CHECK_CHUNKS))
-    return check_of(eager.logits(arch, quantization, tokens, CHECK_CHUNKS, cache_dtype), tokens, CHECK_CHUNKS, quantization)
+    return check_of(
+        eager.logits(arch, quantization, tokens, CHECK_CHUNKS, cache_dtype), tokens, CHECK_CHUNKS, quantization
+    )
 
 
 def build_plan(

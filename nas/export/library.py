@@ -1,7 +1,8 @@
-"""The block library: every distinct block compiled once, stored under the sha256 of its program, in parallel and resumable.
+"""The block library: every distinct block compiled once, stored under the sha256 of its program, in parallel and
+resumable.
 
-    index/<key>.json      what was asked (spec, toolchain) -> digest, size, what XNNPACK took
-    blocks/<digest>.pte   the program itself; agents cache the same files
+index/<key>.json      what was asked (spec, toolchain) -> digest, size, what XNNPACK took
+blocks/<digest>.pte   the program itself; agents cache the same files
 """
 
 from __future__ import annotations
@@ -119,9 +120,7 @@ def compile_block(root: str, spec_fields: dict[str, Any]) -> dict[str, Any]:
             build_block(spec), example_inputs(spec), spec.quantization, dynamic=spec.role != "head"
         )
     digest = library.store(program)
-    entry = BlockEntry(
-        spec.key, digest, len(program), time.monotonic() - start, spec_fields, describe_delegation(edge)
-    )
+    entry = BlockEntry(spec.key, digest, len(program), time.monotonic() - start, spec_fields, describe_delegation(edge))
     write_atomically(Path(root) / "index" / f"{spec.key}.json", json.dumps(asdict(entry), indent=1).encode())
     return asdict(entry)
 

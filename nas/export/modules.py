@@ -1,5 +1,5 @@
-"""The export form of every part of a model. A composed chain and a one-piece program are built from the same modules, so
-what differs between them on the device is composition alone."""
+"""The export form of every part of a model. A composed chain and a one-piece program are built from the same
+modules, so what differs between them on the device is composition alone."""
 
 from __future__ import annotations
 
@@ -56,6 +56,9 @@ class FfnBlock(nn.Module):
 
 class EmbeddingBlock(nn.Module):
     """ids [1, T] int64 -> [1, T, D] from 4-bit, 8-bit or float rows."""
+
+    rows: Tensor
+    scales: Tensor
 
     def __init__(self, rows_VD: Tensor, quantization: str, multiplier: float) -> None:
         super().__init__()

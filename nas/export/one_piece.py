@@ -1,4 +1,5 @@
-"""A candidate as one program: from its blocks' own weights (to confirm a composed measurement) or from a trained model."""
+"""A candidate as one program: from its blocks' own weights (to confirm a composed measurement) or from a trained
+model."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def model_of_blocks(arch: ArchConfig, quantization: str, distinct: bool = False)
     num_states = 0
     for block, module in zip(placed, modules, strict=True):
         if isinstance(module, MixerBlock):
-            module.mixer.index = num_states
+            module.mixer.index = num_states  # type: ignore[assignment]
             num_states += len(block.states)
     return DeployedModel(modules[0], modules[1:-1], modules[-1])
 
@@ -47,7 +48,9 @@ def compile_model(model: DeployedModel, arch: ArchConfig, quantization: str) -> 
     return compile_program(model, inputs, quantization)
 
 
-def export_candidate(root: str, arch_fields: dict[str, Any], quantization: str, distinct: bool = True) -> dict[str, Any]:
+def export_candidate(
+    root: str, arch_fields: dict[str, Any], quantization: str, distinct: bool = True
+) -> dict[str, Any]:
     """Compiles a candidate into one program: {digest, check, seconds, delegation}. Runs in a worker process."""
     torch.set_num_threads(1)
     arch = ArchConfig.from_dict(arch_fields)

@@ -17,6 +17,8 @@ from search_space.modeling.ops import StateTable, active
 class QuantizedLinear(nn.Module):
     """torchao's dynamic-activation linear with its weight dequantized once: same numbers, no unpacking per call."""
 
+    weight: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.register_buffer("weight", weight.dequantize())
@@ -33,7 +35,11 @@ def unpacked(module: nn.Module) -> nn.Module:
     """Swaps every quantized linear of ``module`` for its fast eager twin."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear) and hasattr(child.weight, "dequantize") and type(child.weight) is not nn.Parameter:
+            if (
+                isinstance(child, nn.Linear)
+                and hasattr(child.weight, "dequantize")
+                and type(child.weight) is not nn.Parameter
+            ):
                 setattr(parent, name, QuantizedLinear(child.weight))
     return module
 

@@ -16,12 +16,16 @@ T = TypeVar("T")
 
 
 def quantize(module: nn.Module, quantization: str) -> nn.Module:
-    """Replaces the weights of every linear in place: 8-bit dynamic activations, 4-bit (groups of 32) or 8-bit weights."""
+    """Replaces the weights of every linear in place: 8-bit dynamic activations, 4-bit (groups of 32) or 8-bit
+    weights."""
     from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
     from torchao.quantization.granularity import PerAxis, PerGroup
 
     if quantization == "8da4w":
-        config = Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, weight_granularity=PerGroup(GROUP_SIZE))
+        config = Int8DynamicActivationIntxWeightConfig(
+            weight_dtype=torch.int4,  # type: ignore[attr-defined]
+            weight_granularity=PerGroup(GROUP_SIZE),
+        )
     elif quantization == "8da8w":
         config = Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0))
     elif quantization == "fp32":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from nas.contracts.errors import InvalidConfig
 from nas.contracts.study import QualityResult, QualitySpec
@@ -30,7 +30,7 @@ def estimator(spec: QualitySpec) -> Quality:
     return known[spec.estimator](spec)
 
 
-def judge_in_worker(spec_fields: dict, arch_fields: dict) -> dict:
+def judge_in_worker(spec_fields: dict[str, Any], arch_fields: dict[str, Any]) -> dict[str, Any]:
     """One judgement in a worker process (one torch thread: two workers share two cores better than one uses both)."""
     import torch
 

@@ -97,7 +97,10 @@ class MechanisticDesign:
         for module in model.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        return Twin(model.to(self.device), Decoder(self.spec.width, 12).to(self.device))
+        return Twin(
+            model.to(self.device),  # type: ignore[arg-type]
+            Decoder(self.spec.width, 12).to(self.device),
+        )
 
     def _train(self, twin: Twin, seed: int) -> None:
         generator, quiet = Generator().manual_seed(1000 + seed), QuietLock()

@@ -1,7 +1,8 @@
 """The synthetic tasks of mechanistic architecture design (Poli et al. 2024, arXiv 2403.17844), as seeded batch makers.
 
-Every task yields ``(tokens, targets)`` of shape [rows, length]; targets are IGNORE where nothing is scored. Sizes are ours:
-small enough that a twin learns in hundreds of steps, large enough that a short convolution alone cannot cheat.
+Every task yields ``(tokens, targets)`` of shape [rows, length]; targets are IGNORE where nothing is scored. Sizes
+are ours: small enough that a twin learns in hundreds of steps, large enough that a short convolution alone cannot
+cheat.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ LENGTH = 64
 
 @dataclass(frozen=True)
 class Batch:
-    """``tokens`` and ``targets`` [rows, length]. ``reconstruct`` is set for compression: the symbols that a decoder must
-    read back from the hidden state at the last token."""
+    """``tokens`` and ``targets`` [rows, length]. ``reconstruct`` is set for compression: the symbols that a decoder
+    must read back from the hidden state at the last token."""
 
     tokens: Tensor
     targets: Tensor
@@ -120,7 +121,8 @@ def _pairs(rows: int, count: int, generator: Generator) -> tuple[Tensor, Tensor]
 
 
 def _values_of_repeated_keys(tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The value is the target at the key's own position; noise is never asked for. Pair 0 gives its place to the task."""
+    """The value is the target at the key's own position; noise is never asked for. Pair 0 gives its place to the
+    task."""
     masked = keys.clone()
     masked[:, 0] = -1
     asked = _seen_before(masked) & (keys != NOISE)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
-import torch
 from torch import Tensor
-from transformers import Lfm2Config, Lfm2ForCausalLM
+from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedModel
 
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.errors import InvalidConfig
@@ -14,6 +14,7 @@ from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.configuration import HilnasConfig
 from search_space.modeling.model import HilnasForCausalLM
 
+Model = TypeVar("Model", bound=PreTrainedModel)
 _NAMES = (  # ours -> Lfm2's, per layer
     (r"mixer\.in_proj", "conv.in_proj"),
     (r"mixer\.out_proj", "conv.out_proj"),
@@ -87,8 +88,9 @@ def arch_of_lfm2(config: Lfm2Config) -> ArchConfig:
     heads = config.num_attention_heads
     attention = Gqa(heads, config.num_key_value_heads, config.hidden_size // heads)
     conv, ffn = GatedShortConv(config.conv_L_cache), SwiGLU(width)
+    assert config.layer_types is not None and config.rope_parameters is not None
     layers = tuple(LayerConfig(conv if kind == "conv" else attention, ffn) for kind in config.layer_types)
-    theta = float(config.rope_parameters["rope_theta"])
+    theta = float(config.rope_parameters["rope_theta"] or 1e6)
     return ArchConfig(
         config.hidden_size, config.vocab_size, layers, tie_embeddings=config.tie_word_embeddings,
         norm_eps=config.norm_eps, rope_theta=theta,
@@ -103,8 +105,9 @@ def _to_lfm2_name(name: str) -> str:
     return name.replace("conv.conv.weight.weight", "conv.conv.weight")
 
 
-def _loaded(model: torch.nn.Module, state: dict[str, Tensor]):  # noqa: ANN202
+def _loaded(model: Model, state: dict[str, Tensor]) -> Model:
     dtype = next(iter(state.values())).dtype
-    model.to(dtype).load_state_dict(state, strict=True)
+    model.to(dtype=dtype)  # type: ignore[call-arg]
+    model.load_state_dict(state, strict=True)
     model.tie_weights()
     return model.eval()

@@ -1,4 +1,5 @@
-"""Building blocks that every mixer shares. Shape suffixes: B batch, T tokens, S keys, D model width, H heads, N head width."""
+"""Building blocks that every mixer shares. Shape suffixes: B batch, T tokens, S keys, D model width, H heads, N head
+width."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 @dataclass
 class Sequence:
-    """Where the tokens of one call stand. ``positions_BT`` index from each row's first real token; ``valid_BS`` is False
-    on padding among cached and current keys (None: no padding); ``segments_BT`` keeps packed documents apart."""
+    """Where the tokens of one call stand. ``positions_BT`` index from each row's first real token; ``valid_BS`` is
+    False on padding among cached and current keys (None: no padding); ``segments_BT`` keeps packed documents apart."""
 
     positions_BT: Tensor
     valid_BS: Tensor | None = None

@@ -70,10 +70,10 @@ class HilnasPreTrainedModel(PreTrainedModel):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         elif isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
-        elif hasattr(module, "conv_weight"):
+        elif isinstance(kernel := getattr(module, "conv_weight", None), nn.Parameter):
             # torch's own depthwise default: uniform within 1 / sqrt(kernel)
-            bound = module.conv_weight.shape[1] ** -0.5
-            nn.init.uniform_(module.conv_weight, -bound, bound)
+            bound = float(kernel.shape[1]) ** -0.5
+            nn.init.uniform_(kernel, -bound, bound)
 
 
 class HilnasModel(HilnasPreTrainedModel):
@@ -91,7 +91,7 @@ class HilnasModel(HilnasPreTrainedModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:  # type: ignore[override]
         self.embed_tokens = value
 
     def forward(
@@ -142,9 +142,7 @@ class HilnasForCausalLM(HilnasPreTrainedModel, GenerationMixin):
             past_key_values = HilnasCache()
         elif not wanted:
             past_key_values = None
-        hidden = self.model(
-            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, seq_idx=seq_idx
-        )
+        hidden = self.model(input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, seq_idx=seq_idx)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(hidden[:, kept])
         loss = None
@@ -152,7 +150,9 @@ class HilnasForCausalLM(HilnasPreTrainedModel, GenerationMixin):
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)  # type: ignore[arg-type]
 
-    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *_: Any, **__: Any) -> None:
+    def _prepare_cache_for_generation(  # type: ignore[override]
+        self, generation_config: Any, model_kwargs: dict[str, Any], *_: Any, **__: Any
+    ) -> None:
         """Stock caches cannot hold a conv-only net; generation always starts with ours."""
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = HilnasCache()
@@ -175,7 +175,7 @@ def build_model(arch: ArchConfig, seed: int | None = None, dtype: torch.dtype = 
     """A randomly initialized model of ``arch``; the same seed gives the same weights."""
     if seed is not None:
         torch.manual_seed(seed)
-    return HilnasForCausalLM(HilnasConfig.from_arch(arch)).to(dtype)
+    return HilnasForCausalLM(HilnasConfig.from_arch(arch)).to(dtype)  # type: ignore[arg-type]
 
 
 AutoConfig.register("hilnas", HilnasConfig, exist_ok=True)

@@ -7,8 +7,8 @@ Schemas and shapes are those of docs/runner.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -106,11 +106,11 @@ def _bcx_third(bcx: Tensor, *_: object) -> Tensor:
     return bcx.new_empty(bcx.shape[0], bcx.shape[1], bcx.shape[2] // 3)
 
 
-def _row_shape(width_factor: int):  # noqa: ANN202
+def _row_shape(width_factor: int) -> Callable[..., Tensor]:
     return lambda ids, rows, scales, *_: scales.new_empty(ids.shape[0], ids.shape[1], rows.shape[1] * width_factor)
 
 
-_SCHEMAS = {
+_SCHEMAS: dict[str, tuple[str, Callable[..., Tensor], Callable[..., Tensor]]] = {
     "rms_norm": ("(Tensor x, Tensor weight, float eps", _rms_norm, lambda x, *_: torch.empty_like(x)),
     "norm_rope": (
         "(Tensor x, Tensor? weight, Tensor inv_freq, Tensor pos, float eps",
@@ -145,7 +145,7 @@ def _register() -> Library:
     return library
 
 
-def _out_of(reference):  # noqa: ANN001, ANN202
+def _out_of(reference: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda *args, out: out.copy_(reference(*args))
 
 

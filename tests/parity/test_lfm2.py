@@ -46,8 +46,14 @@ def test_a_stock_lfm2_becomes_ours(adjust: bool) -> None:
     ("layers", "words"),
     [
         ((LayerConfig(Skip(), SwiGLU(64)),), "no operator skip"),
-        ((LayerConfig(GatedShortConv(3), SwiGLU(64)), LayerConfig(GatedShortConv(4), SwiGLU(64))), "one convolution kernel"),
-        ((LayerConfig(GatedShortConv(3), SwiGLU(64)), LayerConfig(GatedShortConv(3), SwiGLU(96))), "one feed-forward width"),
+        (
+            (LayerConfig(GatedShortConv(3), SwiGLU(64)), LayerConfig(GatedShortConv(4), SwiGLU(64))),
+            "one convolution kernel",
+        ),
+        (
+            (LayerConfig(GatedShortConv(3), SwiGLU(64)), LayerConfig(GatedShortConv(3), SwiGLU(96))),
+            "one feed-forward width",
+        ),
         ((LayerConfig(Gqa(2, 1, 32), SwiGLU(64)),), "heads must fill d_model"),
     ],
 )

@@ -25,9 +25,14 @@ ARCH = ArchConfig(
     ),
 )  # fmt: skip
 GATED = ArchConfig(
-    128, 512, (LayerConfig(Gqa(4, 2, 32, gate=True), None), LayerConfig(GatedShortConv(7), SwiGLU(256))), sandwich_norm=True
+    128,
+    512,
+    (LayerConfig(Gqa(4, 2, 32, gate=True), None), LayerConfig(GatedShortConv(7), SwiGLU(256))),
+    sandwich_norm=True,
 )
-PROTOCOL = Protocol(name="parity", threads=2, warmup=0, repetitions=1, prefill_lengths=[20], decode_contexts=[20], decode_tokens=2)
+PROTOCOL = Protocol(
+    name="parity", threads=2, warmup=0, repetitions=1, prefill_lengths=[20], decode_contexts=[20], decode_tokens=2
+)
 pytestmark = pytest.mark.slow
 
 
@@ -64,9 +69,14 @@ def test_one_piece_equals_the_composed_chain(library: BlockLibrary, runner: Path
     """The same weights in both forms: the runner's logits differ by rounding only."""
     composed = plan_for(ARCH, quantization, "fp32", library)
     exported = export_candidate(str(library.root), ARCH.to_dict(), quantization, distinct=False)
-    whole = composed.model_copy(update={"chain": one_piece_chain(ARCH, exported["digest"]), "check": Check(**exported["check"])})
+    whole = composed.model_copy(
+        update={"chain": one_piece_chain(ARCH, exported["digest"]), "check": Check(**exported["check"])}
+    )
     assert whole.check.expected_argmax == composed.check.expected_argmax
-    a, b = checked(library, composed)["logits"], checked(library, whole.model_copy(update={"check": composed.check}))["logits"]
+    a, b = (
+        checked(library, composed)["logits"],
+        checked(library, whole.model_copy(update={"check": composed.check}))["logits"],
+    )
     error = max(abs(x - y) for r, s in zip(a, b, strict=True) for x, y in zip(r, s, strict=True))
     spread = math.sqrt(sum(x * x for row in a for x in row) / sum(map(len, a)))
     assert error < (1e-4 if quantization == "fp32" else 0.05) * spread

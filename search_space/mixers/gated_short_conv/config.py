@@ -19,7 +19,9 @@ class GatedShortConv(MixerConfig):
     def validate(self, d_model: int) -> None:
         require_positive(self.kind, kernel=self.kernel)
         if not 2 <= self.kernel <= 64:
-            raise InvalidConfig(f"gated_short_conv: kernel must be 2 to 64, got {self.kernel} (LFM2 uses 3, LFM3 uses 7)")
+            raise InvalidConfig(
+                f"gated_short_conv: kernel must be 2 to 64, got {self.kernel} (LFM2 uses 3, LFM3 uses 7)"
+            )
 
     def linears(self, d_model: int) -> tuple[Linear, ...]:
         return (Linear(d_model, 3 * d_model), Linear(d_model, d_model))
