@@ -114,6 +114,7 @@ class TrialRecord(BaseModel):
     blocks: list[str] = []  # digests, in chain order
     measurements: dict[str, Measurement] = {}  # device id -> the valid (else latest) composed row
     confirmed: dict[str, Measurement] = {}  # device id -> the one-piece row
+    trained: dict[str, Measurement] = {}  # device id -> the row of the trained program
     quality: QualityResult | None = None
     values: dict[str, float] = {}  # objective metric -> value
     artifacts: dict[str, str] = {}  # role (one_piece, onnx, checkpoint) -> sha256

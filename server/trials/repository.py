@@ -68,6 +68,7 @@ def _record(row: TrialRow, measurements: Sequence[MeasurementRow], lean: bool) -
         id=row.id, study_id=row.study_id, number=row.number, state=TrialState(row.state), reason=row.reason,
         assignment=row.assignment, arch=row.arch, arch_digest=row.arch_digest, costs=row.costs, blocks=row.blocks,
         measurements=_preferred(measurements, "composed", lean), confirmed=_preferred(measurements, "one_piece", lean),
+        trained=_preferred(measurements, "trained", lean),
         quality=QualityResult.model_validate(row.quality) if row.quality else None, values=row.values,
         artifacts=row.artifacts, created_at=row.created_at, updated_at=row.updated_at,
     )  # fmt: skip
