@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from benchmarks.record import publish
 from benchmarks.workbench import Workbench, random_layouts
 from device_agents.canary import CanaryBook
-from device_agents.session import Samples, take_run
+from device_agents.session import Samples, Session, take_run
 from nas.contracts.plan import Protocol
 from nas.export.one_piece import export_candidate
 from search_space.arch import ArchConfig
@@ -60,10 +60,11 @@ def compare(bench: Workbench, arch: ArchConfig, export: dict, rounds: int) -> di
         "composed": bench.plan(arch, PROTOCOL, canary=False),
         "whole": bench.one_piece_plan(arch, PROTOCOL, export).model_copy(update={"canary": None}),
     }
-    samples = {form: Samples() for form in plans}
+    sessions = {form: Session() for form in plans}
     for turn in range(rounds):
         for form in sorted(plans, reverse=bool(turn % 2)):
-            take_run(plans[form], bench.device, samples[form], lambda: False)
+            take_run(plans[form], bench.device, sessions[form], lambda: False)
+    samples = {form: session.joined() for form, session in sessions.items()}
     row: dict = {"layout": arch.layout}
     for metric in METRICS:
         composed, whole = (statistics.median(samples[form].by_metric[metric]) for form in ("composed", "whole"))

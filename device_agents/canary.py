@@ -1,6 +1,5 @@
 """The canary's memory: what the reference chain took on this device when it was first seen. Sessions compare against
 it."""
-
 from __future__ import annotations
 
 import hashlib
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from nas.contracts.plan import Plan
 
+FASTER = 0.85
+
 
 class CanaryBook:
     """Reference times by canary chain and thread settings, kept in one JSON file (None: memory only)."""
@@ -21,13 +22,15 @@ class CanaryBook:
         self._known: dict[str, float] = json.loads(path.read_text()) if path and path.exists() else {}
 
     def reference(self, plan: Plan, samples_ms: Sequence[float]) -> float:
-        """The stored time of this plan's canary, stored from ``samples_ms`` when there is none yet; 0 without
-        canary."""
+        """The stored time of this plan's canary; 0 without canary.
+
+        The first session stores it; a later one that is clearly faster replaces it: the first met a busy machine.
+        """
         if plan.canary is None or not samples_ms:
             return 0.0
-        key = canary_key(plan)
-        if key not in self._known:
-            self._known[key] = statistics.median(samples_ms)
+        key, median = canary_key(plan), statistics.median(samples_ms)
+        if median < FASTER * self._known.get(key, float("inf")):
+            self._known[key] = median
             self._save()
         return self._known[key]
 

@@ -12,8 +12,8 @@ import httpx
 import typer
 
 from device_agents.agent import Agent
-from device_agents.devices.host import HostDevice
 from device_agents.devices.replay import ReplayDevice
+from device_agents.devices.served import ServedHostDevice
 from nas.contracts.errors import HilnasError
 
 app = typer.Typer(help="Run a measurement agent.", no_args_is_help=True)
@@ -36,7 +36,8 @@ def host(
     runner: Annotated[Path | None, typer.Option(help="hilnas-runner binary, default build/kernels.")] = None,
 ) -> None:
     """Measure on this machine (x86-64 or aarch64 Linux)."""
-    _serve(Agent(url, HostDevice(home / "blocks", runner, name), home, token or _local_token(url, home)))
+    device = ServedHostDevice(home / "blocks", runner, name)
+    _serve(Agent(url, device, home, token or _local_token(url, home)))
 
 
 @app.command()

@@ -16,7 +16,8 @@ from nas.contracts.job import MeasureJob
 from nas.contracts.measurement import Estimate, Measurement, Verdict
 from nas.contracts.plan import Plan
 
-MAX_SESSION_DRIFT = 0.25  # canary moved this much between the first and the last cold run: nothing compares
+MAX_RUN_DRIFT = 0.15  # a cold run whose canary is slower than the fastest run's by more is set aside
+MAX_SESSION_DRIFT = 0.5  # a session this much slower than the device's reference is beyond correction
 ERROR_VERDICTS = {
     "check_failed": Verdict.PARITY_FAILED,
     "out_of_memory": Verdict.OUT_OF_MEMORY,
@@ -26,66 +27,116 @@ ERROR_VERDICTS = {
 
 @dataclass
 class Samples:
-    """Everything timed so far for one plan, over all its cold runs, in milliseconds."""
+    """What one cold run timed, or several joined, in milliseconds."""
 
     by_metric: dict[str, list[float]] = field(default_factory=dict)
     blocks: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    canary_by_run: list[list[float]] = field(default_factory=list)
+    canary: list[float] = field(default_factory=list)
     peak_rss: list[float] = field(default_factory=list)
-    runs: list[list[Event]] = field(default_factory=list)
+    cores: set[int] = field(default_factory=set)
     forward_s: float = 0.0
 
     @property
-    def canary(self) -> list[float]:
-        return [sample for run in self.canary_by_run for sample in run]
+    def canary_ms(self) -> float:
+        """Median canary time, 0 without canary."""
+        return statistics.median(self.canary) if self.canary else 0.0
+
+
+@dataclass
+class Session:
+    """The cold runs of one plan so far. ``events`` keeps all of them, also those that are set aside."""
+
+    runs: list[Samples] = field(default_factory=list)
+    events: list[list[Event]] = field(default_factory=list)
+
+    def clean(self) -> list[Samples]:
+        """Runs whose canary was within MAX_RUN_DRIFT of the fastest run's: the others met somebody on the machine."""
+        fastest = min((run.canary_ms for run in self.runs), default=0.0)
+        return [run for run in self.runs if run.canary_ms <= fastest * (1 + MAX_RUN_DRIFT)]
+
+    def joined(self) -> Samples:
+        """All samples of the clean runs together."""
+        whole = Samples()
+        for run in self.clean():
+            for key, values in run.by_metric.items():
+                whole.by_metric.setdefault(key, []).extend(values)
+            for phase, steps in run.blocks.items():
+                for name, values in steps.items():
+                    whole.blocks.setdefault(phase, {}).setdefault(name, []).extend(values)
+            whole.canary += run.canary
+            whole.peak_rss += run.peak_rss
+            whole.cores |= run.cores
+        whole.forward_s = sum(run.forward_s for run in self.runs)
+        return whole
 
 
 def measure(
     job: MeasureJob, device: Device, canaries: CanaryBook, cancelled: Callable[[], bool] = lambda: False
 ) -> Measurement:
-    """Measures ``job.plan`` (and ``job.beside`` in turn with it). Always returns a row; its verdict says what it is
-    worth.
+    """Measures ``job.plan`` (and ``job.beside`` in turn with it). Always returns a row; its verdict says what it is worth.
 
     Raises DeviceLost only: that is nobody's result, the job goes back to the queue.
     """
     start = time.monotonic()
     environment = {"before": device.environment()}
-    samples, beside = Samples(), Samples()
+    session, beside = Session(), Session()
     try:
-        runs = 0
-        while runs < job.cold_repeats or (too_wide(samples, job) and runs < job.max_repeats):
-            take_run(job.plan, device, samples, cancelled)
+        while wants_another(session, job):
+            take_run(job.plan, device, session, cancelled)
             if job.beside is not None:
                 take_run(job.beside, device, beside, cancelled)
-            runs += 1
     except RunnerCrashed as error:
-        return failed_row(job.plan, error, samples, environment, start)
+        return failed_row(job.plan, error, session, environment, start)
     environment["after"] = device.environment()
+    samples = session.joined()
     reference = canaries.reference(job.plan, samples.canary)
     factor = drift_factor(samples.canary, reference)
-    verdict, reason = judge(samples, job, factor)
+    verdict, reason = judge(session, samples, job, reference)
     return Measurement(
-        plan_digest=job.plan.digest, protocol=job.plan.protocol.name, verdict=verdict, reason=reason,
-        metrics=estimates(samples, factor), beside=estimates(beside, factor), block_ms=block_medians(samples),
-        canary=canary_row(samples, reference, factor), environment=environment, events=samples.runs,
-        cold_repeats=runs, wall_s=time.monotonic() - start, forward_s=samples.forward_s,
-    )  # fmt: skip
+        plan_digest=job.plan.digest,
+        protocol=job.plan.protocol.name,
+        verdict=verdict,
+        reason=reason,
+        metrics=estimates(samples, factor),
+        beside=estimates(beside.joined(), factor),
+        block_ms=block_medians(samples),
+        canary=canary_row(samples, reference, factor),
+        environment=environment,
+        events=session.events,
+        cold_repeats=len(session.runs),
+        wall_s=time.monotonic() - start,
+        forward_s=samples.forward_s,
+    )
 
 
-def take_run(plan: Plan, device: Device, samples: Samples, cancelled: Callable[[], bool]) -> None:
+def wants_another(session: Session, job: MeasureJob) -> bool:
+    """Re-measure while there are too few clean runs or an interval is too wide, up to ``max_repeats`` cold runs."""
+    clean = len(session.clean())
+    if clean < job.cold_repeats:
+        return len(session.runs) < max(job.cold_repeats, job.max_repeats)
+    return widest(session.joined()) > job.max_half_width and len(session.runs) < job.max_repeats
+
+
+def take_run(plan: Plan, device: Device, session: Session, cancelled: Callable[[], bool]) -> None:
     """One cold run: a fresh process that loads, passes the parity check, warms up and is timed."""
     if cancelled():
         raise DeviceLost("the job was cancelled")
-    events = device.run(plan, cancelled)
-    samples.runs.append(events)
+    try:
+        events = device.run(plan, cancelled)
+    except RunnerCrashed as error:
+        if error.runner_code != "killed" or cancelled():
+            raise
+        events = device.run(plan, cancelled)  # a runner killed from outside says nothing about the plan: once more
+    session.events.append(events)
     last = events[-1]
     if last["event"] == "error":
         raise RunnerCrashed(str(last.get("code", "unknown")), str(last.get("message", "")))
-    collect(events, plan, samples)
+    session.runs.append(collect(events, plan))
 
 
-def collect(events: list[Event], plan: Plan, samples: Samples) -> None:
-    canary: list[float] = []
+def collect(events: list[Event], plan: Plan) -> Samples:
+    """The samples of one run's events; warm-up repetitions give their canary only."""
+    samples = Samples(forward_s=float(events[-1].get("forward_ns", 0)) / 1e9)
     for event in events:
         kind = event["event"]
         if kind == "load":
@@ -94,11 +145,12 @@ def collect(events: list[Event], plan: Plan, samples: Samples) -> None:
             samples.peak_rss.append(float(event["vm_hwm_bytes"]))
         elif kind == "repetition":
             if "canary_ns" in event:
-                canary.append(event["canary_ns"] / 1e6)
+                samples.canary.append(event["canary_ns"] / 1e6)
+            if "cpu" in event:
+                samples.cores.add(event["cpu"])
             if not event.get("warmup"):
                 _collect_repetition(event, plan, samples)
-    samples.canary_by_run.append(canary)
-    samples.forward_s += float(events[-1].get("forward_ns", 0)) / 1e9
+    return samples
 
 
 def _collect_repetition(event: Event, plan: Plan, samples: Samples) -> None:
@@ -116,29 +168,27 @@ def _collect_repetition(event: Event, plan: Plan, samples: Samples) -> None:
         samples.blocks.setdefault(phase, {}).setdefault(step.name, []).append(ns / 1e6 / num_tokens)
 
 
-def too_wide(samples: Samples, job: MeasureJob) -> bool:
-    return widest(samples) > job.max_half_width
-
-
 def widest(samples: Samples) -> float:
     """The largest half width over median among the timed metrics (loading is one sample a run and does not count)."""
     rows = [estimate(x, "ms") for key, x in samples.by_metric.items() if key != "load_ms"]
     return max((row.half_width for row in rows), default=1.0)
 
 
-def judge(samples: Samples, job: MeasureJob, factor: float) -> tuple[Verdict, str]:
+def judge(session: Session, samples: Samples, job: MeasureJob, reference_ms: float) -> tuple[Verdict, str]:
     """The verdict of a session that ran to its end, with a sentence unless it is valid."""
-    medians = [statistics.median(run) for run in samples.canary_by_run if run]
-    if medians and max(medians) / min(medians) - 1 > MAX_SESSION_DRIFT:
-        return Verdict.DRIFTED, f"the canary took {min(medians):.2f} to {max(medians):.2f} ms within the session"
-    cores = {event["cpu"] for run in samples.runs for event in run if "cpu" in event}
-    allowed = job.plan.protocol.affinity
-    if allowed and not cores <= set(allowed):
-        return Verdict.WRONG_CORE, f"ran on cores {sorted(cores)}, asked for {allowed}"
-    if too_wide(samples, job):
+    allowed, runs = job.plan.protocol.affinity, len(session.runs)
+    if allowed and not samples.cores <= set(allowed):
+        return Verdict.WRONG_CORE, f"ran on cores {sorted(samples.cores)}, asked for {allowed}"
+    clean = len(session.clean())
+    if clean < job.cold_repeats:
+        return Verdict.DRIFTED, f"only {clean} of {runs} cold runs had a steady canary, {job.cold_repeats} are needed"
+    if reference_ms and samples.canary_ms > reference_ms * (1 + MAX_SESSION_DRIFT):
+        return Verdict.DRIFTED, (
+            f"the canary took {samples.canary_ms:.2f} ms, {samples.canary_ms / reference_ms:.1f} times its reference"
+        )
+    if widest(samples) > job.max_half_width:
         return Verdict.NOISY, (
-            f"an interval is still {widest(samples):.1%} wide after {len(samples.runs)} runs"
-            f" (allowed {job.max_half_width:.1%})"
+            f"an interval is still {widest(samples):.1%} wide after {runs} cold runs (allowed {job.max_half_width:.1%})"
         )
     return Verdict.VALID, ""
 
@@ -177,13 +227,13 @@ def canary_row(samples: Samples, reference: float, factor: float) -> dict[str, f
 
 
 def failed_row(
-    plan: Plan, error: RunnerCrashed, samples: Samples, environment: dict[str, Any], start: float
+    plan: Plan, error: RunnerCrashed, session: Session, environment: dict[str, Any], start: float
 ) -> Measurement:
     """What ran before the failure is kept as raw events; no metric is made of it."""
     return Measurement(
         plan_digest=plan.digest, protocol=plan.protocol.name,
         verdict=ERROR_VERDICTS.get(error.runner_code, Verdict.RUNNER_FAILED), reason=f"{error.runner_code}: {error}",
-        environment=environment, events=samples.runs, cold_repeats=len(samples.runs), wall_s=time.monotonic() - start,
+        environment=environment, events=session.events, cold_repeats=len(session.events), wall_s=time.monotonic() - start,
     )  # fmt: skip
 
 

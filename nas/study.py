@@ -11,8 +11,8 @@ from typing import Any
 
 from nas.contracts.errors import ExportFailed, HilnasError
 from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Measurement, Verdict
-from nas.contracts.plan import PROTOCOLS, Check, Plan
+from nas.contracts.measurement import SPOILED, Measurement, Verdict
+from nas.contracts.plan import PRECISION, PROTOCOLS, Check, Plan
 from nas.contracts.states import StudyState, TrialState
 from nas.contracts.study import QualityResult, TrialRecord
 from nas.export.compose import build_plan, chain_of
@@ -34,6 +34,7 @@ from search_space.arch import ArchConfig
 from search_space.space import space
 
 MAX_GATED_PER_TRIAL = 20  # proposals over a free budget cost nothing, but a search that finds nothing else must end
+MAX_SESSIONS = 4  # per trial and device, when the machine keeps spoiling them
 POLL_S = 1.0
 
 
@@ -51,6 +52,7 @@ class Study:
         self.sampler = OptunaSampler(self.spec, self.space)
         self.judgements: dict[str, Future[dict[str, Any]]] = {}
         self.one_pieces: dict[str, Future[dict[str, Any]]] = {}
+        self.attempts: dict[str, int] = {}
         self.exhausted = False
 
     def run(self) -> None:
@@ -130,7 +132,7 @@ class Study:
         self.publish(plan)
         self.store.update_trial(trial.id, state=TrialState.MEASURING, blocks=[step.block for step in plan.chain])
         for device_id in self.targets():
-            self.measure_once(trial, device_id, MeasureJob(plan=plan))
+            self.measure_once(trial, device_id, self.job_of(plan))
         return True
 
     def measure_once(self, trial: TrialRecord, device_id: str, job: MeasureJob) -> None:
@@ -152,15 +154,26 @@ class Study:
             plan = self.plan_of(ArchConfig.from_dict(trial.arch))
             self.publish(plan)
             for device_id in missing:
-                self.measure_once(trial, device_id, MeasureJob(plan=plan))
+                self.measure_once(trial, device_id, self.job_of(plan))
             return bool(self.targets())
-        invalid = [m for m in trial.measurements.values() if m.verdict is not Verdict.VALID]
+        invalid = {d: m for d, m in trial.measurements.items() if m.verdict is not Verdict.VALID}
         if invalid:
-            raise HilnasError(f"verdict {invalid[0].verdict}: {invalid[0].reason or 'no valid row'}")
+            return self.measure_again(trial, invalid)
         sentence = over_budget(known_values(trial), self.spec)
         state = TrialState.INFEASIBLE if sentence else TrialState.MEASURED
         self.store.update_trial(trial.id, state=state, reason=sentence)
         self.store.emit("trial_measured", trial_id=trial.id, number=trial.number, state=str(state))
+        return True
+
+    def measure_again(self, trial: TrialRecord, invalid: dict[str, Measurement]) -> bool:
+        """Another session for rows that the machine spoiled; a row that is the candidate's own fault fails it."""
+        attempt = self.attempts[trial.id] = self.attempts.get(trial.id, 0) + 1
+        for device_id, row in invalid.items():
+            if row.verdict not in SPOILED or attempt >= MAX_SESSIONS:
+                raise HilnasError(f"verdict {row.verdict}: {row.reason or 'no valid row'}")
+            plan = self.plan_of(ArchConfig.from_dict(trial.arch))
+            self.store.submit(trial.id, device_id, self.job_of(plan, attempt=attempt))
+        self.store.emit("trial_measured_again", trial_id=trial.id, number=trial.number, attempt=attempt)
         return True
 
     def complete_unjudged(self, trial: TrialRecord) -> bool:
@@ -289,7 +302,7 @@ class Study:
         self.publish(plan)
         self.store.update_trial(trial.id, artifacts={**trial.artifacts, "one_piece": digest})
         for device_id in devices:
-            self.store.submit(trial.id, device_id, MeasureJob(plan=plan, beside=composed, form="one_piece"))
+            self.store.submit(trial.id, device_id, self.job_of(plan, beside=composed, form="one_piece"))
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
@@ -300,6 +313,10 @@ class Study:
             cache_dtype=spec.cache_dtype, check=self.workspace.check(arch, spec.quantization, spec.cache_dtype),
             canary=self.workspace.canary(arch.d_model, spec.quantization),
         )  # fmt: skip
+
+    def job_of(self, plan: Plan, **options: Any) -> MeasureJob:
+        half_width, repeats = PRECISION[self.spec.protocol]
+        return MeasureJob(plan=plan, max_half_width=half_width, max_repeats=repeats, **options)
 
     def publish(self, plan: Plan) -> None:
         """Makes every block of a plan available to agents."""
@@ -315,6 +332,3 @@ class Study:
             point = reference_point_of(self.store.trials(), self.spec)
             if point:
                 self.store.set_reference_point(point)
-
-
-__all__ = ["Measurement", "Study", "run_study"]

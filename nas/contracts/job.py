@@ -24,7 +24,8 @@ class MeasureJob(BaseModel):
     form: Literal["composed", "one_piece", "trained"] = "composed"
     cold_repeats: int = 1
     max_half_width: float = 0.05  # re-measure while an interval is wider than this share of its median
-    max_repeats: int = 3
+    max_repeats: int = 4
+    attempt: int = 0  # raised when the machine, not the candidate, spoiled the one before
 
 
 class TrainJob(BaseModel):

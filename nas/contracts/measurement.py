@@ -23,6 +23,10 @@ class Verdict(StrEnum):
     DEVICE_LOST = "device_lost"
 
 
+# The machine's fault, not the candidate's: worth another session.
+SPOILED = frozenset({Verdict.NOISY, Verdict.DRIFTED, Verdict.THROTTLED, Verdict.HOT_START, Verdict.DEVICE_LOST})
+
+
 class Estimate(BaseModel):
     """Median with a 95 % interval; ``raw`` is the same before canary correction."""
 

@@ -62,6 +62,8 @@ def full(threads: int = 2) -> Protocol:
 
 
 PROTOCOLS = {"screening": screening, "quick": quick, "full": full}
+# Per protocol: the widest interval (half width over median) that is still valid, and the cold runs spent to get there.
+PRECISION = {"screening": (0.10, 4), "quick": (0.10, 8), "full": (0.05, 5)}
 
 
 class State(_Record):

@@ -50,7 +50,10 @@ def submit(
 
 
 def _submit_key(trial_id: str, device_id: str | None, job: MeasureJob | TrainJob) -> str:
-    what = f"{job.form}|{job.plan.digest}" if isinstance(job, MeasureJob) else job.model_dump_json()
+    if isinstance(job, MeasureJob):
+        what = f"{job.form}|{job.plan.digest}|{job.attempt}"
+    else:
+        what = job.model_dump_json()
     return hashlib.sha256(f"{job.kind}|{trial_id}|{device_id}|{what}".encode()).hexdigest()
 
 
