@@ -10,11 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.workbench import Workbench, architecture
 from nas.contracts.errors import HilnasError, InvalidConfig
 from nas.contracts.measurement import Measurement, Verdict
 from nas.contracts.plan import PROTOCOLS
-from nas.export.library import BlockLibrary
+from search_space.presets import architecture
 
 app = typer.Typer(help="Measure one preset or architecture file.")
 console = Console()
@@ -41,6 +40,9 @@ def measure(
     if protocol not in PROTOCOLS:
         raise InvalidConfig(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     arch = architecture(target)
+    from benchmarks.workbench import Workbench  # brings torch: not for --help, not for a mistyped name
+    from nas.export.library import BlockLibrary
+
     bench = Workbench(library=BlockLibrary(library), quantization=quantization, cache_dtype=cache_dtype)
     with console.status("compiling missing blocks") if not as_json else _silent():
         bench.compile([arch])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,6 @@ from device_agents.canary import CanaryBook
 from device_agents.devices.base import Device
 from device_agents.devices.host import HostDevice
 from device_agents.session import measure
-from nas.contracts.errors import InvalidConfig
 from nas.contracts.job import MeasureJob
 from nas.contracts.measurement import Measurement
 from nas.contracts.plan import Check, Plan, Protocol
@@ -22,7 +20,6 @@ from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_candidate, one_piece_chain
 from nas.export.reference import EagerChain
 from search_space.arch import ArchConfig
-from search_space.presets import PRESETS, preset
 from search_space.space import SearchSpace
 
 LIBRARY = Path("var/library")
@@ -75,19 +72,6 @@ class Workbench:
 
     def close(self) -> None:
         self.library.close()
-
-
-def architecture(text: str) -> ArchConfig:
-    """A preset's name or the path of a JSON architecture file."""
-    if text in PRESETS:
-        return preset(text)
-    path = Path(text)
-    if not path.exists():
-        raise InvalidConfig(f"{text!r} is neither a preset ({', '.join(PRESETS)}) nor a file")
-    try:
-        return ArchConfig.from_dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise InvalidConfig(f"{text} is not JSON: {error}") from error
 
 
 def random_layouts(space: SearchSpace, count: int, seed: int) -> list[ArchConfig]:

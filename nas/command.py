@@ -15,6 +15,10 @@ import typer
 from nas.contracts.errors import HilnasError
 
 GROUP = "hilnas.commands"
+# typer may bring its own copy of click: its errors are no relatives of click's
+_ClickException: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)  # type: ignore[assignment]
 EXIT_FAILED, EXIT_INFEASIBLE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 3, 4, 130
 HELP = {
     "serve": "Start the coordinator (API and dashboard).",
@@ -54,13 +58,12 @@ def main() -> None:
     )  # fmt: skip
     try:
         sys.exit(group.main(standalone_mode=False) or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.exceptions.Exit, typer.Exit) as end:
+        sys.exit(end.exit_code)
+    except (click.ClickException, _ClickException) as error:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(error.exit_code)  # type: ignore[attr-defined]
+    except (click.Abort, typer.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except HilnasError as error:

@@ -11,7 +11,7 @@ import typer
 
 from nas.contracts.errors import InvalidConfig
 from search_space.arch import ArchConfig
-from search_space.presets import PRESETS, preset
+from search_space.presets import architecture
 
 app = typer.Typer(help="Export an architecture.")
 
@@ -30,24 +30,25 @@ def export(
     """Write one program and say what share of its work XNNPACK does not take."""
     if out.suffix not in (".pte", ".onnx"):
         raise InvalidConfig(f"--out must end in .pte or .onnx, got {out.name!r}")
-    report = _onnx(target, out) if out.suffix == ".onnx" else _pte(target, out, quantization, library, context)
+    arch = _arch(target)
+    report = (
+        _onnx(arch, target, out) if out.suffix == ".onnx" else _pte(arch, target, out, quantization, library, context)
+    )
     if as_json:
         typer.echo(json.dumps(report))
     else:
         typer.echo("\n".join(f"{key}: {value}" for key, value in report.items()))
 
 
-def _pte(target: str, out: Path, quantization: str, library: Path, context: int) -> dict[str, Any]:
+def _pte(arch: ArchConfig, target: str, out: Path, quantization: str, library: Path, context: int) -> dict[str, Any]:
     from nas.export.delegation import macs_outside_xnnpack
     from nas.export.library import BlockLibrary
     from nas.export.one_piece import export_candidate, export_checkpoint
 
     store = BlockLibrary(library)
-    if (Path(target) / "config.json").exists():
-        arch = ArchConfig.from_dict(json.loads((Path(target) / "config.json").read_text())["arch"])
+    if _is_checkpoint(target):
         done = export_checkpoint(str(store.root), target, quantization)
     else:
-        arch = _arch(target)
         done = export_candidate(str(store.root), arch.to_dict(), quantization)
     shutil.copyfile(store.path(done["digest"]), out)
     outside = macs_outside_xnnpack(arch, context)
@@ -58,24 +59,27 @@ def _pte(target: str, out: Path, quantization: str, library: Path, context: int)
     }  # fmt: skip
 
 
-def _onnx(target: str, out: Path) -> dict[str, Any]:
+def _onnx(arch: ArchConfig, target: str, out: Path) -> dict[str, Any]:
     from nas.export.onnx import export_onnx
     from search_space.modeling.model import HilnasForCausalLM, build_model
 
-    if (Path(target) / "config.json").exists():
+    if _is_checkpoint(target):
         model = HilnasForCausalLM.from_pretrained(target)
     else:
-        model = build_model(_arch(target), seed=0)
+        model = build_model(arch, seed=0)
     export_onnx(model, out)
     return {"file": str(out), "bytes": out.stat().st_size, "architecture": model.config.to_arch().label}
 
 
+def _is_checkpoint(target: str) -> bool:
+    return (Path(target) / "config.json").exists()
+
+
 def _arch(target: str) -> ArchConfig:
-    if target in PRESETS:
-        return preset(target)
-    try:
-        return ArchConfig.from_dict(json.loads(Path(target).read_text()))
-    except (OSError, ValueError) as error:
-        raise InvalidConfig(
-            f"{target!r} is neither a preset ({', '.join(PRESETS)}) nor an architecture file: {error}"
-        ) from error
+    """Read before torch is loaded: a mistyped name is answered at once."""
+    if _is_checkpoint(target):
+        config = json.loads((Path(target) / "config.json").read_text())
+        if "arch" not in config:
+            raise InvalidConfig(f"{target} is a Hugging Face directory, but not one of ours: it has no `arch`")
+        return ArchConfig.from_dict(config["arch"])
+    return architecture(target)

@@ -50,6 +50,8 @@ class LayerConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerConfig:
         _reject_unknown("layer", data, ("mixer", "ffn"))
+        if not isinstance(data.get("mixer"), dict):
+            raise InvalidConfig(f"layer: 'mixer' must be an object with its `kind`, got {data.get('mixer')!r}")
         ffn = data.get("ffn")
         if ffn is not None:
             _reject_unknown("ffn", ffn, ("width", "activation"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.errors import InvalidConfig
@@ -78,6 +80,19 @@ def preset(name: str) -> ArchConfig:
     if name not in PRESETS:
         raise InvalidConfig(f"unknown preset {name!r}; known presets: {', '.join(PRESETS)}")
     return PRESETS[name]()
+
+
+def architecture(text: str) -> ArchConfig:
+    """A preset's name or the path of a JSON architecture file."""
+    if text in PRESETS:
+        return preset(text)
+    path = Path(text)
+    if not path.exists():
+        raise InvalidConfig(f"{text!r} is neither a preset ({', '.join(PRESETS)}) nor a file")
+    try:
+        return ArchConfig.from_dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise InvalidConfig(f"{text} is not an architecture in JSON: {error}") from error
 
 
 def debug_size(arch: ArchConfig, d_model: int = 128, vocab_size: int = 512, depth: int = 6) -> ArchConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +28,23 @@ def serve(
 ) -> None:
     """Start the coordinator (API and dashboard). Options win over HILNAS_* variables."""
     settings = resolved(Settings.from_environment(), host, port, var)
-    uvicorn.run(
-        opened(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_S,
-        log_level="warning",
-    )  # fmt: skip
+    with bound(settings.host, settings.port) as listener:
+        config = uvicorn.Config(opened(settings), timeout_graceful_shutdown=GRACE_S, log_level="warning")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """The address is taken before anything is opened: a second coordinator must not touch studies of the first."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise InvalidConfig(
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another with --host and --port"
+        ) from error
+    return listener
 
 
 def opened(settings: Settings) -> FastAPI:

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from nas.rest import Rest
-from trainer.worker import Worker
 
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
 Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
@@ -63,6 +62,8 @@ def worker(
     jobs: Annotated[int | None, typer.Option(help="Stop after this many jobs.")] = None,
 ) -> None:
     """Lease training jobs until stopped."""
+    from trainer.worker import Worker  # brings torch
+
     home.mkdir(parents=True, exist_ok=True)
     if token is None and not (home / "credential.json").exists():
         token = Rest(url).post("/devices/tokens", {})["token"]

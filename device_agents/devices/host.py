@@ -93,7 +93,11 @@ def parse_events(out: str, err: str, exit_code: int) -> list[Event]:
 
 
 def find_runner(given: Path | None) -> Path:
-    for path in (given, os.environ.get("HILNAS_RUNNER"), DEFAULT_RUNNER, shutil.which("hilnas-runner")):
+    """The runner that was named (option, then HILNAS_RUNNER), else the built one, else one on the PATH."""
+    named = given or os.environ.get("HILNAS_RUNNER")
+    if named and not Path(named).is_file():
+        raise InvalidConfig(f"there is no runner at {named}; `make setup` builds one at build/kernels/hilnas-runner")
+    for path in (named, DEFAULT_RUNNER, shutil.which("hilnas-runner")):
         if path and Path(path).is_file():
             return Path(path)
     raise InvalidConfig("the runner is not built: `make setup` builds it, or name one with --runner")

@@ -1,4 +1,4 @@
-"""A whole search through the public API: proposed, gated, measured, judged, confirmed as one piece, trained, exported."""
+"""A whole search through the public API: measured, judged, confirmed as one piece, trained, exported."""
 
 from __future__ import annotations
 
