@@ -1,6 +1,6 @@
 #include "runner/canary.h"
 
-#include "runner/clock.h"
+#include "runtime/clock.h"
 
 namespace hilnas {
 

@@ -6,9 +6,9 @@
 #include <map>
 #include <set>
 
-#include "runner/clock.h"
 #include "runner/file_digest.h"
 #include "runner/process_setup.h"
+#include "runtime/clock.h"
 #include "runtime/state_table.h"
 #include "runtime/threads.h"
 

@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "runner/clock.h"
 #include "runner/errors.h"
 #include "runner/events.h"
+#include "runtime/clock.h"
 
 namespace hilnas {
 namespace {

@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "runner/clock.h"
+#include "runtime/clock.h"
 
 namespace hilnas {
 

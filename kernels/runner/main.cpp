@@ -1,4 +1,4 @@
-// hilnas-runner: runs a plan on this device and reports events. See kernels/README.md.
+// hilnas-runner: runs a plan on this device and reports events. See docs/runner.md.
 #include <executorch/runtime/platform/runtime.h>
 
 #include <cstdio>

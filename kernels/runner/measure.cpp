@@ -5,8 +5,9 @@
 
 #include <cstring>
 
-#include "runner/clock.h"
 #include "runner/memory_probe.h"
+#include "runtime/clock.h"
+#include "runtime/op_time.h"
 
 namespace hilnas {
 namespace {
@@ -22,21 +23,33 @@ std::vector<int64_t> cycled(const std::vector<int64_t>& tokens, int64_t count) {
   return ids;
 }
 
+// The part of a repetition that our own operators took; the rest is XNNPACK's and dispatch.
+void add_custom_times(EventJson* fields) {
+  const std::map<std::string, int64_t> times = op_times();
+  int64_t total = 0;
+  for (const auto& [op, ns] : times) total += ns;
+  (*fields)["custom_ns"] = total;
+  (*fields)["custom_op_ns"] = times;
+}
+
 }  // namespace
 
 struct Measurement::Repetition {
   int64_t start_ns = 0, end_ns = 0, tokens = 0;
+  int64_t switches = 0;           // involuntary ones of the process, at the start
   std::vector<int64_t> token_ns;  // decode
 };
 
 Done Measurement::run() {
+  const Protocol& p = plan_.protocol;
+  const int64_t decode_warmup = p.decode_warmup_tokens ? 0 : p.warmup;
   memory("load");
-  for (int64_t length : plan_.protocol.prefill_lengths) {
-    if (Done ran = repeat("prefill", length); !ran.ok()) return ran;
+  for (int64_t length : p.prefill_lengths) {
+    if (Done ran = repeat("prefill", length, p.warmup, p.repetitions); !ran.ok()) return ran;
     memory("prefill:" + std::to_string(length));
   }
-  for (int64_t context : plan_.protocol.decode_contexts) {
-    if (Done ran = repeat("decode", context); !ran.ok()) return ran;
+  for (int64_t context : p.decode_contexts) {
+    if (Done ran = repeat("decode", context, decode_warmup, p.decode_repetitions); !ran.ok()) return ran;
     memory("decode:" + std::to_string(context));
   }
   return done();
@@ -46,48 +59,55 @@ void Measurement::memory(const std::string& at) {
   if (plan_.protocol.memory) events_.write("memory", memory_fields(at));
 }
 
-Done Measurement::repeat(const char* phase, int64_t size) {
-  for (int64_t i = -plan_.protocol.warmup; i < plan_.protocol.repetitions; ++i) {
-    if (Done ran = run_one(phase, size, i); !ran.ok()) return ran;
+// Warm-ups and measured repetitions are counted from 0 each.
+Done Measurement::repeat(const char* phase, int64_t size, int64_t warmup, int64_t repetitions) {
+  for (int64_t i = 0; i < warmup + repetitions; ++i) {
+    const bool warm = i < warmup;
+    if (Done ran = run_one(phase, size, warm ? i : i - warmup, warm); !ran.ok()) return ran;
     if (!events_.usable()) return RunError{ExitCode::kOutputFailed, events_.words()};
   }
   return done();
 }
 
-// index < 0: warm-up, counted up to -1.
-Done Measurement::run_one(const char* phase, int64_t size, int64_t index) {
-  const bool prefill = std::strcmp(phase, "prefill") == 0, warmup = index < 0;
-  EventJson fields = {{"phase", phase},
-                      {prefill ? "length" : "context", size},
-                      {"repetition", warmup ? index + plan_.protocol.warmup : index},
-                      {"warmup", warmup}};
+Done Measurement::run_one(const char* phase, int64_t size, int64_t index, bool warmup) {
+  const bool prefill = std::strcmp(phase, "prefill") == 0;
+  EventJson fields = {
+      {"phase", phase}, {prefill ? "length" : "context", size}, {"repetition", index}, {"warmup", warmup}};
+  if (!prefill && plan_.protocol.decode_warmup_tokens) fields["warmup_tokens"] = *plan_.protocol.decode_warmup_tokens;
   EventJson canary_fields = EventJson::object();
   if (canary_ != nullptr) {
     const Outcome<int64_t> canary_ns = canary_->run();
     if (!canary_ns.ok()) return canary_ns.error();
     canary_fields["canary_ns"] = canary_ns.value();
   }
-  const int64_t switches = involuntary_switches();
   Repetition r;
   if (Done ran = prefill ? run_prefill(size, r) : run_decode(size, r); !ran.ok()) return ran;
   fields.update({{"start_ns", r.start_ns}, {"end_ns", r.end_ns}, {"duration_ns", r.end_ns - r.start_ns}});
   if (plan_.protocol.block_times) fields["block_ns"] = chain_.step_ns();
+  add_custom_times(&fields);
   fields["tokens"] = r.tokens;
   if (!prefill) fields["token_ns"] = r.token_ns;
   fields.update(canary_fields);
   if (const int cpu = sched_getcpu(); cpu >= 0) fields["cpu"] = cpu;
-  fields["switches_involuntary"] = involuntary_switches() - switches;
+  fields["switches_involuntary"] = involuntary_switches() - r.switches;
   events_.write("repetition", fields);
   if (!warmup) measured_ns_ += r.end_ns - r.start_ns;
   return done();
 }
 
+// What came before (the canary, entering a context, warm-up tokens) is nobody's time.
+void Measurement::start_clocks(Repetition& r) {
+  chain_.clear_step_ns();
+  clear_op_times();
+  r.switches = involuntary_switches();
+  r.start_ns = monotonic_ns();
+}
+
 Done Measurement::run_prefill(int64_t length, Repetition& r) {
   const std::vector<int64_t> ids = cycled(plan_.tokens, length);
   chain_.reset();
-  chain_.clear_step_ns();
   r.tokens = length;
-  r.start_ns = monotonic_ns();
+  start_clocks(r);
   Done ran = chain_.forward_chunks(ids.data(), length);
   r.end_ns = monotonic_ns();
   return ran;
@@ -103,14 +123,24 @@ Done Measurement::enter_context(int64_t context) {
   return chain_.forward_chunks(ids.data(), context);
 }
 
+// Leaves the id that follows in `id`.
+Done Measurement::decode_untimed(int64_t tokens, int64_t* id) {
+  for (int64_t i = 0; i < tokens; ++i) {
+    if (Done ran = chain_.forward(id, 1, true); !ran.ok()) return ran;
+    *id = chain_.argmax();
+  }
+  return done();
+}
+
 // Greedy: a token's time runs from its id to the choice of the next one.
 Done Measurement::run_decode(int64_t context, Repetition& r) {
   if (Done entered = enter_context(context); !entered.ok()) return entered;
   int64_t id = plan_.tokens[static_cast<size_t>(context) % plan_.tokens.size()];
-  chain_.clear_step_ns();
+  const int64_t warmup_tokens = plan_.protocol.decode_warmup_tokens.value_or(0);
+  if (Done warmed = decode_untimed(warmup_tokens, &id); !warmed.ok()) return warmed;
   r.tokens = plan_.protocol.decode_tokens;
   r.token_ns.reserve(static_cast<size_t>(r.tokens));
-  r.start_ns = monotonic_ns();
+  start_clocks(r);
   int64_t before = r.start_ns;
   for (int64_t i = 0; i < r.tokens; ++i) {
     if (Done ran = chain_.forward(&id, 1, true); !ran.ok()) return ran;

@@ -21,8 +21,10 @@ class Measurement {
   Done run_prefill(int64_t length, Repetition& repetition);
   Done run_decode(int64_t context, Repetition& repetition);
   Done enter_context(int64_t context);
-  Done repeat(const char* phase, int64_t size);
-  Done run_one(const char* phase, int64_t size, int64_t index);
+  Done decode_untimed(int64_t tokens, int64_t* id);
+  void start_clocks(Repetition& repetition);
+  Done repeat(const char* phase, int64_t size, int64_t warmup, int64_t repetitions);
+  Done run_one(const char* phase, int64_t size, int64_t index, bool warmup);
   void memory(const std::string& at);
 
   const Plan& plan_;

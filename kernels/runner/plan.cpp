@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <fstream>
 #include <iostream>
@@ -87,9 +88,14 @@ Protocol read_protocol(const PlanReader& reader) {
   Protocol p;
   p.threads = reader.integer("threads", 1);
   if (p.threads > 256) reader.fail("threads", "at most 256 threads");
-  for (int64_t cpu : reader.integers_or_empty("affinity", 0)) p.affinity.push_back(static_cast<int>(cpu));
+  for (int64_t cpu : reader.integers_or_empty("affinity", 0)) {
+    if (cpu > INT_MAX) reader.fail("affinity", "core numbers");
+    p.affinity.push_back(static_cast<int>(cpu));
+  }
   p.warmup = reader.integer_or("warmup", 0, 1);
   p.repetitions = reader.integer_or("repetitions", 0, 1);
+  p.decode_repetitions = reader.integer_or("decode_repetitions", 0, p.repetitions);
+  p.decode_warmup_tokens = reader.optional_integer("decode_warmup_tokens", 0);
   p.seed = static_cast<uint64_t>(reader.integer_or("seed", 0, 0));
   p.prefill_lengths = reader.integers_or_empty("prefill_lengths", 1);
   p.decode_contexts = reader.integers_or_empty("decode_contexts", 0);
@@ -137,6 +143,15 @@ CanarySpec read_canary(const PlanReader& reader) {
   return canary;
 }
 
+// How deep a context may be so that its decoded tokens still fit; negative when not even they do.
+int64_t deepest_context(const Plan& plan) {
+  int64_t room = plan.chain.cache.capacity;
+  for (int64_t tokens : {plan.protocol.decode_tokens, plan.protocol.decode_warmup_tokens.value_or(0)}) {
+    room = tokens > room ? -1 : room - tokens;
+  }
+  return room;
+}
+
 void check_room(const PlanReader& root, const Plan& plan) {
   const int64_t capacity = plan.chain.cache.capacity;
   const PlanReader protocol = root.object("protocol");
@@ -145,8 +160,9 @@ void check_room(const PlanReader& root, const Plan& plan) {
       protocol.fail("prefill_lengths", "lengths within cache.capacity " + std::to_string(capacity));
   }
   for (int64_t context : plan.protocol.decode_contexts) {
-    if (context + plan.protocol.decode_tokens > capacity) {
-      protocol.fail("decode_contexts", "context + decode_tokens within cache.capacity " + std::to_string(capacity));
+    if (context > deepest_context(plan)) {
+      protocol.fail("decode_contexts",
+                    "context + decode_warmup_tokens + decode_tokens within cache.capacity " + std::to_string(capacity));
     }
   }
   if (plan.check && static_cast<int64_t>(plan.check->tokens.size()) > capacity) {

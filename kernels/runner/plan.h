@@ -57,6 +57,9 @@ struct Protocol {
   int64_t threads = 1;
   std::vector<int> affinity;
   int64_t warmup = 0, repetitions = 1;
+  int64_t decode_repetitions = 1;
+  // Given: decode warms up by this many tokens within each repetition, not by whole repetitions.
+  std::optional<int64_t> decode_warmup_tokens;
   uint64_t seed = 0;
   std::vector<int64_t> prefill_lengths, decode_contexts;
   int64_t decode_tokens = 0;

@@ -10,6 +10,12 @@ std::string shortened(const Json& value) {
   return text.size() > 60 ? text.substr(0, 57) + "..." : text;
 }
 
+bool is_integer(const Json& value, int64_t smallest) {
+  if (!value.is_number_integer()) return false;
+  if (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX) return false;
+  return value.get<int64_t>() >= smallest;
+}
+
 }  // namespace
 
 PlanReader::PlanReader(const Json& object, std::string path) : object_(object), path_(std::move(path)) {
@@ -72,15 +78,17 @@ bool PlanReader::flag_or(const char* key, bool fallback) const {
 int64_t PlanReader::integer(const char* key, int64_t smallest) const {
   const std::string wanted = "a whole number of at least " + std::to_string(smallest);
   const Json& value = at(key, wanted);
-  if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX) ||
-      value.get<int64_t>() < smallest) {
-    fail(key, wanted);
-  }
+  if (!is_integer(value, smallest)) fail(key, wanted);
   return value.get<int64_t>();
 }
 
 int64_t PlanReader::integer_or(const char* key, int64_t smallest, int64_t fallback) const {
   return has(key) ? integer(key, smallest) : fallback;
+}
+
+std::optional<int64_t> PlanReader::optional_integer(const char* key, int64_t smallest) const {
+  if (!has(key)) return std::nullopt;
+  return integer(key, smallest);
 }
 
 std::optional<double> PlanReader::number(const char* key) const {
@@ -96,7 +104,7 @@ std::vector<int64_t> PlanReader::integers_or_empty(const char* key, int64_t smal
   if (!list.is_array()) fail(key, wanted);
   std::vector<int64_t> values;
   for (const Json& item : list) {
-    if (!item.is_number_integer() || item.get<int64_t>() < smallest) fail(key, wanted);
+    if (!is_integer(item, smallest)) fail(key, wanted);
     values.push_back(item.get<int64_t>());
   }
   return values;

@@ -30,6 +30,7 @@ class PlanReader {
   bool flag_or(const char* key, bool fallback) const;
   int64_t integer(const char* key, int64_t smallest) const;
   int64_t integer_or(const char* key, int64_t smallest, int64_t fallback) const;
+  std::optional<int64_t> optional_integer(const char* key, int64_t smallest) const;
   std::optional<double> number(const char* key) const;
   std::vector<int64_t> integers_or_empty(const char* key, int64_t smallest) const;
   std::vector<std::vector<float>> float_rows(const char* key) const;

@@ -4,11 +4,11 @@
 #include <new>
 
 #include "runner/check.h"
-#include "runner/clock.h"
 #include "runner/crash_handler.h"
 #include "runner/measure.h"
 #include "runner/process_setup.h"
 #include "runner/system_info.h"
+#include "runtime/clock.h"
 #include "runtime/state_table.h"
 
 namespace hilnas {

@@ -2,6 +2,7 @@
 
 #include "ops/attention/attention.h"
 #include "runtime/op_support.h"
+#include "runtime/op_time.h"
 
 namespace hilnas {
 namespace {
@@ -36,6 +37,8 @@ bool shapes_agree(const Tensor& q, const Tensor& k, const Tensor& v) {
 Tensor& attention_out(KernelRuntimeContext& ctx, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& slots,
                       const Tensor& pos, int64_t index, int64_t window, double scale, Tensor& out) {
   constexpr const char* kOp = "attention";
+  static OpTime time(kOp);
+  const OpTimer timer(time);
   HILNAS_OP_CHECK(ctx, kOp, shapes_agree(q, k, v),
                   "q " + shape_words(q) + ", k " + shape_words(k) + ", v " + shape_words(v) +
                       " are not [1,T,Hq,D] and twice [1,T,Hkv,D] in float32 with Hq a multiple of Hkv",

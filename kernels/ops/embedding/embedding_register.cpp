@@ -2,6 +2,7 @@
 
 #include "ops/embedding/embedding.h"
 #include "runtime/op_support.h"
+#include "runtime/op_time.h"
 
 namespace hilnas {
 namespace {
@@ -28,6 +29,8 @@ bool table_agrees(const Tensor& packed, const Tensor& scales, int64_t group_size
 Tensor& embedding_4bit_out(KernelRuntimeContext& ctx, const Tensor& ids, const Tensor& packed, const Tensor& scales,
                            int64_t group_size, Tensor& out) {
   constexpr const char* kOp = "embedding_4bit";
+  static OpTime time(kOp);
+  const OpTimer timer(time);
   HILNAS_OP_CHECK(ctx, kOp, table_agrees(packed, scales, group_size),
                   "packed " + shape_words(packed) + " and scales " + shape_words(scales) +
                       " are not uint8 [V,d/2] and float32 [V,d/" + std::to_string(group_size) + "]",
@@ -45,6 +48,8 @@ Tensor& embedding_4bit_out(KernelRuntimeContext& ctx, const Tensor& ids, const T
 Tensor& embedding_8bit_out(KernelRuntimeContext& ctx, const Tensor& ids, const Tensor& rows, const Tensor& scales,
                            Tensor& out) {
   constexpr const char* kOp = "embedding_8bit";
+  static OpTime time(kOp);
+  const OpTimer timer(time);
   HILNAS_OP_CHECK(
       ctx, kOp,
       rows.scalar_type() == ScalarType::Char && rows.dim() == 2 && is_dense(rows) && is_float(scales, 1) &&

@@ -2,6 +2,7 @@
 
 #include "ops/gated_short_conv/gated_short_conv.h"
 #include "runtime/op_support.h"
+#include "runtime/op_time.h"
 
 namespace hilnas {
 namespace {
@@ -22,6 +23,8 @@ Result<ConvState*> find_state(const Tensor& slots, int64_t index, int64_t channe
 Tensor& gated_short_conv_out(KernelRuntimeContext& ctx, const Tensor& bcx, const Tensor& weight, const Tensor& slots,
                              const Tensor& pos, int64_t index, Tensor& out) {
   constexpr const char* kOp = "gated_short_conv";
+  static OpTime time(kOp);
+  const OpTimer timer(time);
   HILNAS_OP_CHECK(ctx, kOp, is_float(bcx, 3) && bcx.size(0) == 1 && is_float(weight, 2), "bcx [1,T,3d], weight [d,K]",
                   out);
   const int64_t T = bcx.size(1), d = weight.size(0), K = weight.size(1);

@@ -4,6 +4,7 @@
 
 #include "ops/norm_rope/norm_rope.h"
 #include "runtime/op_support.h"
+#include "runtime/op_time.h"
 
 namespace hilnas {
 namespace {
@@ -11,6 +12,8 @@ namespace {
 Tensor& norm_rope_out(KernelRuntimeContext& ctx, const Tensor& x, std::optional<Tensor> weight, const Tensor& inv_freq,
                       const Tensor& pos, double eps, Tensor& out) {
   constexpr const char* kOp = "norm_rope";
+  static OpTime time(kOp);
+  const OpTimer timer(time);
   HILNAS_OP_CHECK(ctx, kOp, is_float(x, 4) && x.size(0) == 1 && x.numel() > 0, "x must be dense float32 [1,T,H,D]",
                   out);
   const int64_t D = x.size(3);

@@ -2,12 +2,15 @@
 
 #include "ops/rms_norm/rms_norm.h"
 #include "runtime/op_support.h"
+#include "runtime/op_time.h"
 
 namespace hilnas {
 namespace {
 
 Tensor& rms_norm_out(KernelRuntimeContext& ctx, const Tensor& x, const Tensor& weight, double eps, Tensor& out) {
   constexpr const char* kOp = "rms_norm";
+  static OpTime time(kOp);
+  const OpTimer timer(time);
   HILNAS_OP_CHECK(ctx, kOp, x.dim() >= 1 && is_float(x, x.dim()), "x must be dense float32", out);
   const int64_t D = x.size(x.dim() - 1);
   HILNAS_OP_CHECK(ctx, kOp, is_float(weight, 1) && weight.size(0) == D && D > 0,

@@ -1,4 +1,4 @@
-#include "runner/clock.h"
+#include "runtime/clock.h"
 
 #include <ctime>
 
