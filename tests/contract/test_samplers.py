@@ -1,0 +1,149 @@
+"""One contract over every sampler: proposals are new, the history alone decides them, made-up values never enter."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import optuna
+import pytest
+
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.states import TrialState
+from nas.contracts.study import StudySpec, TrialRecord
+from nas.samplers import OptunaSampler, frozen_trial, make_sampler
+from search_space.space import Assignment, SearchSpace, debug_space
+
+OBJECTIVES = ("decode_ms@256", "memory_bytes@256")
+UNTOLD = [
+    TrialState.FAILED, TrialState.GATED, TrialState.INFEASIBLE, TrialState.DOMINATED, TrialState.PROPOSED,
+    TrialState.PREPARING, TrialState.MEASURING, TrialState.MEASURED, TrialState.JUDGING,
+]  # fmt: skip
+
+
+def spec_for(sampler: str, **changes: Any) -> StudySpec:
+    objectives = [{"metric": metric} for metric in OBJECTIVES]
+    return StudySpec.model_validate(
+        {"name": "samplers", "objectives": objectives, "sampler": sampler, "max_trials": 30, "seed": 3, **changes}
+    )
+
+
+def trial_of(number: int, assignment: Assignment, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
+    """A stored trial; its values follow from the assignment, so that equal histories have equal values."""
+    value = random.Random(repr(sorted(assignment.items()))).random()
+    values = {OBJECTIVES[0]: value, OBJECTIVES[1]: 1 - value**2}
+    return TrialRecord(
+        id=f"trial-{number}", study_id="study", number=number, state=state, assignment=assignment, arch={},
+        arch_digest=str(number), values=values if state is TrialState.COMPLETE else {},
+    )  # fmt: skip
+
+
+class SamplerContract:
+    name: str
+
+    def sampler(self, space: SearchSpace, **changes: Any) -> OptunaSampler:
+        return OptunaSampler(spec_for(self.name, **changes), space)
+
+    def run(self, sampler: OptunaSampler, count: int, state: TrialState = TrialState.COMPLETE) -> list[TrialRecord]:
+        """The history of a live search: ask, tell, ``count`` times or until the space is exhausted."""
+        history: list[TrialRecord] = []
+        while len(history) < count and (assignment := sampler.ask()) is not None:
+            history.append(trial_of(len(history), assignment, state))
+            sampler.tell(history[-1])
+        return history
+
+    def test_proposals_are_in_the_space_and_new(self) -> None:
+        space = debug_space(depth=3)
+        history = self.run(self.sampler(space), 14)
+        digests = {space.decode(trial.assignment).digest for trial in history}
+        assert len(digests) == len(history) == 14
+
+    def test_a_tiny_space_is_exhausted_then_none(self) -> None:
+        space = debug_space(depth=1)
+        sampler = self.sampler(space)
+        history = self.run(sampler, 100)
+        assert len(history) == space.num_candidates == 8
+        assert len({repr(sorted(trial.assignment.items())) for trial in history}) == 8
+        assert sampler.ask() is None
+
+    def test_a_replayed_history_gives_the_same_next_proposal(self) -> None:
+        space = debug_space(depth=3)
+        live = self.sampler(space)
+        history = self.run(live, 12)
+        restarted = self.sampler(space)
+        restarted.replay(reversed(history))
+        assert restarted.ask() == live.ask()
+
+    def test_the_seed_decides(self) -> None:
+        space = debug_space(depth=4)
+        first, again, other = (self.run(self.sampler(space, seed=seed), 5) for seed in (1, 1, 2))
+        assert [trial.assignment for trial in first] == [trial.assignment for trial in again]
+        assert [trial.assignment for trial in first] != [trial.assignment for trial in other]
+
+    def test_telling_again_replaces(self) -> None:
+        space = debug_space(depth=3)
+        once, twice = self.sampler(space), self.sampler(space)
+        trial = trial_of(0, space.sample(random.Random(0)))
+        twice.tell(trial.model_copy(update={"state": TrialState.MEASURING, "values": {}}))
+        for sampler in (once, twice):
+            sampler.tell(trial)
+        assert once.ask() == twice.ask()
+
+    @pytest.mark.parametrize("state", UNTOLD)
+    def test_trials_without_values_are_known_but_not_told(self, state: TrialState) -> None:
+        space = debug_space(depth=2)
+        sampler = self.sampler(space)
+        history = self.run(sampler, 10, state)
+        assert len({space.decode(trial.assignment).digest for trial in history}) == 10
+        assert all(trial.values is None for trial in sampler._study().trials)
+
+    def test_only_complete_trials_carry_values(self) -> None:
+        """A value on a trial that failed (a stale one, or a bug elsewhere) is not believed."""
+        space, spec = debug_space(depth=2), spec_for(self.name)
+        sampler, rng = self.sampler(space), random.Random(0)
+        for number, state in enumerate([TrialState.COMPLETE, *UNTOLD]):
+            trial = trial_of(number, space.sample(rng))
+            sampler.tell(trial.model_copy(update={"state": state}))
+            frozen = frozen_trial(trial.model_copy(update={"state": state}), spec, sampler._distributions)
+            assert (frozen.values is not None) == (state is TrialState.COMPLETE)
+        told = [trial for trial in sampler._study().trials if trial.values is not None]
+        assert [trial.user_attrs["hilnas_trial_id"] for trial in told] == ["trial-0"]
+        assert sampler.ask() is not None
+
+    def test_a_complete_trial_that_lacks_an_objective_is_not_told(self) -> None:
+        space = debug_space(depth=2)
+        trial = trial_of(0, space.sample(random.Random(0))).model_copy(update={"values": {OBJECTIVES[0]: 1.0}})
+        sampler = self.sampler(space)
+        sampler.tell(trial)
+        assert sampler._study().trials[0].state is optuna.trial.TrialState.FAIL
+
+
+class TestGp(SamplerContract):
+    name = "gp"
+
+
+class TestNsga2(SamplerContract):
+    name = "nsga2"
+
+
+class TestNsga3(SamplerContract):
+    name = "nsga3"
+
+
+class TestTpe(SamplerContract):
+    name = "tpe"
+
+
+class TestRandom(SamplerContract):
+    name = "random"
+
+
+def test_an_unknown_sampler_names_the_known_ones() -> None:
+    with pytest.raises(InvalidConfig, match="known samplers: gp, nsga2, nsga3, tpe, random"):
+        make_sampler("guess", 0, spec_for("random"))
+
+
+def test_directions_reach_optuna() -> None:
+    spec = StudySpec.model_validate({"name": "d", "objectives": [{"metric": "quality"}, {"metric": "decode_ms@1"}]})
+    directions = OptunaSampler(spec, debug_space())._study().directions
+    assert [direction.name for direction in directions] == ["MAXIMIZE", "MINIMIZE"]
