@@ -1,5 +1,5 @@
-"""The canary's memory: what the reference chain took on this device when it was first seen. Sessions compare against
-it."""
+"""The canary's memory: the reference time of its chain on this device, which sessions compare against."""
+
 from __future__ import annotations
 
 import hashlib

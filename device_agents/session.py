@@ -73,7 +73,7 @@ class Session:
 def measure(
     job: MeasureJob, device: Device, canaries: CanaryBook, cancelled: Callable[[], bool] = lambda: False
 ) -> Measurement:
-    """Measures ``job.plan`` (and ``job.beside`` in turn with it). Always returns a row; its verdict says what it is worth.
+    """Measures ``job.plan`` (and ``job.beside`` in turn with it). Always a row; its verdict says what it is worth.
 
     Raises DeviceLost only: that is nobody's result, the job goes back to the queue.
     """
@@ -231,10 +231,15 @@ def failed_row(
 ) -> Measurement:
     """What ran before the failure is kept as raw events; no metric is made of it."""
     return Measurement(
-        plan_digest=plan.digest, protocol=plan.protocol.name,
-        verdict=ERROR_VERDICTS.get(error.runner_code, Verdict.RUNNER_FAILED), reason=f"{error.runner_code}: {error}",
-        environment=environment, events=session.events, cold_repeats=len(session.events), wall_s=time.monotonic() - start,
-    )  # fmt: skip
+        plan_digest=plan.digest,
+        protocol=plan.protocol.name,
+        verdict=ERROR_VERDICTS.get(error.runner_code, Verdict.RUNNER_FAILED),
+        reason=f"{error.runner_code}: {error}",
+        environment=environment,
+        events=session.events,
+        cold_repeats=len(session.events),
+        wall_s=time.monotonic() - start,
+    )
 
 
 def _rate(time_ms: Estimate, num_tokens: int) -> Estimate:

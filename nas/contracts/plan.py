@@ -27,6 +27,8 @@ class Protocol(_Record):
     prefill_lengths: list[int] = [512]
     decode_contexts: list[int] = [512, 4096]
     decode_tokens: int = Field(default=16, ge=1)
+    decode_repetitions: int | None = Field(default=None, ge=1)  # None: as many as ``repetitions``
+    decode_warmup_tokens: int | None = Field(default=None, ge=0)  # untimed, before the timed ones; None: by repetition
     enter_context: Literal["noise", "prefill"] = "noise"
     block_times: bool = True
     memory: bool = False
@@ -36,13 +38,14 @@ class Protocol(_Record):
     @property
     def capacity(self) -> int:
         """Tokens of context that the caches must hold."""
-        decoded = [context + self.decode_tokens for context in self.decode_contexts]
+        extra = self.decode_tokens + (self.decode_warmup_tokens or 0)
+        decoded = [context + extra for context in self.decode_contexts]
         return max([*self.prefill_lengths, *decoded]) + 1
 
 
 def screening(threads: int = 2) -> Protocol:
     """Seconds per candidate: ranks. Contexts are entered by position over a noise-filled cache."""
-    return Protocol(threads=threads)
+    return Protocol(threads=threads, decode_repetitions=1, decode_warmup_tokens=2)
 
 
 def quick(threads: int = 2) -> Protocol:
