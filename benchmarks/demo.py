@@ -33,7 +33,7 @@ SPEC: dict[str, Any] = {
     "objectives": [{"metric": "quality"}, {"metric": "decode_ms@1024"}, {"metric": "memory_bytes@1024"}],
     "sampler": "gp",
     "protocol": "quick",
-    "max_trials": 20,
+    "max_trials": 22,
     "max_quality": 10,
     "queue_ahead": 6,
     "quality": {"steps": 150, "width": 64},
@@ -58,14 +58,24 @@ def demo(
             "agent", ["agent", "host", "--url", url, "--home", str(var / "agent"), "--name", "this-machine"], var
         ):
             console.print(f"dashboard at [bold]{url}[/]  (logs in {var})")
-            study = watch_study(rest, start_or_resume(rest))
+            study = watched(rest, start_or_resume(rest))
             report(rest, study, var)
             console.print(f"[dim]{(time.monotonic() - started) / 60:.1f} minutes[/]")
             if study["state"] == "failed":
                 raise HilnasError(study["reason"])
-            if stay and sys.stdin.isatty():
+            if stay:
                 console.print(f"dashboard stays open at [bold]{url}[/]; Ctrl-C ends it")
-                signal.pause()
+                with contextlib.suppress(KeyboardInterrupt):
+                    signal.pause()
+
+
+def watched(rest: Rest, study_id: str) -> dict[str, Any]:
+    """Ctrl-C says what becomes of the study before everything is shut down in order."""
+    try:
+        return watch_study(rest, study_id)
+    except KeyboardInterrupt:
+        console.print("stopping; nothing measured is lost, `make run` goes on with this study")
+        raise
 
 
 def refuse_second_run(url: str) -> None:

@@ -69,7 +69,9 @@ def show(name: str, row: Measurement) -> None:
             kind = name_.split(".")[-1]
             by_kind[kind] = by_kind.get(kind, 0.0) + ms
         parts = ", ".join(f"{kind} {ms / total:.0%}" for kind, ms in sorted(by_kind.items(), key=lambda x: -x[1]))
-        console.print(f"{phase}: {total:.2f} ms in blocks: {parts}")
+        outside = row.outside_xnnpack.get(phase)
+        own = f"; {outside:.0%} of the time outside XNNPACK" if outside is not None else ""
+        console.print(f"{phase}: {total:.2f} ms in blocks: {parts}{own}")
 
 
 class _silent:  # noqa: N801

@@ -31,6 +31,7 @@ class Samples:
 
     by_metric: dict[str, list[float]] = field(default_factory=dict)
     blocks: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    outside: dict[str, list[float]] = field(default_factory=dict)
     canary: list[float] = field(default_factory=list)
     peak_rss: list[float] = field(default_factory=list)
     cores: set[int] = field(default_factory=set)
@@ -63,6 +64,8 @@ class Session:
             for phase, steps in run.blocks.items():
                 for name, values in steps.items():
                     whole.blocks.setdefault(phase, {}).setdefault(name, []).extend(values)
+            for phase, shares in run.outside.items():
+                whole.outside.setdefault(phase, []).extend(shares)
             whole.canary += run.canary
             whole.peak_rss += run.peak_rss
             whole.cores |= run.cores
@@ -100,6 +103,7 @@ def measure(
         metrics=estimates(samples, factor),
         beside=estimates(beside.joined(), factor),
         block_ms=block_medians(samples),
+        outside_xnnpack={phase: statistics.median(shares) for phase, shares in samples.outside.items()},
         canary=canary_row(samples, reference, factor),
         environment=environment,
         events=session.events,
@@ -164,6 +168,8 @@ def _collect_repetition(event: Event, plan: Plan, samples: Samples) -> None:
         tokens = [ns / 1e6 for ns in event["token_ns"]]
         samples.by_metric.setdefault(f"decode_ms@{event['context']}", []).extend(tokens)
         num_tokens = len(tokens)
+    if "custom_ns" in event:
+        samples.outside.setdefault(phase, []).append(event["custom_ns"] / event["duration_ns"])
     for step, ns in zip(plan.chain, event.get("block_ns", []), strict=False):
         samples.blocks.setdefault(phase, {}).setdefault(step.name, []).append(ns / 1e6 / num_tokens)
 

@@ -13,6 +13,7 @@ from nas.contracts.errors import ExportFailed, HilnasError
 from nas.contracts.job import MeasureJob
 from nas.contracts.measurement import SPOILED, Measurement, Verdict
 from nas.contracts.plan import PRECISION, PROTOCOLS, Check, Plan
+from nas.contracts.quiet import QuietLock
 from nas.contracts.states import StudyState, TrialState
 from nas.contracts.study import QualityResult, TrialRecord
 from nas.export.compose import build_plan, chain_of
@@ -100,7 +101,8 @@ class Study:
             self.exhausted = True
             return False
         self.sampler.replay(trials)
-        assignment = self.sampler.ask()
+        with QuietLock().heavy():
+            assignment = self.sampler.ask()
         if assignment is None:
             self.exhausted = True
             return False

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.contracts.plan import Canary, Check
+from nas.contracts.quiet import QuietLock
 from nas.contracts.study import QualitySpec
 from nas.export.blocks import BlockSpec, blocks_of
 from nas.export.compose import canary_arch, canary_of, candidate_check
@@ -36,7 +37,7 @@ class Workspace:
 
     def check(self, arch: ArchConfig, quantization: str, cache_dtype: str) -> Check:
         """Expected logits for the parity gate; one at a time, blocks stay in memory."""
-        with self._lock:
+        with self._lock, QuietLock().heavy():
             return candidate_check(arch, quantization, cache_dtype, self._eager)
 
     def canary(self, d_model: int, quantization: str) -> Canary:

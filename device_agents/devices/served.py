@@ -3,6 +3,7 @@ process per candidate would mean loading the same weights again and again; memor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -53,6 +54,7 @@ class ServedHostDevice(HostDevice):
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
+            self.close()
             self._process = subprocess.Popen(
                 [str(self.runner), "--serve", "--pool-bytes", str(POOL_BYTES)], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -62,5 +64,6 @@ class ServedHostDevice(HostDevice):
     def close(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(OSError), self._process:  # closes its pipes and waits
+                pass
             self._process = None

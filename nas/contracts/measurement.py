@@ -55,6 +55,7 @@ class Measurement(BaseModel):
     metrics: dict[str, Estimate] = {}
     beside: dict[str, Estimate] = {}  # the other form of the same candidate, measured in turn in the same session
     block_ms: dict[str, dict[str, float]] = {}  # phase -> step name -> median ms
+    outside_xnnpack: dict[str, float] = {}  # phase -> share of its time spent in our own operators
     canary: dict[str, float] = {}  # reference_ms, median_ms, drift
     environment: dict[str, Any] = {}
     events: list[list[dict[str, Any]]] = []

@@ -133,8 +133,9 @@ class Plan(_Record):
 
     @property
     def digest(self) -> str:
-        """What is measured and how, without where files lie: the measurement key's first half."""
-        text = self.model_dump_json(exclude={"id", "blocks_dir", "verify_digests"}, exclude_none=True)
+        """What is measured and how, without names, places and the parity check: the measurement key's first half."""
+        unkeyed = {"id", "blocks_dir", "verify_digests", "check"}
+        text = self.model_dump_json(exclude=unkeyed, exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_runner(self, blocks_dir: str) -> dict[str, Any]:
