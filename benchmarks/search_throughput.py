@@ -89,7 +89,7 @@ def noise_against_prefill(bench: Workbench, arch: ArchConfig) -> dict[str, float
 def exported(bench: Workbench, arch: ArchConfig) -> dict[str, Any]:
     """The same candidate exported whole, then measured by the same protocol in a fresh process."""
     start = time.monotonic()
-    export = bench.export(arch)
+    export = bench.export(arch, reuse=False)
     export_s = time.monotonic() - start
     bench_cold = Workbench(library=bench.library)
     row = bench_cold.measure(bench.one_piece_plan(arch, screening(), export), max_repeats=1)

@@ -63,8 +63,9 @@ class Workbench:
         chain = one_piece_chain(arch, exported["digest"])
         return composed.model_copy(update={"chain": chain, "check": Check(**exported["check"])})
 
-    def export(self, arch: ArchConfig, distinct: bool = True) -> dict[str, Any]:
-        return export_candidate(str(self.library.root), arch.to_dict(), self.quantization, distinct)
+    def export(self, arch: ArchConfig, distinct: bool = True, reuse: bool = True) -> dict[str, Any]:
+        """The candidate as one program; ``reuse`` takes an earlier export of the same."""
+        return export_candidate(str(self.library.root), arch.to_dict(), self.quantization, distinct, reuse)
 
     def measure(self, plan: Plan, **options: Any) -> Measurement:
         assert self.device is not None

@@ -3,6 +3,8 @@ model."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,10 @@ import torch
 
 from nas.contracts.plan import Check, State, Step
 from nas.contracts.quiet import QuietLock
-from nas.export.blocks import blocks_of, build_block
+from nas.export.blocks import FORMAT_VERSION, blocks_of, build_block, toolchain
 from nas.export.compose import CHECK_CHUNKS, check_of
 from nas.export.delegation import describe_delegation
-from nas.export.library import BlockLibrary
+from nas.export.library import BlockLibrary, write_atomically
 from nas.export.modules import DeployedModel, MixerBlock, deploy
 from nas.export.prompts import token_ids
 from nas.export.reference import unpacked
@@ -49,18 +51,31 @@ def compile_model(model: DeployedModel, arch: ArchConfig, quantization: str) -> 
 
 
 def export_candidate(
-    root: str, arch_fields: dict[str, Any], quantization: str, distinct: bool = True
+    root: str, arch_fields: dict[str, Any], quantization: str, distinct: bool = True, reuse: bool = True
 ) -> dict[str, Any]:
-    """Compiles a candidate into one program: {digest, check, seconds, delegation}. Runs in a worker process."""
+    """Compiles a candidate into one program: {digest, check, seconds, delegation}. Runs in a worker process.
+
+    With ``reuse`` an earlier export of the same candidate by the same toolchain is returned instead.
+    """
     torch.set_num_threads(1)
-    arch = ArchConfig.from_dict(arch_fields)
+    arch, library = ArchConfig.from_dict(arch_fields), BlockLibrary(Path(root))
+    record = library.root / "pieces" / f"{piece_key(arch, quantization, distinct)}.json"
+    if reuse and record.exists():
+        return dict(json.loads(record.read_text()))
     with QuietLock().heavy():
         start = time.monotonic()
         model = model_of_blocks(arch, quantization, distinct)
         program, edge = compile_model(model, arch, quantization)
         seconds = time.monotonic() - start
         check = check_model(model, arch, quantization)
-    return _exported(root, program, edge, check, seconds)
+    exported = _exported(root, program, edge, check, seconds)
+    write_atomically(record, json.dumps(exported).encode())
+    return exported
+
+
+def piece_key(arch: ArchConfig, quantization: str, distinct: bool) -> str:
+    text = json.dumps([arch.digest, quantization, distinct, FORMAT_VERSION, toolchain()])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_model(quantized: DeployedModel, arch: ArchConfig, quantization: str, cache_dtype: str = "fp32") -> Check:
