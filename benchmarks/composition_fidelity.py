@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from scipy.stats import spearmanr
 
 from benchmarks.record import publish
-from benchmarks.workbench import Workbench, random_layouts
+from benchmarks.workbench import Workbench, spread_layouts
 from device_agents.canary import CanaryBook
 from device_agents.session import Samples, Session, take_run
 from nas.contracts.plan import Protocol
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     bench = Workbench(canaries=CanaryBook())
-    archs = random_layouts(lfm2_350m_class(options.depth), options.layouts, seed=3)
+    archs = spread_layouts(lfm2_350m_class(options.depth), options.layouts, seed=3)
     bench.compile(archs)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(export_candidate, str(bench.library.root), a.to_dict(), bench.quantization) for a in archs]

@@ -1,4 +1,4 @@
-"""Do two sessions agree? Eight layouts of the 350M class measured twice, ten minutes apart, in shuffled order."""
+"""Do two sessions agree? Eight layouts spread over the 350M class, measured twice, ten minutes apart, order shuffled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from scipy.stats import spearmanr
 
 from benchmarks.record import console, publish
-from benchmarks.workbench import Workbench, random_layouts
+from benchmarks.workbench import Workbench, spread_layouts
 from nas.contracts.measurement import Measurement
 from nas.contracts.plan import screening
 from search_space.space import lfm2_350m_class
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="pause between the two sessions")
     options = parser.parse_args()
     bench = Workbench()
-    archs = random_layouts(lfm2_350m_class(), options.layouts, seed=11)
+    archs = spread_layouts(lfm2_350m_class(), options.layouts, seed=11)
     bench.compile(archs)
     plans = {arch.digest: bench.plan(arch, screening().model_copy(update={"repetitions": 5})) for arch in archs}
     sessions: list[dict[str, Measurement]] = []

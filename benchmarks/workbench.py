@@ -20,6 +20,7 @@ from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_candidate, one_piece_chain
 from nas.export.reference import EagerChain
 from search_space.arch import ArchConfig
+from search_space.cost import decode_bytes
 from search_space.space import SearchSpace
 
 LIBRARY = Path("var/library")
@@ -82,3 +83,31 @@ def random_layouts(space: SearchSpace, count: int, seed: int) -> list[ArchConfig
         arch = space.decode(space.sample(rng))
         found[arch.digest] = arch
     return list(found.values())
+
+
+def spread_layouts(space: SearchSpace, count: int, seed: int, context: int = 4096) -> list[ArchConfig]:
+    """``count`` architectures of a space spread evenly over its decode cost, smallest to largest.
+
+    Uniform sampling gives near ties (a sum over many layers concentrates), and a rank correlation over ties is noise.
+    """
+    rng, pool = random.Random(seed), dict[str, ArchConfig]()
+    widths = sorted(space.widths)
+    for level in range(40 * count):
+        share = level / (40 * count - 1)
+        tilted = [
+            width
+            for i, width in enumerate(widths)
+            for _ in range(1 + round(9 * (1 - abs(i / (len(widths) - 1) - share))))
+        ]
+        assignment = space.sample(rng)
+        for name in assignment:
+            if name.endswith(".ffn"):
+                assignment[name] = str(rng.choice(tilted))
+            elif rng.random() > share and rng.random() < 0.5:
+                assignment[name] = "skip"
+        arch = space.decode(assignment)
+        pool[arch.digest] = arch
+    ordered = sorted(pool.values(), key=lambda arch: decode_bytes(arch, context, "8da4w"))
+    low, high = (decode_bytes(ordered[i], context, "8da4w") for i in (0, -1))
+    targets = [low * (high / low) ** (i / (count - 1)) for i in range(count)]
+    return [min(ordered, key=lambda arch: abs(decode_bytes(arch, context, "8da4w") - target)) for target in targets]
