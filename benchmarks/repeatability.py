@@ -1,4 +1,4 @@
-"""Do two sessions agree? Eight layouts spread over the 350M class, measured twice, ten minutes apart, order shuffled."""
+"""Do two sessions agree? Eight layouts across the 350M class, measured twice, ten minutes apart, order shuffled."""
 
 from __future__ import annotations
 
