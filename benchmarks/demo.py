@@ -17,10 +17,10 @@ import httpx
 import typer
 from rich.console import Console
 
+from nas.cli.rest import Refused, Rest, Unreachable
+from nas.cli.search import watch_study
+from nas.cli.show import front_table, number, strip_of
 from nas.contracts.errors import HilnasError
-from nas.rest import Refused, Rest, Unreachable
-from nas.search_command import watch_study
-from nas.show import front_table, number, strip_of
 
 app = typer.Typer(help="A whole search on this machine.")
 console = Console()
@@ -142,7 +142,7 @@ def running(name: str, arguments: list[str], var: Path) -> Iterator[subprocess.P
     var.mkdir(parents=True, exist_ok=True)
     with (var / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "nas.command", *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "nas.cli", *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
     try:

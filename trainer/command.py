@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nas.rest import Rest
+from nas.cli.rest import Rest
 
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
 Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]

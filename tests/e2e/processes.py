@@ -46,7 +46,7 @@ def run_hilnas(*arguments: str, cwd: Path | None = None, timeout_s: float = 120.
 ):  # fmt: skip
     """A command to its end; what a user would see on a narrow or wide terminal is one line here."""
     return subprocess.run(
-        [sys.executable, "-m", "nas.command", *arguments], capture_output=True, text=True, timeout=timeout_s,
+        [sys.executable, "-m", "nas.cli", *arguments], capture_output=True, text=True, timeout=timeout_s,
         cwd=cwd or ROOT, env=environment(**environ), stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
@@ -107,7 +107,7 @@ class Service:
     def _start(self, name: str, *arguments: str) -> None:
         with (self.var / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "nas.command", *arguments], stdout=log, stderr=log, cwd=ROOT,
+                [sys.executable, "-m", "nas.cli", *arguments], stdout=log, stderr=log, cwd=ROOT,
                 stdin=subprocess.DEVNULL, start_new_session=True, env=self._environ,
             )  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.command import HELP
+from nas.cli.main import HELP
 from nas.contracts.measurement import Verdict
 from nas.contracts.metrics import METRICS
 from nas.contracts.plan import PROTOCOLS

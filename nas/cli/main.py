@@ -14,7 +14,7 @@ import typer
 
 from nas.contracts.errors import HilnasError
 
-GROUP = "hilnas.commands"
+GROUP = "hilnas.cli.mains"
 # typer may bring its own copy of click: its errors are no relatives of click's
 _ClickException: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
@@ -74,7 +74,3 @@ def main() -> None:
     except ModuleNotFoundError as error:
         click.echo(f"error: this command needs the package {error.name}: pip install 'hilnas[all]'", err=True)
         sys.exit(EXIT_FAILED)
-
-
-if __name__ == "__main__":
-    main()

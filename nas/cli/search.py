@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from nas.cli.rest import Rest
+from nas.cli.show import front_table, progress_panel
 from nas.contracts.errors import HilnasError, InvalidConfig
-from nas.rest import Rest
-from nas.show import front_table, progress_panel
 
 app = typer.Typer(help="Start, watch and stop searches.", no_args_is_help=True)
 console = Console()
