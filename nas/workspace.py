@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_candidate
 from nas.export.reference import EagerChain
 from nas.quality.contract import judge_in_worker
+from nas.workers import worker_pool
 from search_space.arch import ArchConfig
 
 
@@ -53,7 +53,7 @@ class Workspace:
     def _executor(self) -> ProcessPoolExecutor:
         with self._lock:
             if self._pool is None:
-                self._pool = ProcessPoolExecutor(self._workers, mp_context=multiprocessing.get_context("spawn"))
+                self._pool = worker_pool(self._workers)
             return self._pool
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import tempfile
 import time
@@ -23,6 +22,7 @@ from nas.contracts.quiet import QuietLock
 from nas.export.blocks import BlockSpec, build_block, example_inputs
 from nas.export.delegation import describe_delegation
 from nas.export.stages import compile_program
+from nas.workers import worker_pool
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class BlockLibrary:
 
     def _executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._workers, mp_context=multiprocessing.get_context("spawn"))
+            self._pool = worker_pool(self._workers)
         return self._pool
 
 

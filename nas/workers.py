@@ -1,0 +1,27 @@
+"""Worker processes that end with the process they work for, also when that one is killed and cannot tell them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import wait
+
+
+def worker_pool(num_workers: int) -> ProcessPoolExecutor:
+    """Fresh interpreters ("spawn"): a fork of a process with torch threads may hang."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    threading.Thread(target=_watch_parent, daemon=True, name="parent-watch").start()
+
+
+def _watch_parent() -> None:
+    """A worker that waits for work never notices that nobody is left to send any: its siblings hold the queue open."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
