@@ -1,4 +1,4 @@
-"""Published models as exact architectures. Counts are those of the model cards (search_space/README lists sources)."""
+"""Published models as exact architectures; counts are those of the model cards (LFM2: arXiv 2511.23404, Table 1)."""
 
 from __future__ import annotations
 
