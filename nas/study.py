@@ -241,7 +241,8 @@ class Study:
         self.store.record_quality(trial.arch_digest, self.quality.key, result)
         trial = self.store.update_trial(trial.id, quality=result)
         if sentence := over_budget(known_values(trial), self.spec):
-            raise HilnasError(sentence)
+            self.store.update_trial(trial.id, state=TrialState.INFEASIBLE, reason=sentence)
+            return True
         return self.complete(trial)
 
     # --- the end -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class TrialState(StrEnum):
     DOMINATED = "dominated"  # beaten even at the best quality still possible: not trained
     JUDGING = "judging"  # its quality is being estimated
     COMPLETE = "complete"  # all objectives known
-    INFEASIBLE = "infeasible"  # measured, over a device budget
+    INFEASIBLE = "infeasible"  # measured or judged, over a budget
     FAILED = "failed"  # a stored reason, never a made-up number
 
 
@@ -39,7 +39,9 @@ TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.MEASURING: frozenset({TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}),
     TrialState.MEASURED: frozenset({TrialState.DOMINATED, TrialState.JUDGING, TrialState.COMPLETE, TrialState.FAILED}),
     TrialState.DOMINATED: frozenset({TrialState.JUDGING}),  # a front that moved may bring it back
-    TrialState.JUDGING: frozenset({TrialState.COMPLETE, TrialState.MEASURED, TrialState.FAILED}),
+    TrialState.JUDGING: frozenset(
+        {TrialState.COMPLETE, TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}
+    ),
     TrialState.GATED: frozenset(),
     TrialState.COMPLETE: frozenset(),
     TrialState.INFEASIBLE: frozenset(),
