@@ -62,7 +62,7 @@ class Study:
             return
         while not self.store.stop_requested():
             trials = self.store.trials()
-            moved = [self.advance(trial, trials) for trial in trials]
+            moved = [self.advance(trial) for trial in trials]
             trials = self.store.trials()
             moved += [self.judge_best(trials), self.propose(trials)]
             if not any(moved) and self.finished(self.store.trials()):
@@ -73,7 +73,7 @@ class Study:
 
     # --- one trial, one step ---------------------------------------------------------------------------------------
 
-    def advance(self, trial: TrialRecord, trials: list[TrialRecord]) -> bool:
+    def advance(self, trial: TrialRecord) -> bool:
         """Moves a trial one step if it can; True when something changed."""
         steps = {
             TrialState.PROPOSED: self.gate,
