@@ -24,6 +24,8 @@ _STUDENT = {
     20: 2.09,
 }
 _MAD_TO_DEVIATION = 1.4826
+# The median absolute deviation of few samples is too small; factors of Croux and Rousseeuw (1992).
+_SMALL_SAMPLE = {5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
 _MEDIAN_EFFICIENCY = 1.2533  # standard error of a median over that of a mean, for normal noise
 
 
@@ -34,7 +36,9 @@ def deviation(samples: Sequence[float]) -> float:
     if len(samples) < 5:
         return (max(samples) - min(samples)) / {2: 1.128, 3: 1.693, 4: 2.059}[len(samples)]
     centre = statistics.median(samples)
-    return _MAD_TO_DEVIATION * statistics.median(abs(sample - centre) for sample in samples)
+    count = len(samples)
+    unbiased = _SMALL_SAMPLE.get(count, count / (count - 0.8))
+    return unbiased * _MAD_TO_DEVIATION * statistics.median(abs(sample - centre) for sample in samples)
 
 
 def student(degrees: int) -> float:

@@ -170,10 +170,11 @@ class Study:
     def measure_again(self, trial: TrialRecord, invalid: dict[str, Measurement]) -> bool:
         """Another session for rows that the machine spoiled; a row that is the candidate's own fault fails it."""
         attempt = self.attempts[trial.id] = self.attempts.get(trial.id, 0) + 1
-        for device_id, row in invalid.items():
+        for row in invalid.values():
             if row.verdict not in SPOILED or attempt >= MAX_SESSIONS:
                 raise HilnasError(f"verdict {row.verdict}: {row.reason or 'no valid row'}")
-            plan = self.plan_of(ArchConfig.from_dict(trial.arch))
+        plan = self.plan_of(ArchConfig.from_dict(trial.arch))
+        for device_id in invalid:
             self.store.submit(trial.id, device_id, self.job_of(plan, attempt=attempt))
         self.store.emit("trial_measured_again", trial_id=trial.id, number=trial.number, attempt=attempt)
         return True

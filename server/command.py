@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +31,7 @@ def serve(
 ) -> None:
     """Start the coordinator (API and dashboard). Options win over HILNAS_* variables."""
     settings = resolved(Settings.from_environment(), host, port, var)
-    with bound(settings.host, settings.port) as listener:
+    with bound(settings.host, settings.port) as listener, alone(settings.var):
         config = uvicorn.Config(opened(settings), timeout_graceful_shutdown=GRACE_S, log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])
 
@@ -45,6 +48,24 @@ def bound(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port} ({error.strerror}); choose another with --host and --port"
         ) from error
     return listener
+
+
+@contextlib.contextmanager
+def alone(var: Path) -> Iterator[None]:
+    """Two coordinators on one folder would both run its studies. The lock goes with the process, however it ends."""
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+        lock = (var / "coordinator.lock").open("w")
+    except OSError as error:
+        raise InvalidConfig(f"cannot use {var} ({error.strerror}); choose another folder with --var") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InvalidConfig(
+                f"another coordinator already works in {var}; stop it or choose another folder with --var"
+            ) from None
+        yield
 
 
 def opened(settings: Settings) -> FastAPI:

@@ -7,11 +7,12 @@ import contextlib
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from device_agents.devices.base import Event
-from device_agents.devices.host import HostDevice
+from device_agents.devices.host import RUN_TIMEOUT_S, HostDevice
 from nas.contracts.errors import RunnerCrashed
 from nas.contracts.plan import Plan
 from nas.contracts.quiet import QuietLock
@@ -30,7 +31,29 @@ class ServedHostDevice(HostDevice):
         with QuietLock().measuring(), tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(plan.to_runner(str(self.blocks_dir)), file)
             file.flush()
-            return self._ask(file.name)
+            with self._watched(cancelled):
+                return self._ask(file.name)
+
+    @contextlib.contextmanager
+    def _watched(self, cancelled: Callable[[], bool]) -> Iterator[None]:
+        """Kills the runner when the job is cancelled or the run takes too long; reading its pipe then ends."""
+        process, done = self._running(), threading.Event()
+
+        def watch() -> None:
+            waited = 0.0
+            while not done.wait(0.5):
+                waited += 0.5
+                if cancelled() or waited > RUN_TIMEOUT_S:
+                    process.kill()
+                    return
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
 
     def _ask(self, plan_path: str) -> list[Event]:
         process = self._running()

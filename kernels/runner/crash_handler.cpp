@@ -17,6 +17,7 @@ namespace {
 
 int output_fd = -1;
 char prefix[2048];  // the line up to the time, written while all is well
+volatile sig_atomic_t memory_limited = 0;
 
 char* append(char* out, const char* text) {
   while (*text != '\0') *out++ = *text++;
@@ -46,15 +47,19 @@ void on_crash(int signal) {
   char line[sizeof(prefix) + 128];
   char* out = append(line, prefix);
   out = append_number(out, monotonic_ns());
-  out = append(out, ",\"code\":\"crashed\",\"message\":\"");
+  // Under a memory limit a fatal signal is an allocation that some library did not check.
+  const bool out_of_memory = memory_limited != 0;
+  out = append(out, out_of_memory ? ",\"code\":\"out_of_memory\",\"message\":\"memory_limit_bytes is exhausted, " : ",\"code\":\"crashed\",\"message\":\"");
   out = append(out, signal_name(signal));
   out = append(out, "\"}\n");
   const ssize_t ignored = write(output_fd, line, static_cast<size_t>(out - line));
   static_cast<void>(ignored);
-  _exit(static_cast<int>(ExitCode::kCrashed));
+  _exit(static_cast<int>(out_of_memory ? ExitCode::kOutOfMemory : ExitCode::kCrashed));
 }
 
 }  // namespace
+
+void tell_crash_handlers_of_limit(bool limited) { memory_limited = limited ? 1 : 0; }
 
 void install_crash_handlers(int fd, const std::string& plan_id) {
   static char stack[64 * 1024];  // a stack overflow leaves no other

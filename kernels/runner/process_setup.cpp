@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "runner/crash_handler.h"
 #include "runner/instance_pool.h"
 #include "runner/memory_probe.h"
 #include "runtime/threads.h"
@@ -16,6 +17,7 @@ namespace {
 volatile std::sig_atomic_t stop_requested = 0;
 
 int64_t active_limit = 0;
+constexpr int64_t kOwnMemory = 4 << 20;  // plan, events and allocator arenas
 
 struct ThreadSetting {
   int64_t threads = 0;
@@ -78,12 +80,21 @@ Done apply_threads(const Protocol& protocol, InstancePool& pool) {
   return done();
 }
 
+Done fits_memory_limit(int64_t bytes) {
+  const MemoryReading reading = read_memory();
+  if (bytes == 0 || !reading.vm_data_bytes || *reading.vm_data_bytes + kOwnMemory <= bytes) return done();
+  return RunError{ExitCode::kOutOfMemory, "memory_limit_bytes " + std::to_string(bytes) + " is below the " +
+                                              std::to_string(*reading.vm_data_bytes + kOwnMemory) +
+                                              " that the runner itself needs"};
+}
+
 void apply_memory_limit(int64_t bytes) {
   rlimit limit;
   if (getrlimit(RLIMIT_DATA, &limit) != 0) return;
   limit.rlim_cur = bytes > 0 ? static_cast<rlim_t>(bytes) : limit.rlim_max;
   setrlimit(RLIMIT_DATA, &limit);
   active_limit = bytes;
+  tell_crash_handlers_of_limit(bytes > 0);
 }
 
 RunError explain_memory(RunError error, int64_t attempted_bytes) {

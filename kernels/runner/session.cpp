@@ -70,7 +70,9 @@ Done run_plan(const std::string& path, InstancePool& pool, EventWriter& events) 
   if (!plan.ok()) return plan.error();
   if (Done applied = apply_threads(plan.value().protocol, pool); !applied.ok()) return applied;
   write_start(plan.value(), events);
-  apply_memory_limit(plan.value().protocol.memory_limit_bytes);
+  const int64_t memory_limit = plan.value().protocol.memory_limit_bytes;
+  if (Done fits = fits_memory_limit(memory_limit); !fits.ok()) return fits;
+  apply_memory_limit(memory_limit);
   return run_loaded(plan.value(), pool, events, start_ns);
 }
 

@@ -39,9 +39,7 @@ TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.MEASURING: frozenset({TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}),
     TrialState.MEASURED: frozenset({TrialState.DOMINATED, TrialState.JUDGING, TrialState.COMPLETE, TrialState.FAILED}),
     TrialState.DOMINATED: frozenset({TrialState.JUDGING}),  # a front that moved may bring it back
-    TrialState.JUDGING: frozenset(
-        {TrialState.COMPLETE, TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}
-    ),
+    TrialState.JUDGING: frozenset({TrialState.COMPLETE, TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}),
     TrialState.GATED: frozenset(),
     TrialState.COMPLETE: frozenset(),
     TrialState.INFEASIBLE: frozenset(),

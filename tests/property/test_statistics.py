@@ -58,10 +58,10 @@ def test_one_wild_sample_moves_little(values: list[float], wild: float) -> None:
     assert min(values) <= estimate([*values, wild], "ms").median <= max(values)
 
 
-@pytest.mark.parametrize(("count", "share"), [(2, 0.95), (4, 0.95), (5, 0.85), (8, 0.90), (15, 0.91), (50, 0.92)])
+@pytest.mark.parametrize(("count", "share"), [(2, 0.95), (4, 0.95), (5, 0.88), (8, 0.90), (15, 0.91), (50, 0.92)])
 def test_intervals_cover_the_truth(count: int, share: float, rng: random.Random) -> None:
-    """Normal noise of 5 %. 95 of 100 intervals should hold the true value; a median absolute deviation of five samples
-    reaches 87 (it is too small by 1.2 on average, Croux and Rousseeuw 1992)."""
+    """Normal noise of 5 %. 95 of 100 intervals should hold the true value; with a median absolute deviation of five
+    samples, corrected for its bias, 90 do: it varies more than the Student quantile allows for."""
     rounds, held = 2000, 0
     for _ in range(rounds):
         found = estimate([rng.gauss(100.0, 5.0) for _ in range(count)], "ms")
