@@ -11,8 +11,10 @@ from scipy.stats import spearmanr
 
 from benchmarks.record import console, publish
 from benchmarks.workbench import Workbench, spread_layouts
+from device_agents.session import Session, summarize, take_run
+from nas.contracts.job import MeasureJob
 from nas.contracts.measurement import Measurement
-from nas.contracts.plan import screening
+from nas.contracts.plan import Plan, screening
 from search_space.space import lfm2_350m_class
 
 METRICS = ("prefill_ms@512", "decode_ms@512", "decode_ms@4096")
@@ -22,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layouts", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10.0, help="pause between the two sessions")
+    parser.add_argument("--rounds", type=int, default=5, help="cold runs of every layout in a session")
     options = parser.parse_args()
     bench = Workbench()
     archs = spread_layouts(lfm2_350m_class(), options.layouts, seed=11)
@@ -32,9 +35,7 @@ def main() -> None:
         if turn:
             console.print(f"pausing {options.minutes:g} minutes")
             time.sleep(60 * options.minutes)
-        order = list(plans)
-        random.Random(turn).shuffle(order)
-        sessions.append({digest: bench.measure(plans[digest], cold_repeats=2, max_repeats=4) for digest in order})
+        sessions.append(take_session(bench, plans, options.rounds, random.Random(turn)))
     bench.close()
     rows = [compare(arch.layout, *(session[arch.digest] for session in sessions)) for arch in archs]
     summary = {
@@ -45,6 +46,22 @@ def main() -> None:
         "layouts": len(rows),
     }
     publish("repeatability", summary, rows)
+
+
+def take_session(bench: Workbench, plans: dict[str, Plan], rounds: int, rng: random.Random) -> dict[str, Measurement]:
+    """``rounds`` cold runs of every layout, each round in a new random order: what the machine does over minutes then
+    falls on all layouts alike."""
+    assert bench.device is not None
+    runs = {digest: Session() for digest in plans}
+    start = time.monotonic()
+    for _ in range(rounds):
+        for digest in rng.sample(list(plans), len(plans)):
+            take_run(plans[digest], bench.device, runs[digest], lambda: False)
+    wall_s = time.monotonic() - start
+    return {
+        digest: summarize(MeasureJob(plan=plan), runs[digest], Session(), bench.canaries, {}, wall_s)
+        for digest, plan in plans.items()
+    }
 
 
 def compare(layout: str, first: Measurement, second: Measurement) -> dict:

@@ -91,6 +91,18 @@ def measure(
     except RunnerCrashed as error:
         return failed_row(job.plan, error, session, environment, start)
     environment["after"] = device.environment()
+    return summarize(job, session, beside, canaries, environment, time.monotonic() - start)
+
+
+def summarize(
+    job: MeasureJob,
+    session: Session,
+    beside: Session,
+    canaries: CanaryBook,
+    environment: dict[str, Any],
+    wall_s: float,
+) -> Measurement:
+    """The row of a session whose runs all ended well."""
     samples = session.joined()
     reference = canaries.reference(job.plan, samples.canary)
     factor = drift_factor(samples.canary, reference)
@@ -108,7 +120,7 @@ def measure(
         environment=environment,
         events=session.events,
         cold_repeats=len(session.runs),
-        wall_s=time.monotonic() - start,
+        wall_s=wall_s,
         forward_s=samples.forward_s,
     )
 
@@ -139,7 +151,7 @@ def take_run(plan: Plan, device: Device, session: Session, cancelled: Callable[[
 
 
 def collect(events: list[Event], plan: Plan) -> Samples:
-    """The samples of one run's events; warm-up repetitions give their canary only."""
+    """The samples of one run's events; warm-up repetitions (and the cold canary before them) do not count."""
     samples = Samples(forward_s=float(events[-1].get("forward_ns", 0)) / 1e9)
     for event in events:
         kind = event["event"]
@@ -148,7 +160,7 @@ def collect(events: list[Event], plan: Plan) -> Samples:
         elif kind == "memory":
             samples.peak_rss.append(float(event["vm_hwm_bytes"]))
         elif kind == "repetition":
-            if "canary_ns" in event:
+            if "canary_ns" in event and not event.get("warmup"):
                 samples.canary.append(event["canary_ns"] / 1e6)
             if "cpu" in event:
                 samples.cores.add(event["cpu"])
@@ -200,10 +212,11 @@ def judge(session: Session, samples: Samples, job: MeasureJob, reference_ms: flo
 
 
 def estimates(samples: Samples, factor: float) -> dict[str, Estimate]:
-    """Metrics of the row; times carry the canary's correction, bytes do not."""
+    """Metrics of the row. Prefill carries the canary's correction: both are bound by arithmetic. Decoding is bound by
+    memory bandwidth, of which the canary knows nothing."""
     rows: dict[str, Estimate] = {}
     for key, values in samples.by_metric.items():
-        rows[key] = estimate(values, "ms", factor)
+        rows[key] = estimate(values, "ms", factor if key.startswith("prefill_ms") else 1.0)
         name, _, context = key.partition("@")
         if name == "prefill_ms":
             rows[f"ttft_ms@{context}"] = rows[key]
@@ -211,7 +224,7 @@ def estimates(samples: Samples, factor: float) -> dict[str, Estimate]:
         elif name == "decode_ms":
             rows[f"decode_tok_s@{context}"] = _rate(rows[key], 1)
             rows[f"itl_ms_p50@{context}"] = rows[key]
-            rows[f"itl_ms_p95@{context}"] = _single(percentile(values, 0.95) * factor, "ms", len(values))
+            rows[f"itl_ms_p95@{context}"] = _single(percentile(values, 0.95), "ms", len(values))
     if samples.peak_rss:
         rows["peak_rss_bytes"] = _single(max(samples.peak_rss), "bytes", len(samples.peak_rss))
     return rows

@@ -40,7 +40,7 @@ def chain_of(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list
 
 def canary_of(d_model: int, quantization: str, library: BlockLibrary) -> Canary:
     steps = chain_of_layers(canary_arch(d_model), quantization, library)
-    return Canary(chain=steps, hidden_size=d_model, length=32 if d_model >= 1024 else 128, cache=Cache(capacity=128))
+    return Canary(chain=steps, hidden_size=d_model, length=128, cache=Cache(capacity=128))
 
 
 def chain_of_layers(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list[Step]:
