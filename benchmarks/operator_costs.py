@@ -38,7 +38,8 @@ def main() -> None:
         for key in [key for key in row if key.endswith("_ms")]:
             row[f"{key[:-3]} ratio"] = row[key] / base[key]
     summary = {
-        row["mixer"]: {key: round(value, 5) for key, value in row.items() if isinstance(value, float)} for row in rows
+        row["mixer"]: {key: round(value, 5) for key, value in row.items() if isinstance(value, (int, float))}
+        for row in rows
     }
     publish("operator_costs", summary, rows)
 
