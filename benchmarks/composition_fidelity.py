@@ -1,38 +1,46 @@
-"""Is a composed chain the same model as one exported whole? Twelve layouts, both forms measured in turn, cold each
-time.
+"""Is a composed chain the same model as one exported whole? Twelve layouts, both forms in turn, cold each time.
 
-Both forms carry weights of their own in every layer, so that memory compares too. The candidates are 8-layer cuts of
-the
-350M class at its true widths: one-piece export time grows with depth, what is compared does not.
+The whole form carries weights of its own in every layer, as a trained model does, so that memory compares too. The
+candidates are 8-layer cuts of the 350M class at its true widths: export time grows with depth, what is compared does not.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 from scipy.stats import spearmanr
 
 from benchmarks.record import publish
 from benchmarks.workbench import Workbench, spread_layouts
 from device_agents.canary import CanaryBook
-from device_agents.session import Samples, Session, take_run
-from nas.contracts.plan import Protocol
+from device_agents.session import Session, take_run
+from nas.contracts.plan import Plan, Protocol
 from nas.export.one_piece import export_candidate
 from search_space.arch import ArchConfig
 from search_space.space import lfm2_350m_class
 
 METRICS = ("prefill_ms@512", "decode_ms@512", "decode_ms@4096")
-PROTOCOL = Protocol(name="fidelity", repetitions=5, decode_tokens=16, memory=True, block_times=True)
+PROTOCOL = Protocol(
+    name="fidelity",
+    repetitions=2,
+    decode_repetitions=2,
+    decode_tokens=24,
+    decode_warmup_tokens=4,
+    memory=True,
+)
+FORMS = ("composed", "whole")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layouts", type=int, default=12)
     parser.add_argument("--depth", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
     bench = Workbench(canaries=CanaryBook())
     archs = spread_layouts(lfm2_350m_class(options.depth), options.layouts, seed=3)
@@ -40,7 +48,9 @@ def main() -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(export_candidate, str(bench.library.root), a.to_dict(), bench.quantization) for a in archs]
         exports = [job.result() for job in jobs]
-    rows = [compare(bench, arch, export, options.rounds) for arch, export in zip(archs, exports, strict=True)]
+    plans = {arch.digest: plans_of(bench, arch, export) for arch, export in zip(archs, exports, strict=True)}
+    sessions = take_rounds(bench, plans, options.rounds)
+    rows = [compare(arch.layout, *sessions[arch.digest]) for arch in archs]
     bench.close()
     errors = [row[f"{metric} error"] for row in rows for metric in METRICS]
     summary = {
@@ -53,38 +63,45 @@ def main() -> None:
     publish("composition_fidelity", summary, rows)
 
 
-def compare(bench: Workbench, arch: ArchConfig, export: dict, rounds: int) -> dict:
-    """Composed and whole in turn, ``rounds`` cold processes each; the order alternates."""
+def plans_of(bench: Workbench, arch: ArchConfig, export: dict[str, Any]) -> tuple[Plan, Plan]:
+    """(composed, whole), without canary: each form is the other's."""
+    whole = bench.one_piece_plan(arch, PROTOCOL, export).model_copy(update={"canary": None})
+    return bench.plan(arch, PROTOCOL, canary=False), whole
+
+
+def take_rounds(
+    bench: Workbench, plans: dict[str, tuple[Plan, Plan]], rounds: int
+) -> dict[str, tuple[Session, Session]]:
+    """In every round each layout runs once in both forms, back to back and cold; the order of layouts and of forms is
+    drawn anew, so that what the machine does over minutes falls on all alike."""
     assert bench.device is not None
-    plans = {
-        "composed": bench.plan(arch, PROTOCOL, canary=False),
-        "whole": bench.one_piece_plan(arch, PROTOCOL, export).model_copy(update={"canary": None}),
-    }
-    sessions = {form: Session() for form in plans}
-    for turn in range(rounds):
-        for form in sorted(plans, reverse=bool(turn % 2)):
-            take_run(plans[form], bench.device, sessions[form], lambda: False)
-    samples = {form: session.joined() for form, session in sessions.items()}
-    row: dict = {"layout": arch.layout}
+    rng = random.Random(0)
+    sessions = {digest: (Session(), Session()) for digest in plans}
+    for _ in range(rounds):
+        for digest in rng.sample(list(plans), len(plans)):
+            for form in rng.sample(range(2), 2):
+                take_run(plans[digest][form], bench.device, sessions[digest][form], lambda: False)
+    return sessions
+
+
+def compare(layout: str, composed: Session, whole: Session) -> dict[str, Any]:
+    """Errors are medians over rounds of composed / whole - 1, both of the same round."""
+    row: dict[str, Any] = {"layout": layout}
     for metric in METRICS:
-        composed, whole = (statistics.median(samples[form].by_metric[metric]) for form in ("composed", "whole"))
-        row |= {metric: whole, f"{metric} error": composed / whole - 1}
-    composed, whole = (statistics.median(samples[form].peak_rss) for form in ("composed", "whole"))
-    return row | {
-        "rss MiB": whole / 2**20,
-        "rss error": composed / whole - 1,
-        "composed": metric_row(samples["composed"]),
-    }
+        times = [[statistics.median(run.by_metric[metric]) for run in form.runs] for form in (composed, whole)]
+        row |= {
+            f"{metric} composed": statistics.median(times[0]),
+            f"{metric} whole": statistics.median(times[1]),
+            f"{metric} error": statistics.median(a / b for a, b in zip(*times, strict=True)) - 1,
+        }
+    peaks = [statistics.median(max(run.peak_rss) for run in form.runs) for form in (composed, whole)]
+    return row | {"rss MiB": peaks[1] / 2**20, "rss error": peaks[0] / peaks[1] - 1}
 
 
-def metric_row(samples: Samples) -> str:
-    return " ".join(f"{statistics.median(samples.by_metric[metric]):.2f}" for metric in METRICS)
-
-
-def rank(rows: list[dict], metric: str) -> float:
-    whole = [row[metric] for row in rows]
-    composed = [row[metric] * (1 + row[f"{metric} error"]) for row in rows]
-    return float(spearmanr(whole, composed).statistic)
+def rank(rows: list[dict[str, Any]], metric: str) -> float:
+    """Spearman correlation of the two forms' medians over layouts."""
+    columns = ([row[f"{metric} {form}"] for row in rows] for form in FORMS)
+    return float(spearmanr(*columns).statistic)
 
 
 if __name__ == "__main__":
