@@ -1,7 +1,8 @@
 """Is a composed chain the same model as one exported whole? Twelve layouts, both forms in turn, cold each time.
 
 The whole form carries weights of its own in every layer, as a trained model does, so that memory compares too. The
-candidates are 8-layer cuts of the 350M class at its true widths: export time grows with depth, what is compared does not.
+candidates are 8-layer cuts of the 350M class at its true widths: export time grows with depth, what is compared
+does not.
 """
 
 from __future__ import annotations
