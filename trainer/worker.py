@@ -1,5 +1,4 @@
-"""Leases training jobs from a coordinator: train, export back to a program, hand over what a device needs to measure
-it."""
+"""Leases training jobs: train, export back to a program, hand over what a device needs to measure it."""
 
 from __future__ import annotations
 

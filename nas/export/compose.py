@@ -1,5 +1,4 @@
-"""A candidate as a runner plan: its chain of compiled blocks, the parity check it must pass, and the canary beside
-it."""
+"""A candidate as a runner plan: its chain of compiled blocks, its parity check, and the canary beside it."""
 
 from __future__ import annotations
 
