@@ -51,9 +51,9 @@ def demo(
     url = f"http://127.0.0.1:{port}"
     refuse_second_run(url)
     started = time.monotonic()
-    with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var):
+    with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var) as coordinator:
         rest = Rest(url)
-        wait_until_up(rest, var)
+        wait_until_up(rest, coordinator, var / "coordinator.log")
         with running(
             "agent", ["agent", "host", "--url", url, "--home", str(var / "agent"), "--name", "this-machine"], var
         ):
@@ -156,13 +156,17 @@ def running(name: str, arguments: list[str], var: Path) -> Iterator[subprocess.P
             child.wait()
 
 
-def wait_until_up(rest: Rest, var: Path) -> None:
+def wait_until_up(rest: Rest, child: subprocess.Popen[bytes], log: Path) -> None:
+    """A coordinator that ended says why on its last line."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
+        if child.poll() is not None:
+            lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
+            raise HilnasError(f"the coordinator did not start: {lines[-1].removeprefix('error: ')}")
         try:
             rest.get("/health")
         except Unreachable:
             time.sleep(0.2)
         else:
             return
-    raise HilnasError(f"the coordinator did not start within {START_TIMEOUT_S:.0f} s; see {var / 'coordinator.log'}")
+    raise HilnasError(f"the coordinator did not start within {START_TIMEOUT_S:.0f} s; see {log}")
