@@ -165,7 +165,7 @@ def wait_until_up(rest: Rest, child: subprocess.Popen[bytes], log: Path) -> None
             raise HilnasError(f"the coordinator did not start: {lines[-1].removeprefix('error: ')}")
         try:
             rest.get("/health")
-        except Unreachable:
+        except (Unreachable, Refused, ValueError):  # not up yet, or somebody else answers on this port
             time.sleep(0.2)
         else:
             return
