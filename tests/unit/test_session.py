@@ -146,15 +146,16 @@ def test_drifted_when_the_device_is_far_from_its_reference() -> None:
     assert "3.0 times its reference" in row.reason
 
 
-def test_the_canary_corrects_times_not_bytes() -> None:
-    """A device a fifth slower than at its first session: a steady canary takes all of it back."""
+def test_the_canary_corrects_prefill_neither_decoding_nor_bytes() -> None:
+    """A device a fifth slower than at its first session: a steady canary takes all of it back where arithmetic counts."""
     book, plan = CanaryBook(), plan_of()
     before = measure(MeasureJob(plan=plan), device_of(STEADY), book)
     row = measure(MeasureJob(plan=plan), device_of(run_of([120, 120, 121], decode=2.4, canary=12)), book)
     assert row.verdict is Verdict.VALID
     assert row.canary == pytest.approx({"median_ms": 12, "reference_ms": 10, "drift": 0.2, "factor": 10 / 12})
-    for key in ("prefill_ms@100", "decode_ms@100", "prefill_tok_s@100", "decode_tok_s@100", "itl_ms_p95@100"):
+    for key in ("prefill_ms@100", "ttft_ms@100", "prefill_tok_s@100"):
         assert row.metrics[key].median == pytest.approx(before.metrics[key].median, rel=1e-6), key
+    assert row.metrics["decode_ms@100"].median == row.metrics["decode_ms@100"].raw == 2.4
     assert row.metrics["prefill_ms@100"].raw == 120
     assert row.metrics["peak_rss_bytes"].median == 1003
 
