@@ -147,7 +147,7 @@ def test_drifted_when_the_device_is_far_from_its_reference() -> None:
 
 
 def test_the_canary_corrects_prefill_neither_decoding_nor_bytes() -> None:
-    """A device a fifth slower than at its first session: a steady canary takes all of it back where arithmetic counts."""
+    """A device a fifth slower than at its first session: a steady canary takes all of it back from prefill."""
     book, plan = CanaryBook(), plan_of()
     before = measure(MeasureJob(plan=plan), device_of(STEADY), book)
     row = measure(MeasureJob(plan=plan), device_of(run_of([120, 120, 121], decode=2.4, canary=12)), book)
