@@ -20,7 +20,6 @@ from benchmarks.record import publish
 from benchmarks.workbench import Workbench, spread_layouts
 from device_agents.canary import CanaryBook
 from device_agents.session import Session, take_run
-from device_agents.statistics import percentile
 from nas.contracts.plan import Plan, Protocol
 from nas.export.one_piece import export_candidate
 from search_space.arch import ArchConfig
@@ -87,22 +86,21 @@ def take_rounds(
 
 
 def compare(layout: str, composed: Session, whole: Session) -> dict[str, Any]:
-    """Both forms by the lower quartile of all their samples: strangers on the machine only ever add time, and here two
-    programs are compared with each other, not published."""
+    """Errors are medians over rounds of composed / whole - 1, both of the same round."""
     row: dict[str, Any] = {"layout": layout}
     for metric in METRICS:
-        times = [percentile(form.joined().by_metric[metric], 0.25) for form in (composed, whole)]
+        times = [[statistics.median(run.by_metric[metric]) for run in form.runs] for form in (composed, whole)]
         row |= {
-            f"{metric} composed": times[0],
-            f"{metric} whole": times[1],
-            f"{metric} error": times[0] / times[1] - 1,
+            f"{metric} composed": statistics.median(times[0]),
+            f"{metric} whole": statistics.median(times[1]),
+            f"{metric} error": statistics.median(a / b for a, b in zip(*times, strict=True)) - 1,
         }
     peaks = [statistics.median(max(run.peak_rss) for run in form.runs) for form in (composed, whole)]
     return row | {"rss MiB": peaks[1] / 2**20, "rss error": peaks[0] / peaks[1] - 1}
 
 
 def rank(rows: list[dict[str, Any]], metric: str) -> float:
-    """Spearman correlation of the two forms over layouts."""
+    """Spearman correlation of the two forms' medians over layouts."""
     columns = ([row[f"{metric} {form}"] for row in rows] for form in FORMS)
     return float(spearmanr(*columns).statistic)
 
