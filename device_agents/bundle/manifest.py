@@ -1,6 +1,6 @@
 """What lies in a bundle folder, and that it lies there unharmed.
 
-``manifest.json`` names every file with size, mode and sha256; the bundle's digest is the sha256 over that list, so equal
+``manifest.json`` names every file with size, mode and sha256; the digest is the sha256 over that list, so equal
 digests mean equal programs wherever they were built.
 """
 

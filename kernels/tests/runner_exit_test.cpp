@@ -18,7 +18,9 @@ using Json = nlohmann::json;
 
 namespace {
 
-std::string runner, folder;
+// The runner, behind an emulator's command in a cross build.
+std::vector<std::string> runner;
+std::string folder;
 // sha256 of the text "not a program".
 const std::string kNotAProgram = "03e0d1ed85bbc4ef68b4eb66b4b0c8b8dd4a0f1f0f8b3f6b26bb9ab30c1d4b66";
 
@@ -32,7 +34,7 @@ struct Run {
 };
 
 pid_t start(std::vector<std::string> arguments, const std::string& out, const std::string& in) {
-  arguments.insert(arguments.begin(), runner);
+  arguments.insert(arguments.begin(), runner.begin(), runner.end());
   std::vector<char*> raw;
   for (std::string& a : arguments) raw.push_back(a.data());
   raw.push_back(nullptr);
@@ -42,7 +44,7 @@ pid_t start(std::vector<std::string> arguments, const std::string& out, const st
   posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
   posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
   pid_t pid = -1;
-  posix_spawn(&pid, runner.c_str(), &actions, nullptr, raw.data(), environ);
+  posix_spawnp(&pid, raw[0], &actions, nullptr, raw.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   return pid;
 }
@@ -164,8 +166,8 @@ void serve_goes_on() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
-  runner = argv[1];
+  if (argc < 2) return 2;
+  runner.assign(argv + 1, argv + argc);
   char name[] = "/tmp/hilnas_runner_test_XXXXXX";
   folder = mkdtemp(name);
   usage();
