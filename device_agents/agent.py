@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -21,6 +21,7 @@ from nas.contracts.job import Credential, Enrolment, Heartbeat, JobResult, Lease
 log = structlog.get_logger()
 LEASE_WAIT_S = 20.0
 RETRY_S = 2.0
+NOT_READY_S = 10.0
 
 
 class Agent:
@@ -33,6 +34,8 @@ class Agent:
         self.outbox = Outbox(home / "outbox")
         self.canaries = CanaryBook(home / "canary.json")
         self._credential_path, self._token = home / "credential.json", token
+        self._not_ready = ""
+        device.while_cooling = self.prefetch
 
     def run(self) -> None:
         """Until ``drain``. The job in hand is always finished and reported first."""
@@ -40,6 +43,8 @@ class Agent:
         while not self.stopping.is_set():
             try:
                 self.flush()
+                if not self.is_ready():
+                    continue
                 lease = self.client.lease(LEASE_WAIT_S)
             except CoordinatorError as error:
                 if error.status in (401, 403, 410):
@@ -52,8 +57,20 @@ class Agent:
                 self.stopping.wait(RETRY_S)
             if lease is not None:
                 self.serve(lease)
+            else:
+                self.device.rest()
         self.flush()
         log.info("agent_drained")
+
+    def is_ready(self) -> bool:
+        """Takes no job while the device could not measure it; says why once per reason."""
+        reason = self.device.ready()
+        if reason and reason != self._not_ready:
+            log.warning("device_not_ready", device=self.device.facts.name, reason=reason)
+        self._not_ready = reason
+        if reason:
+            self.stopping.wait(NOT_READY_S)
+        return not reason
 
     def drain(self) -> None:
         """Finish the job in hand, take no more."""
@@ -91,7 +108,8 @@ class Agent:
     def result_of(self, job: MeasureJob, lease: Lease, beats: Heartbeats) -> JobResult:
         token = lease.fencing_token
         try:
-            self.fetch_blocks(job)
+            self.fetch_blocks([*job.plan.blocks, *(job.beside.blocks if job.beside else [])])
+            self.device.begin(lease.job_id)
             row = measure(job, self.device, self.canaries, beats.cancelled.is_set)
             log.info("job_measured", job_id=lease.job_id, verdict=str(row.verdict), wall_s=round(row.wall_s, 2))
             return JobResult(fencing_token=token, measurement=row)
@@ -102,16 +120,22 @@ class Agent:
         except OSError as error:
             return JobResult(fencing_token=token, error=f"the agent's disk: {error}", error_code="agent_io", retry=True)
 
-    def fetch_blocks(self, job: MeasureJob) -> None:
-        """Downloads what the device lacks; later candidates share nearly all of it."""
-        wanted = [*job.plan.blocks, *(job.beside.blocks if job.beside else [])]
-        for digest in dict.fromkeys(wanted):
-            if self.device.has_block(digest):
-                continue
-            path = self.home / "blocks" / f"{digest}.pte"
+    def fetch_blocks(self, digests: Iterable[str]) -> bool:
+        """Downloads what the device lacks; later candidates share nearly all of it. False when it had everything."""
+        missing = [digest for digest in dict.fromkeys(digests) if not self.device.has_block(digest)]
+        paths = {digest: self.home / "blocks" / f"{digest}.pte" for digest in missing}
+        for digest, path in paths.items():
             if not path.exists():
                 self.client.fetch(digest, path)
-            self.device.add_block(digest, path)
+        self.device.add_blocks(paths)
+        return bool(missing)
+
+    def prefetch(self) -> bool:
+        """While the device cools: brings one block of a job that waits for it. False when there is nothing to bring."""
+        with contextlib.suppress(CoordinatorError, DeviceError):
+            waiting = [digest for digest in self.client.upcoming() if not self.device.has_block(digest)]
+            return self.fetch_blocks(waiting[:1])
+        return False
 
     def flush(self) -> None:
         """Sends every finished result; one that the coordinator calls stale or unknown is done with too."""

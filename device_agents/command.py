@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 
 from device_agents.agent import Agent
+from device_agents.android import command as phones
 from device_agents.devices.replay import ReplayDevice
 from device_agents.devices.served import ServedHostDevice
-from nas.contracts.errors import HilnasError
+from device_agents.enrolment import local_token
 
 app = typer.Typer(help="Run a measurement agent.", no_args_is_help=True)
 Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
 Token = Annotated[str | None, typer.Option(help="Single-use enrolment token; only the first start needs one.")]
 Home = Annotated[Path, typer.Option(help="Credential, block cache and unsent results.")]
+
+app.command()(phones.android)
+app.command()(phones.doctor)
+app.command()(phones.clear)
 
 
 @app.callback()
@@ -37,7 +40,7 @@ def host(
 ) -> None:
     """Measure on this machine (x86-64 or aarch64 Linux)."""
     device = ServedHostDevice(home / "blocks", runner, name)
-    _serve(Agent(url, device, home, token or _local_token(url, home)))
+    _serve(Agent(url, device, home, token or local_token(url, home)))
 
 
 @app.command()
@@ -48,7 +51,7 @@ def replay(
     home: Home = Path("var/replay-agent"),
 ) -> None:
     """Play recorded measurements: tests and demos without hardware."""
-    _serve(Agent(url, ReplayDevice.load(trace), home, token or _local_token(url, home)))
+    _serve(Agent(url, ReplayDevice.load(trace), home, token or local_token(url, home)))
 
 
 def _serve(agent: Agent) -> None:
@@ -56,14 +59,3 @@ def _serve(agent: Agent) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(130) if agent.stopping.is_set() else agent.drain())
     agent.run()
-
-
-def _local_token(url: str, home: Path) -> str | None:
-    """A coordinator in local single-user mode hands out tokens to anyone on its machine."""
-    if (home / "credential.json").exists():
-        return None
-    with contextlib.suppress(httpx.HTTPError, HilnasError, KeyError, ValueError):
-        reply = httpx.post(f"{url.rstrip('/')}/api/v1/devices/tokens", json={}, timeout=10.0)
-        if reply.status_code == 201:
-            return str(reply.json()["token"])
-    return None

@@ -18,6 +18,7 @@ from nas.contracts.plan import Plan
 
 MAX_RUN_DRIFT = 0.15  # a cold run whose canary is slower than the fastest run's by more is set aside
 MAX_SESSION_DRIFT = 0.5  # a session this much slower than the device's reference is beyond correction
+UNFIT = frozenset({Verdict.HOT_START, Verdict.LOW_BATTERY, Verdict.WRONG_CLOCK})
 ERROR_VERDICTS = {
     "check_failed": Verdict.PARITY_FAILED,
     "out_of_memory": Verdict.OUT_OF_MEMORY,
@@ -36,6 +37,7 @@ class Samples:
     peak_rss: list[float] = field(default_factory=list)
     cores: set[int] = field(default_factory=set)
     forward_s: float = 0.0
+    spoiled: tuple[Verdict, str] | None = None  # the device did not hold still, and says how
 
     @property
     def canary_ms(self) -> float:
@@ -51,9 +53,16 @@ class Session:
     events: list[list[Event]] = field(default_factory=list)
 
     def clean(self) -> list[Samples]:
-        """Runs whose canary was within MAX_RUN_DRIFT of the fastest run's: the others met somebody on the machine."""
-        fastest = min((run.canary_ms for run in self.runs), default=0.0)
-        return [run for run in self.runs if run.canary_ms <= fastest * (1 + MAX_RUN_DRIFT)]
+        """Runs that the device did not spoil and whose canary was within MAX_RUN_DRIFT of the fastest run's: the others
+        met somebody on the machine."""
+        steady = [run for run in self.runs if run.spoiled is None]
+        fastest = min((run.canary_ms for run in steady), default=0.0)
+        return [run for run in steady if run.canary_ms <= fastest * (1 + MAX_RUN_DRIFT)]
+
+    @property
+    def unfit(self) -> bool:
+        """The device cannot measure now: another run would meet the same."""
+        return any(run.spoiled and run.spoiled[0] in UNFIT for run in self.runs)
 
     def joined(self) -> Samples:
         """All samples of the clean runs together."""
@@ -86,7 +95,7 @@ def measure(
     try:
         while wants_another(session, job):
             take_run(job.plan, device, session, cancelled)
-            if job.beside is not None:
+            if job.beside is not None and not session.unfit:
                 take_run(job.beside, device, beside, cancelled)
     except RunnerCrashed as error:
         return failed_row(job.plan, error, session, environment, start)
@@ -127,6 +136,8 @@ def summarize(
 
 def wants_another(session: Session, job: MeasureJob) -> bool:
     """Re-measure while there are too few clean runs or an interval is too wide, up to ``max_repeats`` cold runs."""
+    if session.unfit:
+        return False
     clean = len(session.clean())
     if clean < job.cold_repeats:
         return len(session.runs) < max(job.cold_repeats, job.max_repeats)
@@ -157,6 +168,8 @@ def collect(events: list[Event], plan: Plan) -> Samples:
         kind = event["event"]
         if kind == "load":
             _add(samples, "load_ms", event["load_ns"] / 1e6)
+        elif kind == "spoiled":
+            samples.spoiled = Verdict(event["verdict"]), event["reason"]
         elif kind == "memory":
             samples.peak_rss.append(float(event["vm_hwm_bytes"]))
         elif kind == "repetition":
@@ -198,6 +211,8 @@ def judge(session: Session, samples: Samples, job: MeasureJob, reference_ms: flo
     if allowed and not samples.cores <= set(allowed):
         return Verdict.WRONG_CORE, f"ran on cores {sorted(samples.cores)}, asked for {allowed}"
     clean = len(session.clean())
+    if clean < job.cold_repeats and (spoiled := [run.spoiled for run in session.runs if run.spoiled]):
+        return spoiled[-1]
     if clean < job.cold_repeats:
         return Verdict.DRIFTED, f"only {clean} of {runs} cold runs had a steady canary, {job.cold_repeats} are needed"
     if reference_ms and samples.canary_ms > reference_ms * (1 + MAX_SESSION_DRIFT):

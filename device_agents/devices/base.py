@@ -3,7 +3,7 @@ process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +14,15 @@ Event = dict[str, Any]
 
 
 class Device(Protocol):
+    while_cooling: Callable[[], bool]
+
     @property
     def facts(self) -> DeviceFacts: ...
 
     def has_block(self, digest: str) -> bool: ...
 
-    def add_block(self, digest: str, path: Path) -> None:
-        """Makes a verified file available to later plans."""
+    def add_blocks(self, files: Mapping[str, Path]) -> None:
+        """Makes verified files (digest -> path) available to later plans."""
         ...
 
     def environment(self) -> dict[str, Any]:
@@ -28,8 +30,43 @@ class Device(Protocol):
         ...
 
     def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
-        """Every event line of one cold run, the runner's own error line included.
+        """Every event line of one cold run, the runner's own error line included. A line ``spoiled`` with ``verdict``
+        and ``reason`` says that the device itself made the run worthless.
 
         Raises RunnerCrashed when the runner ended without words, DeviceLost when the device went away.
         """
         ...
+
+    def begin(self, session: str) -> None:
+        """The runs that follow belong to ``session`` (a job id); a device that kept some of them gives them back."""
+        ...
+
+    def ready(self) -> str:
+        """Empty when the device can take a job, else a sentence."""
+        ...
+
+    def rest(self) -> None:
+        """There is no work: stop holding the device in its measuring state."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the device as it was found."""
+        ...
+
+
+class DeviceDefaults:
+    """What a device without conditions of its own answers."""
+
+    while_cooling: Callable[[], bool] = staticmethod(lambda: False)  # does a piece of other work; False: there is none
+
+    def begin(self, session: str) -> None:
+        """Nothing is kept between runs."""
+
+    def ready(self) -> str:
+        return ""
+
+    def rest(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing was changed."""

@@ -8,11 +8,11 @@ import platform
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from device_agents.devices.base import Event
+from device_agents.devices.base import DeviceDefaults, Event
 from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import InvalidConfig, RunnerCrashed
 from nas.contracts.plan import Plan
@@ -23,7 +23,7 @@ FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "as
 RUN_TIMEOUT_S = 1800.0
 
 
-class HostDevice:
+class HostDevice(DeviceDefaults):
     def __init__(self, blocks_dir: Path, runner: Path | None = None, name: str | None = None) -> None:
         self.blocks_dir, self.runner = blocks_dir, find_runner(runner)
         blocks_dir.mkdir(parents=True, exist_ok=True)
@@ -36,12 +36,13 @@ class HostDevice:
     def has_block(self, digest: str) -> bool:
         return (self.blocks_dir / f"{digest}.pte").exists()
 
-    def add_block(self, digest: str, path: Path) -> None:
-        target = self.blocks_dir / f"{digest}.pte"
-        if path != target and not target.exists():
-            partial = target.with_suffix(f".{os.getpid()}.partial")
-            shutil.copyfile(path, partial)
-            os.replace(partial, target)
+    def add_blocks(self, files: Mapping[str, Path]) -> None:
+        for digest, path in files.items():
+            target = self.blocks_dir / f"{digest}.pte"
+            if path != target and not target.exists():
+                partial = target.with_suffix(f".{os.getpid()}.partial")
+                shutil.copyfile(path, partial)
+                os.replace(partial, target)
 
     def environment(self) -> dict[str, Any]:
         found: dict[str, Any] = {"load_1m": os.getloadavg()[0]}

@@ -8,17 +8,17 @@ fault.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from device_agents.devices.base import Event
+from device_agents.devices.base import DeviceDefaults, Event
 from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import DeviceLost, RunnerCrashed
 from nas.contracts.plan import Plan
 
 
-class ReplayDevice:
+class ReplayDevice(DeviceDefaults):
     def __init__(self, trace: dict[str, Any]) -> None:
         self._facts = DeviceFacts(**trace["facts"])
         self._runs, self._default = trace.get("runs", {}), trace.get("default", [])
@@ -36,8 +36,8 @@ class ReplayDevice:
     def has_block(self, digest: str) -> bool:
         return digest in self.blocks
 
-    def add_block(self, digest: str, path: Path) -> None:
-        self.blocks.add(digest)
+    def add_blocks(self, files: Mapping[str, Path]) -> None:
+        self.blocks |= set(files)
 
     def environment(self) -> dict[str, Any]:
         return {"replay": True}

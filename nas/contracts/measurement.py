@@ -21,10 +21,18 @@ class Verdict(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     RUNNER_FAILED = "runner_failed"
     DEVICE_LOST = "device_lost"
+    LOW_BATTERY = "low_battery"
+    WRONG_CLOCK = "wrong_clock"
+    UNLIKE_TWIN = "unlike_twin"  # said by the coordinator: the canary differs from that of equal devices
 
 
 # The machine's fault, not the candidate's: worth another session.
-SPOILED = frozenset({Verdict.NOISY, Verdict.DRIFTED, Verdict.THROTTLED, Verdict.HOT_START, Verdict.DEVICE_LOST})
+SPOILED = frozenset(
+    {
+        Verdict.NOISY, Verdict.DRIFTED, Verdict.THROTTLED, Verdict.HOT_START, Verdict.DEVICE_LOST, Verdict.UNLIKE_TWIN,
+        Verdict.LOW_BATTERY, Verdict.WRONG_CLOCK,
+    }
+)  # fmt: skip
 
 
 class Estimate(BaseModel):

@@ -69,7 +69,7 @@ def host(library: BlockLibrary, runner: Path, tmp_path: Path, plan: Plan) -> Hos
 def filled(device: Any, library: BlockLibrary, plan: Plan) -> Any:
     for digest in plan.blocks:
         assert not device.has_block(digest)
-        device.add_block(digest, library.path(digest))
+        device.add_blocks({digest: library.path(digest)})
     return device
 
 

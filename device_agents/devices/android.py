@@ -1,0 +1,259 @@
+"""A phone as a device: gate, pinned clocks, cold runs in processes of their own, memory in a pass of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from device_agents.android.condition import SLOWER, Limits, is_hot, mean_khz, residency, spoiled, unfit, used_caps
+from device_agents.android.facts import phone_facts
+from device_agents.android.phone import Phone
+from device_agents.android.policy import MeasuringPolicy
+from device_agents.android.run import ColdRun, Hot, Pass, RunResult
+from device_agents.android.sections import parse_state
+from device_agents.android.topology import choose_cores
+from device_agents.bundle.manifest import Bundle
+from device_agents.devices.base import DeviceDefaults, Event
+from device_agents.devices.host import parse_events
+from device_agents.transports.errors import PhoneError
+from nas.contracts.device import DeviceFacts
+from nas.contracts.measurement import Verdict
+from nas.contracts.plan import Plan
+from nas.contracts.quiet import QuietLock
+
+log = structlog.get_logger()
+LOOK_AGAIN_S = 300.0  # an idle phone's condition is read this often
+
+
+class AndroidDevice(DeviceDefaults):
+    """Everything on the phone goes through ``phone``; ``connect`` first."""
+
+    def __init__(
+        self, phone: Phone, bundle: Bundle, name: str | None = None, limits: Limits | None = None,
+        stop_charging: bool = True, sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.phone, self.bundle, self.limits = phone, bundle, limits or Limits()
+        self.policy = MeasuringPolicy(phone, stop_charging)
+        self.state: dict[str, Any] = {}
+        self._name, self._sleep, self._clock = name, sleep, clock
+        self._facts: DeviceFacts | None = None
+        self._blocks: set[str] = set()
+        self._session, self._count, self._done_with, self._fastest_khz = "local", 0, "", 0.0
+        self._read_at, self._problem = 0.0, ""
+        self._gate: dict[str, Any] = {}
+
+    def connect(self) -> None:
+        """Everything a phone needs before its first job: what an earlier agent left is put back, bundle and block
+        inventory are brought up to date."""
+        self.phone.connect()
+        self.policy.restore()
+        sections = self.phone.sections("facts")
+        self.phone.put_bundle(self.bundle)
+        held = self.phone.inventory()
+        self._blocks = {digest for name, digest in held.items() if name == f"{digest}.pte"}
+        self._facts = phone_facts(sections, self.phone.serial, self._name, self.bundle.runner_version)
+        self._keep(parse_state(sections))
+        log.info("phone_connected", serial=self.phone.serial, model=self._facts.model, blocks=len(self._blocks))
+
+    @property
+    def facts(self) -> DeviceFacts:
+        assert self._facts is not None, "connect first"
+        return self._facts
+
+    # --- between jobs ------------------------------------------------------------------------------------------------
+
+    def ready(self) -> str:
+        """Reads the phone's condition when it was bad or is long ago."""
+        if not self._problem and self._clock() - self._read_at < LOOK_AGAIN_S:
+            return ""
+        try:
+            if self._problem:
+                self.phone.reconnect(lambda: True)
+            self._keep(parse_state(self.phone.sections("state")))
+        except PhoneError as error:
+            self._problem = str(error)
+        else:
+            self._problem = self._unfit_sentence()
+        if self._problem:
+            self.rest()
+        return self._problem
+
+    def _unfit_sentence(self) -> str:
+        found = unfit(self.state, self.limits, time.time())
+        return found[1] if found else ""
+
+    def rest(self) -> None:
+        """No work: the phone may charge and sleep."""
+        if self.policy.boot_id is not None:
+            with contextlib.suppress(PhoneError):
+                self.policy.restore()
+
+    def close(self) -> None:
+        self.rest()
+        self.phone.transport.close()
+
+    def begin(self, session: str) -> None:
+        self._session, self._count, self._fastest_khz = session, 0, 0.0
+
+    # --- blocks ------------------------------------------------------------------------------------------------------
+
+    def has_block(self, digest: str) -> bool:
+        return digest in self._blocks
+
+    def add_blocks(self, files: Mapping[str, Path]) -> None:
+        missing = {digest: path for digest, path in files.items() if digest not in self._blocks}
+        if missing:
+            self.phone.put_blocks(missing, lambda digest, size: log.info("block_pushed", block=digest[:12], bytes=size))
+            self._blocks |= set(missing)
+
+    # --- measuring ---------------------------------------------------------------------------------------------------
+
+    def environment(self) -> dict[str, Any]:
+        hidden = ("policies",)
+        known = {key: value for key, value in self.state.items() if key not in hidden}
+        return {**known, "measuring_policy": self.policy.outcome, "gate": self._gate}
+
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+        """Events of the timed pass, the memory pass's ``memory`` events among them; a ``phone`` event for each reading,
+        and ``spoiled`` when the phone did not hold still."""
+        if found := unfit(self.state, self.limits, time.time()):
+            self._problem = found[1]
+            return [_spoiled(*found)]
+        self.policy.ensure(self.state.get("boot_id"))
+        cores = plan.protocol.affinity or self._cores(plan.protocol.threads)
+        result = self._cold_run(plan, cores, cancelled)
+        if isinstance(result, Hot):
+            return [_spoiled(Verdict.HOT_START, self._hot_sentence(result))]
+        return self._events(result, cores)
+
+    def _cores(self, threads: int) -> list[int]:
+        return choose_cores({core["cpu"]: core["max_khz"] for core in self.facts.details.get("cores", [])}, threads)
+
+    def _cold_run(self, plan: Plan, cores: list[int], cancelled: Callable[[], bool]) -> RunResult | Hot:
+        plans = self._passes(plan, cores)
+        key = f"{self._session}-{plan.digest[:12]}-{self._count}"
+        self._count += 1
+        run = ColdRun(self.phone, key, self.bundle.digest[:16], plans, self._done_with)
+        self._gate = {"waited_s": 0.0, "timed_out": False, "threshold_c": self.limits.max_start_c}
+        while True:
+            with self._alone():
+                result = run.take(self.limits, cancelled, self._returned)
+            if not isinstance(result, Hot):
+                self._done_with = key
+                return result
+            if failed := self._check_while_hot(key, plans[0], cancelled):
+                return failed
+            if not self._cool_down(cancelled):
+                return result
+
+    def _passes(self, plan: Plan, cores: list[int]) -> list[dict[str, Any]]:
+        """The timed pass, and for a protocol with memory one that only reads memory: walking a process's maps costs
+        time, and its peak must not hold a canary."""
+        pinned = plan.protocol.model_copy(update={"affinity": cores or None, "memory": False})
+        timed = plan.model_copy(update={"protocol": pinned})
+        passes = [timed.to_runner(f"{self.phone.root}/blocks")]
+        if plan.protocol.memory:
+            once = {"memory": True, "repetitions": 1, "decode_repetitions": 1, "warmup": 0, "block_times": False}
+            only = {"protocol": pinned.model_copy(update=once), "canary": None, "check": None, "verify_digests": False}
+            passes.append(timed.model_copy(update=only).to_runner(f"{self.phone.root}/blocks"))
+        return passes
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """A virtual phone computes on this host's cores, so the host must hold still; a true one has its own."""
+        return QuietLock().measuring() if self.facts.details.get("virtual") else contextlib.nullcontext()
+
+    def _returned(self) -> None:
+        """Back after a cut: a reboot lost clocks and charging policy."""
+        self._keep(parse_state(self.phone.sections("state")))
+        self.policy.ensure(self.state.get("boot_id"))
+
+    # --- too hot -----------------------------------------------------------------------------------------------------
+
+    def _check_while_hot(self, key: str, timed: dict[str, Any], cancelled: Callable[[], bool]) -> RunResult | None:
+        """The parity gate needs no cool phone: a program that computes something else costs no cooling."""
+        if self._gate["waited_s"] or not timed.get("check"):
+            return None
+        protocol = {**timed["protocol"], "prefill_lengths": [], "decode_contexts": [], "repetitions": 1, "warmup": 0}
+        plan = {**{k: v for k, v in timed.items() if k != "canary"}, "protocol": protocol}
+        run = ColdRun(self.phone, f"{key}-check", self.bundle.digest[:16], [plan])
+        with self._alone():
+            result = run.take(Limits(max_start_c=999.0, max_status=99), cancelled, self._returned)
+        run.drop()
+        assert isinstance(result, RunResult)
+        return result if result.passes and result.passes[0].exit_code else None
+
+    def _cool_down(self, cancelled: Callable[[], bool]) -> bool:
+        """Waits below the gate, with other work while there is some; False when the bound is over."""
+        log.info("phone_cooling", serial=self.phone.serial, threshold_c=self.limits.max_start_c)
+        while self._gate["waited_s"] < self.limits.wait_s and not cancelled():
+            started = self._clock()
+            if not self.while_cooling():
+                self._sleep(self.limits.poll_s)
+            self._gate["waited_s"] = round(self._gate["waited_s"] + self._clock() - started, 1)
+            self._keep(parse_state(self.phone.sections("state")))
+            if not is_hot(self.state, self.limits):
+                return True
+        self._gate["timed_out"] = True
+        return False
+
+    def _hot_sentence(self, hot: Hot) -> str:
+        return (
+            f"battery at {hot.battery_c:.1f} C (gate {self.limits.max_start_c:.1f} C), thermal status "
+            f"{hot.thermal_status}, still after {self._gate['waited_s']:.0f} s"
+        )
+
+    # --- what came back ----------------------------------------------------------------------------------------------
+
+    def _events(self, result: RunResult, cores: list[int]) -> list[Event]:
+        shares = residency(result.before, result.after)
+        self._keep({**result.after, "residency": shares})
+        told: list[Event] = [_reading("before", result.before, self._gate), _reading("after", result.after, {})]
+        told[1]["residency"] = shares
+        found = spoiled(result.before, result.after, cores) or self._slower(
+            shares, set(used_caps(result.before, cores))
+        )
+        if found:
+            told.append(_spoiled(*found))
+        return [*told, *join_passes(result.passes)]
+
+    def _slower(self, shares: dict[str, dict[str, float]], policies: set[str]) -> tuple[Verdict, str] | None:
+        mean = mean_khz(shares, policies)
+        self._fastest_khz = max(self._fastest_khz, mean)
+        if mean >= SLOWER * self._fastest_khz:
+            return None
+        return Verdict.THROTTLED, (
+            f"mean frequency {mean / 1e6:.2f} GHz, {mean / self._fastest_khz:.0%} of the session's fastest run"
+        )
+
+    def _keep(self, state: dict[str, Any]) -> None:
+        self.state, self._read_at = state, self._clock()
+
+
+def join_passes(passes: list[Pass]) -> list[Event]:
+    """The timed pass's lines with the memory pass's readings among them; a failed memory pass ends the run as it did.
+
+    Raises RunnerCrashed when a pass ended without words.
+    """
+    events: list[Event] = []
+    for one in passes:
+        lines = parse_events(one.lines, one.words, one.exit_code)
+        if not events or lines[-1]["event"] == "error":
+            events += lines
+        else:
+            events[-1:-1] = [line for line in lines if line["event"] == "memory"]
+    return events or parse_events("", "the phone kept no result", 1)
+
+
+def _reading(at: str, state: dict[str, Any], gate: dict[str, Any]) -> Event:
+    told = {key: value for key, value in state.items() if key != "policies"}
+    return {"event": "phone", "at": at, **told, **({"gate": gate} if gate else {})}
+
+
+def _spoiled(verdict: Verdict, reason: str) -> Event:
+    return {"event": "spoiled", "verdict": str(verdict), "reason": reason}

@@ -1,0 +1,1 @@
+"""Ways to a phone, one file each, behind the contract of ``base``."""
