@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layouts", type=int, default=12)
     parser.add_argument("--depth", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     bench = Workbench(canaries=CanaryBook())
     archs = spread_layouts(lfm2_350m_class(options.depth), options.layouts, seed=3)
