@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nas.contracts.metrics import parse_metric
 from nas.contracts.states import TrialState
 from nas.contracts.study import StudySpec, TrialRecord
-from nas.objectives import all_budgets, known_values
+from nas.objectives import known_values
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 from search_space.mixers import MixerConfig
@@ -21,7 +21,7 @@ def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
     Closed-form costs add up over layers that share one set of choices, so some uniform candidate is the smallest.
     """
     uniform = [_uniform(space, mixer, width) for mixer in space.mixers for width in space.widths]
-    for key, bound in all_budgets(spec).items():
+    for key, bound in spec.all_budgets.items():
         metric, context = parse_metric(key)
         if metric.source != "closed_form" or metric.name == "embedding_share":
             continue
@@ -39,7 +39,7 @@ def nothing_feasible(trials: Sequence[TrialRecord], spec: StudySpec) -> str:
     rejected = [t for t in trials if t.state in (TrialState.INFEASIBLE, TrialState.GATED)]
     if kept or not rejected:
         return ""
-    for key, bound in all_budgets(spec).items():
+    for key, bound in spec.all_budgets.items():
         metric, _ = parse_metric(key)
         seen = [values[key] for values in map(known_values, rejected) if key in values]
         best = (min if metric.direction == "min" else max)(seen, default=None)

@@ -1,12 +1,17 @@
-"""The front of a study's trials: who is on it, where its reference point lies, and who may still reach it."""
+"""The front of a study's trials, jointly or as one target sees it: who is on it, where its reference point lies, and
+who may still reach it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
-from nas.contracts.metrics import parse_metric
+from nas.contracts.metrics import MetricKey
 from nas.contracts.states import TrialState
-from nas.contracts.study import StudySpec, TrialRecord
+from nas.contracts.study import Objective, StudySpec, TrialRecord
 from nas.hypervolume import hypervolume
 from nas.objectives import known_values
 from nas.pareto import as_losses, knee_index, non_domination_rank, pareto_mask
@@ -17,82 +22,136 @@ REFERENCE_TRIALS = 8
 REFERENCE_MARGIN = 0.1
 
 
-def keys_of(spec: StudySpec) -> list[str]:
-    return [objective.metric for objective in spec.objectives]
+def objectives_of(spec: StudySpec, target: str | None = None) -> list[Objective]:
+    """The axes of the joint front, or of one target's: what no device measures, what names the target, and what the
+    study asks of every target as this one answers it. Raises InvalidConfig for an unknown target."""
+    if target is None:
+        return spec.all_objectives
+    spec.target(target)
+    axes: dict[str, Objective] = {}
+    for objective in spec.all_objectives:
+        key = MetricKey.parse(objective.metric)
+        if key.metric.source != "device" or key.target == target:
+            axes[objective.metric] = objective
+        elif not key.target:
+            axes.setdefault(key.on(target), objective.model_copy(update={"metric": key.on(target)}))
+    return list(axes.values())
 
 
-def directions_of(spec: StudySpec) -> list[str]:
-    return [str(objective.direction) for objective in spec.objectives]
+@dataclass(frozen=True)
+class Front:
+    """Complete ``trials`` on the axes ``objectives``; those that lack one of them are left out."""
+
+    objectives: Sequence[Objective]
+    trials: Sequence[TrialRecord]
+
+    @property
+    def keys(self) -> list[str]:
+        return [objective.metric for objective in self.objectives]
+
+    @property
+    def directions(self) -> list[str]:
+        return [str(objective.direction) for objective in self.objectives]
+
+    @cached_property
+    def completed(self) -> list[tuple[TrialRecord, dict[str, float]]]:
+        """Complete trials with their values on the axes."""
+        found = []
+        for trial in self.trials:
+            if trial.state is TrialState.COMPLETE:
+                values = self.values_of(trial)
+                if len(values) == len(self.keys):
+                    found.append((trial, values))
+        return found
+
+    def values_of(self, trial: TrialRecord) -> dict[str, float]:
+        """What is known of the axes; the stored values first, since they decided."""
+        known = trial.values if all(key in trial.values for key in self.keys) else known_values(trial) | trial.values
+        return {key: known[key] for key in self.keys if key in known}
+
+    @cached_property
+    def points(self) -> list[list[float]]:
+        return [list(values.values()) for _, values in self.completed]
+
+    @cached_property
+    def members(self) -> list[TrialRecord]:
+        """The non-dominated ones, best first along the first axis."""
+        if not self.points:
+            return []
+        on_front = np.flatnonzero(pareto_mask(self.points, self.directions))
+        sign = -1 if self.directions[0] == "max" else 1
+        return [self.completed[i][0] for i in sorted(on_front, key=lambda i: sign * self.points[i][0])]
+
+    @cached_property
+    def knee(self) -> TrialRecord | None:
+        return self.completed[knee_index(self.points, self.directions)][0] if self.points else None
+
+    @property
+    def winners(self) -> list[TrialRecord]:
+        """Members in the order in which they are confirmed: the knee first."""
+        return sorted(self.members, key=lambda trial: trial is not self.knee)
+
+    def project(self, reference_point: dict[str, float]) -> dict[str, float]:
+        """The stored point on these axes. One given for the worst of all targets also bounds each of them."""
+        found = {key: reference_point.get(key, reference_point.get(MetricKey.parse(key).base)) for key in self.keys}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def hypervolume(self, reference_point: dict[str, float]) -> float | None:
+        """Volume inside the stored reference point, None while there is none or nothing is complete."""
+        point = self.project(reference_point)
+        if len(point) < len(self.keys) or not self.points:
+            return None
+        return float(hypervolume(self.points, [point[key] for key in self.keys], self.directions))
 
 
-def completed(trials: list[TrialRecord], spec: StudySpec) -> list[TrialRecord]:
-    return [t for t in trials if t.state is TrialState.COMPLETE and all(key in t.values for key in keys_of(spec))]
+def front_of(trials: Sequence[TrialRecord], spec: StudySpec, target: str | None = None) -> Front:
+    return Front(objectives_of(spec, target), trials)
 
 
-def points_of(trials: list[TrialRecord], spec: StudySpec) -> list[list[float]]:
-    return [[trial.values[key] for key in keys_of(spec)] for trial in trials]
-
-
-def front_of(trials: list[TrialRecord], spec: StudySpec) -> list[TrialRecord]:
-    """The non-dominated complete trials: the knee first, then by the first objective."""
-    done = completed(trials, spec)
-    if not done:
-        return []
-    points, directions = points_of(done, spec), directions_of(spec)
-    knee = done[knee_index(points, directions)]
-    front = [trial for trial, kept in zip(done, pareto_mask(points, directions), strict=True) if kept]
-    rest = sorted((t for t in front if t.id != knee.id), key=lambda t: t.values[keys_of(spec)[0]])
-    return [knee, *rest]
-
-
-def reference_point_of(trials: list[TrialRecord], spec: StudySpec) -> dict[str, float]:
+def reference_point_of(trials: Sequence[TrialRecord], spec: StudySpec) -> dict[str, float]:
     """Per objective: what the user gave, its budget, 0 for a maximized score, or the worst of the first complete
     trials plus a margin. Empty until there are enough of them; stored once, so that volumes stay comparable."""
-    done = completed(trials, spec)
-    if len(done) < min(REFERENCE_TRIALS, spec.max_quality or spec.max_trials):
+    front = front_of(trials, spec)
+    if len(front.points) < min(REFERENCE_TRIALS, spec.max_quality or spec.max_trials):
         return {}
-    point = {}
-    for objective in spec.objectives:
-        column = [trial.values[objective.metric] for trial in done]
-        spread = (max(column) - min(column)) or abs(max(column)) or 1.0
-        if objective.reference is not None or objective.budget is not None:
-            given = objective.reference if objective.reference is not None else objective.budget
-            point[objective.metric] = float(given if given is not None else 0.0)
-        elif objective.direction == "max":
-            score = parse_metric(objective.metric)[0].source == "quality"
-            point[objective.metric] = 0.0 if score else min(column) - REFERENCE_MARGIN * spread
-        else:
-            point[objective.metric] = max(column) + REFERENCE_MARGIN * spread
-    return point
+    columns = zip(*front.points, strict=True)
+    return {
+        objective.metric: _reference(objective, column)
+        for objective, column in zip(front.objectives, columns, strict=True)
+    }
 
 
-def hypervolume_of(trials: list[TrialRecord], spec: StudySpec, reference_point: dict[str, float]) -> float | None:
-    """Volume inside the stored reference point, None while there is none."""
-    if not reference_point:
-        return None
-    reference = [reference_point[key] for key in keys_of(spec)]
-    return hypervolume(points_of(completed(trials, spec), spec), reference, directions_of(spec))
+def _reference(objective: Objective, column: Sequence[float]) -> float:
+    given = objective.reference if objective.reference is not None else objective.budget
+    if given is not None:
+        return float(given)
+    margin = REFERENCE_MARGIN * ((max(column) - min(column)) or abs(max(column)) or 1.0)
+    if objective.direction == "min":
+        return max(column) + margin
+    is_score = MetricKey.parse(objective.metric).metric.source == "quality"
+    return 0.0 if is_score else min(column) - margin
 
 
 def worth_judging(
-    trials: list[TrialRecord], spec: StudySpec
+    trials: Sequence[TrialRecord], spec: StudySpec
 ) -> tuple[list[TrialRecord], list[tuple[TrialRecord, str]]]:
     """Measured candidates worth training, most promising first, and those beaten even at their optimistic quality."""
-    done = completed(trials, spec)
+    front = front_of(trials, spec)
     judged = [(ArchConfig.from_dict(t.arch), t.quality.score) for t in trials if t.quality is not None]
-    rivals = as_losses(points_of(done, spec), directions_of(spec))
+    rivals = as_losses(front.points, front.directions)
     open_trials, points, beaten = [], [], []
     for trial in (t for t in trials if t.state in (TrialState.MEASURED, TrialState.DOMINATED)):
         bound = optimistic_quality(ArchConfig.from_dict(trial.arch), judged)
         values = {**known_values(trial), "quality": bound}
-        point = [values[key] for key in keys_of(spec)]
-        winner = _first_dominating(as_losses([point], directions_of(spec))[0], rivals)
+        point = [values[key] for key in front.keys]
+        winner = _first_dominating(as_losses([point], front.directions)[0], rivals)
         if winner is None:
             open_trials.append(trial)
             points.append(point)
         elif trial.state is TrialState.MEASURED:
-            beaten.append((trial, f"dominated by candidate {done[winner].number} even at quality {bound:.3f}"))
-    ranks = non_domination_rank(points, directions_of(spec)) if points else np.array([], dtype=np.int64)
+            number = front.completed[winner][0].number
+            beaten.append((trial, f"dominated by candidate {number} even at quality {bound:.3f}"))
+    ranks = non_domination_rank(points, front.directions) if points else np.array([], dtype=np.int64)
     order = sorted(range(len(open_trials)), key=lambda i: (ranks[i], open_trials[i].number))
     return [open_trials[i] for i in order], beaten
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from nas.contracts.measurement import Measurement
+from collections.abc import Mapping
+
+from nas.contracts.measurement import Verdict
 from nas.contracts.metrics import parse_metric
-from nas.contracts.study import StudySpec, TrialRecord
+from nas.contracts.study import StoredMeasurement, StudySpec, TrialRecord
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
-
-
-def all_budgets(spec: StudySpec) -> dict[str, float]:
-    """Metric -> bound, from objectives and from extra budgets."""
-    own = {objective.metric: objective.budget for objective in spec.objectives if objective.budget is not None}
-    return {**own, **spec.budgets}
 
 
 def free_costs(arch: ArchConfig, spec: StudySpec) -> dict[str, float]:
@@ -28,7 +24,7 @@ def free_costs(arch: ArchConfig, spec: StudySpec) -> dict[str, float]:
 
 def watched(spec: StudySpec) -> set[str]:
     """Metrics that decide anything in this study."""
-    return {objective.metric for objective in spec.objectives} | set(spec.budgets)
+    return {objective.metric for objective in spec.all_objectives} | set(spec.all_budgets)
 
 
 def spec_contexts(spec: StudySpec) -> list[int]:
@@ -37,7 +33,7 @@ def spec_contexts(spec: StudySpec) -> list[int]:
 
 def over_budget(values: dict[str, float], spec: StudySpec) -> str:
     """A sentence for the first budget that ``values`` break, or an empty string. Metrics not yet known pass."""
-    for key, bound in all_budgets(spec).items():
+    for key, bound in spec.all_budgets.items():
         if key not in values:
             continue
         metric, _ = parse_metric(key)
@@ -48,13 +44,17 @@ def over_budget(values: dict[str, float], spec: StudySpec) -> str:
     return ""
 
 
-def device_values(measurements: dict[str, Measurement]) -> dict[str, float]:
-    """Measured metrics of a trial: the worst device counts, since a model must serve all its targets."""
+def device_values(rows: Mapping[str, StoredMeasurement]) -> dict[str, float]:
+    """Measured metrics of a trial from its valid rows: the worst of all targets, since a model must serve them all, and
+    under ``metric:target`` the worst of that target alone."""
     values: dict[str, float] = {}
-    for measurement in measurements.values():
-        for key, estimate in measurement.metrics.items():
+    for row in rows.values():
+        if row.verdict is not Verdict.VALID:
+            continue
+        for key, estimate in row.metrics.items():
             worst = max if parse_metric(key)[0].direction == "min" else min
-            values[key] = worst(values[key], estimate.median) if key in values else estimate.median
+            for name in [key, f"{key}:{row.target}"] if row.target else [key]:
+                values[name] = worst(values.get(name, estimate.median), estimate.median)
     return values
 
 
@@ -69,7 +69,7 @@ def known_values(trial: TrialRecord) -> dict[str, float]:
 def objective_values(trial: TrialRecord, spec: StudySpec) -> dict[str, float] | None:
     """The objectives of a trial, None while one is unknown."""
     values = known_values(trial)
-    keys = [objective.metric for objective in spec.objectives]
+    keys = [objective.metric for objective in spec.all_objectives]
     return {key: values[key] for key in keys} if all(key in values for key in keys) else None
 
 

@@ -18,12 +18,12 @@ def write_storage(study: dict[str, Any], trials: list[dict[str, Any]], url: str)
     spec = StudySpec(**study["spec"])
     choices = space(spec.space, spec.space_options).parameters()
     distributions: Distributions = {name: CategoricalDistribution(values) for name, values in choices.items()}
-    directions: list[Any] = ["minimize" if o.direction == "min" else "maximize" for o in spec.objectives]
+    directions: list[Any] = ["minimize" if o.direction == "min" else "maximize" for o in spec.all_objectives]
     name = f"{spec.name} {study['id']}"
     try:
         target = optuna.create_study(study_name=name, storage=url, directions=directions)
     except optuna.exceptions.DuplicatedStudyError:
         raise InvalidConfig(f"{url} already holds {name!r}; choose another --out") from None
-    target.set_metric_names([o.metric for o in spec.objectives])
+    target.set_metric_names([o.metric for o in spec.all_objectives])
     target.add_trials([frozen_trial(TrialRecord(**trial), spec, distributions) for trial in trials])
     return len(trials)

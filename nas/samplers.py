@@ -70,7 +70,7 @@ class OptunaSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental samplers
             sampler = make_sampler(self._spec.sampler, self._spec.seed + len(self._told), self._spec)
-        directions = [objective.direction for objective in self._spec.objectives]
+        directions = [objective.direction for objective in self._spec.all_objectives]
         study = optuna.create_study(
             sampler=sampler, directions=["minimize" if d == "min" else "maximize" for d in directions]
         )
@@ -111,7 +111,7 @@ def make_sampler(name: str, seed: int, spec: StudySpec) -> optuna.samplers.BaseS
 def frozen_trial(trial: TrialRecord, spec: StudySpec, distributions: Distributions) -> FrozenTrial:
     """A stored trial as Optuna sees it. Only measured and judged numbers are told: what failed, broke a budget or was
     not worth judging is a failed trial there, never a made-up value."""
-    keys = [objective.metric for objective in spec.objectives]
+    keys = [objective.metric for objective in spec.all_objectives]
     attributes = {"hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason}
     common: dict[str, Any] = {"params": trial.assignment, "distributions": distributions, "user_attrs": attributes}
     if trial.state is OurState.COMPLETE and all(key in trial.values for key in keys):

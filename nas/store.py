@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from nas.contracts.device import DeviceFacts
 from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Measurement
 from nas.contracts.states import StudyState, TrialState
-from nas.contracts.study import QualityResult, StudyRecord, TrialRecord
+from nas.contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
+from nas.targets import Group
 
 
 class StudyStore(Protocol):
@@ -23,7 +23,7 @@ class StudyStore(Protocol):
         ...
 
     def devices(self) -> dict[str, DeviceFacts]:
-        """Device id -> facts of the enrolled devices this study may use and that are not draining."""
+        """Device id -> facts of the enrolled devices that measure and are not draining."""
         ...
 
     def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
@@ -45,7 +45,7 @@ class StudyStore(Protocol):
         """Changes what is given. A move that ``TRIAL_MOVES`` does not allow raises; the same state again is no move."""
         ...
 
-    def find_measurement(self, plan_digest: str, device_id: str) -> Measurement | None:
+    def find_measurement(self, plan_digest: str, fingerprint: str) -> StoredMeasurement | None:
         """A valid row of the same plan on a device of the same fingerprint, from any study: never measured twice."""
         ...
 
@@ -55,20 +55,22 @@ class StudyStore(Protocol):
 
     def record_quality(self, arch_digest: str, key: str, quality: QualityResult) -> None: ...
 
-    def attach_measurement(self, trial_id: str, device_id: str, measurement: Measurement) -> None:
-        """Gives the trial a row that was found rather than measured."""
+    def attach_measurement(self, trial_id: str, group: Group, found: StoredMeasurement) -> None:
+        """Gives the trial a row that was found rather than measured, as this group's."""
         ...
 
-    def submit(self, trial_id: str, device_id: str, job: MeasureJob) -> str:
-        """Queues a job; submitting the same plan for the same trial and device again returns the first job's id."""
+    def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
+        """Queues a job once for the group; whichever of its devices is free takes it. ``avoid`` names a device whose
+        twin is to answer this time. The same plan for the same trial and group again returns the first job's id."""
         ...
 
     def open_jobs(self) -> list[dict[str, Any]]:
-        """Jobs of this study that are queued or leased: {id, trial_id, device_id, form, state}."""
+        """Jobs of this study that are queued or leased: {id, trial_id, target, pool, device_id, form, state}."""
         ...
 
     def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
-        """Jobs of a trial that ended FAILED: {id, device_id, form, error, error_code}."""
+        """Jobs of a trial that ended FAILED: {id, target, pool, device_id, form, error, error_code}. ``pool`` is the
+        fingerprint of the group it was for, None when only ``device_id`` may take it."""
         ...
 
     def put_artifact(self, path: Path, media_type: str) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 
 from nas.contracts.errors import ExportFailed, HilnasError
 from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import SPOILED, Measurement, Verdict
+from nas.contracts.measurement import SPOILED, Verdict
+from nas.contracts.metrics import MetricKey
 from nas.contracts.plan import PRECISION, PROTOCOLS, Check, Plan
 from nas.contracts.quiet import QuietLock
 from nas.contracts.states import StudyState, TrialState
-from nas.contracts.study import QualityResult, TrialRecord
+from nas.contracts.study import QualityResult, StoredMeasurement, TrialRecord
 from nas.export.compose import build_plan, chain_of
 from nas.export.one_piece import one_piece_chain
 from nas.feasibility import impossible_budget, nothing_feasible
@@ -30,12 +31,13 @@ from nas.objectives import (
 from nas.quality.contract import estimator
 from nas.samplers import OptunaSampler
 from nas.store import StudyStore
+from nas.targets import Group, groups_of, on_target, unserved
 from nas.workspace import Workspace
 from search_space.arch import ArchConfig
 from search_space.space import space
 
 MAX_GATED_PER_TRIAL = 20  # proposals over a free budget cost nothing, but a search that finds nothing else must end
-MAX_SESSIONS = 4  # per trial and device, when the machine keeps spoiling them
+MAX_SESSIONS = 4  # per trial and group of devices, when the machine keeps spoiling them
 POLL_S = 1.0
 
 
@@ -53,7 +55,7 @@ class Study:
         self.sampler = OptunaSampler(self.spec, self.space)
         self.judgements: dict[str, Future[dict[str, Any]]] = {}
         self.one_pieces: dict[str, Future[dict[str, Any]]] = {}
-        self.attempts: dict[str, int] = {}
+        self.attempts: dict[tuple[str, Group, str], int] = {}  # by trial, group and form
         self.exhausted = False
 
     def run(self) -> None:
@@ -123,61 +125,87 @@ class Study:
         return True
 
     def prepare(self, trial: TrialRecord) -> bool:
-        """Once its blocks are compiled, a candidate is a few kilobytes of plan; each target device gets it."""
+        """Once its blocks are compiled, a candidate is a few kilobytes of plan; each group of devices gets it."""
         arch = ArchConfig.from_dict(trial.arch)
         specs = self.workspace.specs_of(arch, self.spec.quantization)
         self.workspace.library.start(specs)
-        devices = self.store.devices()
-        if not devices or not self.workspace.library.ready(specs):
+        groups = self.groups()
+        if not groups or unserved(self.spec, groups) or not self.workspace.library.ready(specs):
             return False
         plan = self.plan_of(arch)
         self.publish(plan)
         self.store.update_trial(trial.id, state=TrialState.MEASURING, blocks=[step.block for step in plan.chain])
-        for device_id in self.targets():
-            self.measure_once(trial, device_id, self.job_of(plan))
+        self.measure_on(trial, groups, plan)
         return True
 
-    def measure_once(self, trial: TrialRecord, device_id: str, job: MeasureJob) -> None:
-        """A plan already measured on such a device, in this study or another, is not measured again."""
-        found = self.store.find_measurement(job.plan.digest, device_id)
+    def measure_on(self, trial: TrialRecord, groups: list[Group], plan: Plan) -> None:
+        """Of two targets that ask for the very same the second waits, and finds the first one's row later."""
+        asked = set()
+        for group in groups:
+            job = self.job_of(self.plan_on(plan, group))
+            where = (job.plan.digest, group.fingerprint, group.device_id)
+            if where not in asked:
+                self.measure_once(trial, group, job)
+            asked.add(where)
+
+    def measure_once(self, trial: TrialRecord, group: Group, job: MeasureJob, avoid: str = "") -> None:
+        """A plan already measured on such a device, for another target or study, is not measured again."""
+        found = self.store.find_measurement(job.plan.digest, group.fingerprint)
         if found is not None:
-            self.store.attach_measurement(trial.id, device_id, found)
+            self.store.attach_measurement(trial.id, group, found)
         else:
-            self.store.submit(trial.id, device_id, job)
+            self.store.submit(trial.id, group, job, avoid)
 
     def collect(self, trial: TrialRecord) -> bool:
-        """Measured once every target has answered with a valid row."""
+        """Measured once every group of every target has answered with a valid row."""
         if any(job["trial_id"] == trial.id for job in self.store.open_jobs()):
             return False
         if failed := [job for job in self.store.failed_jobs(trial.id) if job["form"] == "composed"]:
             raise HilnasError(f"measurement failed: {failed[-1]['error']}")
-        missing = [device for device in self.targets() if device not in trial.measurements]
+        groups = self.groups()
+        if not groups or unserved(self.spec, groups):
+            return False
+        rows = {group: group.row(trial.measurements) for group in groups}
+        missing = [group for group, row in rows.items() if row is None]
         if missing:  # killed between the move to MEASURING and the queueing, or a device that came later
             plan = self.plan_of(ArchConfig.from_dict(trial.arch))
             self.publish(plan)
-            for device_id in missing:
-                self.measure_once(trial, device_id, self.job_of(plan))
-            return bool(self.targets())
-        invalid = {d: m for d, m in trial.measurements.items() if m.verdict is not Verdict.VALID}
+            self.measure_on(trial, missing, plan)
+            return True
+        invalid = {group: row for group, row in rows.items() if row and row.verdict is not Verdict.VALID}
         if invalid:
             return self.measure_again(trial, invalid)
+        self.require_device_values(trial)
         sentence = over_budget(known_values(trial), self.spec)
         state = TrialState.INFEASIBLE if sentence else TrialState.MEASURED
         self.store.update_trial(trial.id, state=state, reason=sentence)
         self.store.emit("trial_measured", trial_id=trial.id, number=trial.number, state=str(state))
         return True
 
-    def measure_again(self, trial: TrialRecord, invalid: dict[str, Measurement]) -> bool:
-        """Another session for rows that the machine spoiled; a row that is the candidate's own fault fails it."""
-        attempt = self.attempts[trial.id] = self.attempts.get(trial.id, 0) + 1
-        for row in invalid.values():
-            if row.verdict not in SPOILED or attempt >= MAX_SESSIONS:
+    def measure_again(self, trial: TrialRecord, invalid: dict[Group, StoredMeasurement]) -> bool:
+        """Another session for rows that the machine spoiled, on another twin where the device itself is in doubt; a row
+        that is the candidate's own fault fails it."""
+        for group, row in invalid.items():
+            if row.verdict not in SPOILED or self.next_attempt(trial, group) >= MAX_SESSIONS:
                 raise HilnasError(f"verdict {row.verdict}: {row.reason or 'no valid row'}")
         plan = self.plan_of(ArchConfig.from_dict(trial.arch))
-        for device_id in invalid:
-            self.store.submit(trial.id, device_id, self.job_of(plan, attempt=attempt))
-        self.store.emit("trial_measured_again", trial_id=trial.id, number=trial.number, attempt=attempt)
+        for group, row in invalid.items():
+            attempt = self.attempts[trial.id, group, "composed"]
+            job = self.job_of(self.plan_on(plan, group), attempt=attempt)
+            self.measure_once(trial, group, job, suspect_of(row))
+            self.store.emit("trial_measured_again", trial_id=trial.id, number=trial.number, attempt=attempt)
         return True
+
+    def next_attempt(self, trial: TrialRecord, group: Group, form: str = "composed") -> int:
+        key = (trial.id, group, form)
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        return self.attempts[key]
+
+    def require_device_values(self, trial: TrialRecord) -> None:
+        known = known_values(trial)
+        for objective in self.spec.all_objectives:
+            if MetricKey.parse(objective.metric).metric.source == "device" and objective.metric not in known:
+                raise HilnasError(f"the {self.spec.protocol} protocol does not measure {objective.metric}")
 
     def complete_unjudged(self, trial: TrialRecord) -> bool:
         """A study without a quality objective is done with a trial once it is measured."""
@@ -187,9 +215,7 @@ class Study:
 
     def complete(self, trial: TrialRecord) -> bool:
         values = objective_values(trial, self.spec)
-        if values is None:
-            missing = sorted({o.metric for o in self.spec.objectives} - set(known_values(trial)))
-            raise HilnasError(f"the {self.spec.protocol} protocol does not measure {missing[0]}")
+        assert values is not None, "every axis is known once a trial was measured and judged"
         if trial.state is TrialState.MEASURED and self.quality is not None:
             self.store.update_trial(trial.id, state=TrialState.JUDGING)
         self.store.update_trial(trial.id, state=TrialState.COMPLETE, values=values)
@@ -257,10 +283,10 @@ class Study:
             self.store.finish(StudyState.FINISHED, sentence)
             return True
         front = front_of(trials, self.spec)
-        if not self.confirm(front[: self.spec.confirm]):
+        if not self.confirm(front.winners[: self.spec.confirm]):
             return False
         complete = sum(trial.state is TrialState.COMPLETE for trial in trials)
-        self.store.finish(StudyState.FINISHED, f"{complete} candidates complete, {len(front)} on the front")
+        self.store.finish(StudyState.FINISHED, f"{complete} candidates complete, {len(front.members)} on the front")
         return True
 
     def confirm(self, winners: list[TrialRecord]) -> bool:
@@ -272,8 +298,7 @@ class Study:
 
     def confirm_one(self, trial: TrialRecord) -> bool:
         """Exports and measures one winner; True when nothing is left to do for it."""
-        failed = {job["device_id"] for job in self.store.failed_jobs(trial.id) if job["form"] == "one_piece"}
-        waiting = [d for d in trial.measurements if d not in trial.confirmed and d not in failed]
+        waiting = self.unconfirmed(trial)
         if not waiting:
             return True
         arch = ArchConfig.from_dict(trial.arch)
@@ -290,8 +315,21 @@ class Study:
         self.measure_one_piece(trial, arch, exported, waiting)
         return False
 
+    def unconfirmed(self, trial: TrialRecord) -> list[Group]:
+        """Groups without a one-piece row, or whose only row is of a device that its twins contradict."""
+        failed = [job for job in self.store.failed_jobs(trial.id) if job["form"] == "one_piece"]
+        waiting = []
+        for group in self.groups():
+            row = group.row(trial.confirmed)
+            if any(group.queued_as(job) for job in failed) or group.row(trial.measurements) is None:
+                continue
+            doubted = row is not None and row.verdict is Verdict.UNLIKE_TWIN
+            if row is None or (doubted and self.attempts.get((trial.id, group, "one_piece"), 0) < MAX_SESSIONS):
+                waiting.append(group)
+        return waiting
+
     def measure_one_piece(
-        self, trial: TrialRecord, arch: ArchConfig, exported: dict[str, Any], devices: list[str]
+        self, trial: TrialRecord, arch: ArchConfig, exported: dict[str, Any], groups: list[Group]
     ) -> None:
         """Queues the one-piece program beside its composed form: one session, in turn, so that they can be compared."""
         digest = exported["digest"]
@@ -305,8 +343,12 @@ class Study:
         self.publish(composed)
         self.publish(plan)
         self.store.update_trial(trial.id, artifacts={**trial.artifacts, "one_piece": digest})
-        for device_id in devices:
-            self.store.submit(trial.id, device_id, self.job_of(plan, beside=composed, form="one_piece"))
+        for group in groups:
+            row = group.row(trial.confirmed)
+            attempt = self.next_attempt(trial, group, "one_piece") if row else 0
+            beside = self.plan_on(composed, group)
+            job = self.job_of(self.plan_on(plan, group), beside=beside, form="one_piece", attempt=attempt)
+            self.store.submit(trial.id, group, job, avoid=suspect_of(row))
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
@@ -327,8 +369,12 @@ class Study:
         for digest in plan.blocks:
             self.store.put_artifact(self.workspace.library.path(digest), "application/x-executorch")
 
-    def targets(self) -> list[str]:
-        return self.spec.devices or list(self.store.devices())
+    def plan_on(self, plan: Plan, group: Group) -> Plan:
+        """The plan with what the group's target says of threads and cores."""
+        return on_target(plan, self.spec, group.target)
+
+    def groups(self) -> list[Group]:
+        return groups_of(self.spec, self.store.devices())
 
     def update_reference(self) -> None:
         """The hypervolume's reference point is fixed once, from the first completed candidates, and stored."""
@@ -336,3 +382,8 @@ class Study:
             point = reference_point_of(self.store.trials(), self.spec)
             if point:
                 self.store.set_reference_point(point)
+
+
+def suspect_of(row: StoredMeasurement | None) -> str:
+    """The device that should not answer again: its canary does not agree with its twins'."""
+    return row.device_id if row is not None and row.verdict is Verdict.UNLIKE_TWIN else ""

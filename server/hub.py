@@ -25,9 +25,9 @@ def events_topic(study_id: str) -> str:
     return f"events:{study_id}"
 
 
-def queue_topic(device_id: str | None) -> str:
-    """Jobs of one device; None is the queue any trainer serves."""
-    return f"queue:{device_id or '*'}"
+def queue_topic(address: str | None) -> str:
+    """Jobs of one device or of one pool (a fingerprint); None is the queue any trainer serves."""
+    return f"queue:{address or '*'}"
 
 
 def publish(session: Session, topic: str) -> None:

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from nas.contracts.device import DeviceFacts
 from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Measurement
 from nas.contracts.states import JobState, StudyState, TrialState
-from nas.contracts.study import QualityResult, StudyRecord, TrialRecord
+from nas.contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
+from nas.targets import Group
 from server.artifacts.repository import record
 from server.context import Context
 from server.devices import repository as devices
@@ -54,8 +54,7 @@ class SqlStudyStore:
 
     def devices(self) -> dict[str, DeviceFacts]:
         with self._ctx.database.read() as session:
-            rows = job_service.targets(session, self._row(session).spec["devices"])
-            return {row.id: DeviceFacts.model_validate(row.facts) for row in rows}
+            return {row.id: DeviceFacts.model_validate(row.facts) for row in devices.measuring(session)}
 
     def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
         with self._ctx.database.write() as session:
@@ -84,10 +83,9 @@ class SqlStudyStore:
             row = trial_service.update(session, self._ctx, trial_id, changes)
             return trials.records(session, [row])[0]
 
-    def find_measurement(self, plan_digest: str, device_id: str) -> Measurement | None:
+    def find_measurement(self, plan_digest: str, fingerprint: str) -> StoredMeasurement | None:
         with self._ctx.database.read() as session:
-            device = devices.get_or_raise(session, device_id)
-            row = trials.find_valid(session, plan_digest, device.fingerprint)
+            row = trials.find_valid(session, plan_digest, fingerprint)
             return trials.measurement_of(row) if row else None
 
     def find_quality(self, arch_digest: str, key: str) -> QualityResult | None:
@@ -100,27 +98,27 @@ class SqlStudyStore:
         with self._ctx.database.write() as session:
             session.merge(QualityRow(arch_digest=arch_digest, key=key, body=body, created_at=self._ctx.now()))
 
-    def attach_measurement(self, trial_id: str, device_id: str, measurement: Measurement) -> None:
+    def attach_measurement(self, trial_id: str, group: Group, found: StoredMeasurement) -> None:
         with self._ctx.database.write() as session:
-            device = devices.get_or_raise(session, device_id)
-            trials.attach_measurement(session, self._ctx.now(), trial_id, device, measurement)
-            emit(session, self._ctx.now(), self._study_id, "measurement_reused", trial_id=trial_id, device_id=device_id)
+            trials.attach_measurement(session, self._ctx.now(), trial_id, group, found)
+            emit(session, self._ctx.now(), self._study_id, "measurement_reused", trial_id=trial_id,
+                 target=group.target, device_id=group.device_id or found.device_id)  # fmt: skip
 
-    def submit(self, trial_id: str, device_id: str, job: MeasureJob) -> str:
+    def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
         with self._ctx.database.write() as session:
-            row = job_service.submit(
-                session, self._ctx, study_id=self._study_id, trial_id=trial_id, device_id=device_id, job=job
+            row = job_service.submit_to(
+                session, self._ctx, study_id=self._study_id, trial_id=trial_id, group=group, job=job, avoid=avoid
             )
             return row.id
 
     def open_jobs(self) -> list[dict[str, Any]]:
         """Training, and measuring what it brought, is not the study's: it ends without waiting for them."""
-        fields = ("id", "trial_id", "device_id", "form", "state")
+        fields = ("id", "trial_id", "target", "pool", "device_id", "form", "state")
         mine = (JobRow.study_id == self._study_id, JobRow.kind == "measure", JobRow.form != "trained")
         return self._jobs(fields, *mine, JobRow.state.in_(jobs.OPEN))
 
     def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
-        fields = ("id", "device_id", "form", "error", "error_code")
+        fields = ("id", "target", "pool", "device_id", "form", "error", "error_code")
         return self._jobs(
             fields, JobRow.trial_id == trial_id, JobRow.kind == "measure", JobRow.state == JobState.FAILED
         )

@@ -94,10 +94,23 @@ class DeviceRow(Base):
     facts: Mapped[dict[str, Any]]
     serves: Mapped[list[Any]]
     draining: Mapped[bool] = mapped_column(default=False)
+    unlike_rows: Mapped[int] = mapped_column(default=0)  # in a row, whose canary its twins contradict
+    quarantine: Mapped[str] = mapped_column(Text, default="")  # why it gets no shared work, in words
     canary: Mapped[dict[str, Any]] = mapped_column(default=dict)
     canary_at: Mapped[datetime | None]
     last_seen: Mapped[datetime]
     created_at: Mapped[datetime]
+
+
+class CanaryRow(Base):
+    """The last canary time of a device that its twins did not contradict, per ``Plan.canary_key``."""
+
+    __tablename__ = "canaries"
+    device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(24), primary_key=True)
+    median_ms: Mapped[float]
+    drift: Mapped[float]
+    measured_at: Mapped[datetime]
 
 
 class AgentRow(Base):
@@ -131,10 +144,16 @@ class TokenRow(Base):
 
 
 class JobRow(Base):
-    """``submit_key`` makes submitting idempotent; a cancelled job gives its key up. ``priority``: lower goes first."""
+    """``submit_key`` makes submitting idempotent; a cancelled job gives its key up. ``priority``: lower goes first.
+
+    Who may lease it: ``device_id`` when that is set; else every device whose fingerprint is ``pool``; with neither,
+    any device. A job of a pool that was given to one twin of it keeps its ``pool`` beside the ``device_id``."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_queue", "state", "device_id", "priority", "created_at"),)
+    __table_args__ = (
+        Index("ix_jobs_queue", "state", "device_id", "priority", "created_at"),
+        Index("ix_jobs_pool", "state", "pool", "priority", "created_at"),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     kind: Mapped[str] = mapped_column(Word)
     form: Mapped[str] = mapped_column(Word, default="")
@@ -142,6 +161,8 @@ class JobRow(Base):
     study_id: Mapped[str] = mapped_column(ForeignKey("studies.id"), index=True)
     trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id"), index=True)
     device_id: Mapped[str | None] = mapped_column(ForeignKey("devices.id"))
+    pool: Mapped[str | None] = mapped_column(String(64))
+    target: Mapped[str] = mapped_column(Id, default="")
     submit_key: Mapped[str | None] = mapped_column(String(64), unique=True)
     plan_digest: Mapped[str] = mapped_column(String(64), default="")
     payload: Mapped[dict[str, Any]] = mapped_column(deferred=True)
@@ -166,7 +187,10 @@ class MeasurementRow(Base):
     """``job_id`` is unique: a job's result counts once. ``source_id`` names the row that was reused instead."""
 
     __tablename__ = "measurements"
-    __table_args__ = (Index("ix_measurements_key", "plan_digest", "fingerprint"),)
+    __table_args__ = (
+        Index("ix_measurements_key", "plan_digest", "fingerprint"),
+        Index("ix_measurements_device", "device_id", "created_at"),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
     source_id: Mapped[str | None] = mapped_column(ForeignKey("measurements.id"))
@@ -175,6 +199,7 @@ class MeasurementRow(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
     plan_digest: Mapped[str] = mapped_column(String(64))
     form: Mapped[str] = mapped_column(Word)
+    target: Mapped[str] = mapped_column(Id, default="")
     verdict: Mapped[str] = mapped_column(Word)
     body: Mapped[dict[str, Any]]  # the Measurement without its raw events
     created_at: Mapped[datetime]

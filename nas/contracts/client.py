@@ -21,6 +21,7 @@ from nas.contracts.job import (
     JobResult,
     Lease,
     LeaseRequest,
+    Upcoming,
 )  # fmt: skip
 
 RETRY_S = 1.0
@@ -57,6 +58,10 @@ class CoordinatorClient:
     def lease(self, wait_s: float) -> Lease | None:
         reply = self._call("POST", "/agents/lease", LeaseRequest(wait_s=wait_s).model_dump(), retry=False)
         return Lease(**reply.json()) if reply.status_code == 200 else None
+
+    def upcoming(self) -> list[str]:
+        """Digests of the blocks that the next queued jobs need: to be fetched while the device cools."""
+        return Upcoming(**self._call("GET", "/agents/upcoming", retry=False).json()).blocks
 
     def heartbeat(self, job_id: str, beat: Heartbeat) -> HeartbeatReply:
         return HeartbeatReply(**self._call("POST", f"/jobs/{job_id}/heartbeat", beat.model_dump(), retry=False).json())
@@ -111,7 +116,7 @@ class CoordinatorClient:
                 self._pause()
         raise DeviceError(f"{path.name} could not be uploaded whole to {self.url}")
 
-    def _call(self, method: str, path: str, body: dict[str, Any], retry: bool = True) -> httpx.Response:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None, retry: bool = True) -> httpx.Response:
         while True:
             try:
                 reply = self._http.request(method, path, json=body)

@@ -27,6 +27,11 @@ class MeasureJob(BaseModel):
     max_repeats: int = 4
     attempt: int = 0  # raised when the machine, not the candidate, spoiled the one before
 
+    @property
+    def blocks(self) -> list[str]:
+        """Digests of everything it runs, each once, in first-use order."""
+        return list(dict.fromkeys([*self.plan.blocks, *(self.beside.blocks if self.beside else [])]))
+
 
 class TrainJob(BaseModel):
     """Train ``arch`` with ``recipe`` and export it back to a measured program."""
@@ -71,6 +76,12 @@ class Credential(BaseModel):
 
 class LeaseRequest(BaseModel):
     wait_s: float = 20.0
+
+
+class Upcoming(BaseModel):
+    """Digests of the blocks that the next jobs of a device need."""
+
+    blocks: list[str]
 
 
 class Lease(BaseModel):

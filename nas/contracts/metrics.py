@@ -1,9 +1,12 @@
 """The metric table: the one place that says what each number is. ``docs/metrics.md`` is checked against it.
 
-A metric at a context is written ``name@context``, e.g. ``decode_ms@4096``."""
+A metric at a context is written ``name@context``, e.g. ``decode_ms@4096``; on one target of a study
+``name@context:target``, e.g. ``decode_ms@4096:s24``."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -66,14 +69,46 @@ METRICS: dict[str, Metric] = {
 }
 
 
+TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True)
+class MetricKey:
+    """``decode_ms@512:s24`` taken apart. Without a target a device metric means the worst over all targets."""
+
+    metric: Metric
+    context: int | None = None
+    target: str = ""
+
+    @classmethod
+    def parse(cls, key: str) -> MetricKey:
+        """Raises InvalidConfig naming the known metrics, or saying what the key lacks."""
+        base, colon, target = key.partition(":")
+        name, _, context = base.partition("@")
+        metric = METRICS.get(name)
+        if metric is None:
+            raise InvalidConfig(f"unknown metric {name!r}; known metrics: {', '.join(METRICS)}")
+        if metric.takes_context and not context.isdigit():
+            raise InvalidConfig(f"{name} needs a context, e.g. {name}@512; got {key!r}")
+        if not metric.takes_context and context:
+            raise InvalidConfig(f"{name} takes no context; got {key!r}")
+        if colon and metric.source != "device":
+            raise InvalidConfig(f"{name} is the same on every device, so it takes no target; got {key!r}")
+        if colon and not TARGET_NAME.fullmatch(target):
+            raise InvalidConfig(f"after the colon stands a target's name, e.g. {base}:s24; got {key!r}")
+        return cls(metric, int(context) if context else None, target)
+
+    @property
+    def base(self) -> str:
+        """The key without its target: what a measurement row calls it."""
+        return self.metric.name if self.context is None else f"{self.metric.name}@{self.context}"
+
+    def on(self, target: str) -> str:
+        """The same metric on one target."""
+        return f"{self.base}:{target}"
+
+
 def parse_metric(key: str) -> tuple[Metric, int | None]:
-    """``decode_ms@4096`` -> (metric, 4096). Raises InvalidConfig naming the known metrics."""
-    name, _, context = key.partition("@")
-    metric = METRICS.get(name)
-    if metric is None:
-        raise InvalidConfig(f"unknown metric {name!r}; known metrics: {', '.join(METRICS)}")
-    if metric.takes_context and not context.isdigit():
-        raise InvalidConfig(f"{name} needs a context, e.g. {name}@512; got {key!r}")
-    if not metric.takes_context and context:
-        raise InvalidConfig(f"{name} takes no context; got {key!r}")
-    return metric, int(context) if context else None
+    """``decode_ms@4096:s24`` -> (metric, 4096), for callers to whom the target makes no difference."""
+    parsed = MetricKey.parse(key)
+    return parsed.metric, parsed.context

@@ -138,6 +138,14 @@ class Plan(_Record):
         text = self.model_dump_json(exclude=unkeyed, exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def canary_key(self) -> str:
+        """What must be equal for two canary times to be comparable: its chain, threads and cores. Empty without one."""
+        if self.canary is None:
+            return ""
+        text = f"{self.canary.model_dump_json()}|{self.protocol.threads}|{self.protocol.affinity}"
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
     def to_runner(self, blocks_dir: str) -> dict[str, Any]:
         """The JSON object the runner reads on the device that keeps its blocks in ``blocks_dir``."""
         return self.model_copy(update={"blocks_dir": blocks_dir}).model_dump(mode="json", exclude_none=True)

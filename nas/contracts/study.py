@@ -7,13 +7,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from nas.contracts.measurement import Measurement
-from nas.contracts.metrics import parse_metric
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.measurement import Measurement, Verdict
+from nas.contracts.metrics import TARGET_NAME, MetricKey, parse_metric
 from nas.contracts.plan import PROTOCOLS, CacheDtype
 from nas.contracts.states import StudyState, TrialState
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
 SamplerName = Literal["gp", "nsga2", "nsga3", "tpe", "random"]
+MAX_OBJECTIVES = 8  # the exact hypervolume of more takes too long to follow a search
 
 
 class Objective(BaseModel):
@@ -46,8 +48,57 @@ class QualitySpec(BaseModel):
     seeds: int = Field(default=1, ge=1)
 
 
+class Target(BaseModel):
+    """Where candidates are to run: one device (its id or name), every device of a model, or of a kind.
+
+    Devices with equal fingerprints are one group: they share its jobs, and one valid row of any of them answers for
+    all. When a target matches several fingerprints there is one group for each; each must answer, the worst counts.
+    ``objectives`` and ``budgets`` are device metrics without the target's name: ``decode_ms@512`` here is
+    ``decode_ms@512:<name>`` in the study. ``threads`` and ``affinity`` replace the study's on this target.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    device: str | None = None
+    model: str | None = None
+    kind: Literal["host", "android", "replay"] | None = None
+    threads: int | None = Field(default=None, ge=1, le=256)
+    affinity: list[int] | None = None
+    objectives: list[Objective] = Field(default=[], max_length=6)
+    budgets: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _sound(self) -> Target:
+        if not TARGET_NAME.fullmatch(self.name):
+            raise ValueError(f"a target's name is a short word like s24 (a-z, 0-9, - and _), got {self.name!r}")
+        selectors = {"device": self.device, "model": self.model, "kind": self.kind}
+        given = [name for name, value in selectors.items() if value]
+        if len(given) != 1:
+            raise ValueError(
+                f"target {self.name} needs exactly one of device, model and kind, got {' and '.join(given) or 'none'}"
+            )
+        for key in [*(objective.metric for objective in self.objectives), *self.budgets]:
+            parsed = MetricKey.parse(key)
+            if parsed.metric.source != "device":
+                raise ValueError(f"{key} is the same on every device: give it for the study, not for a target")
+            if parsed.target:
+                raise ValueError(f"inside target {self.name} write {parsed.base}, got {key!r}")
+        _check_budgets(self.budgets)
+        return self
+
+    @property
+    def wanted(self) -> str:
+        """What it selects, in words."""
+        if self.device:
+            return f"device {self.device}"
+        if self.model:
+            return f"a device of model {self.model}"
+        return {"host": "a host", "android": "an Android phone", "replay": "a replay device"}[str(self.kind)]
+
+
 class StudySpec(BaseModel):
-    """What POST /api/v1/studies takes."""
+    """What POST /api/v1/studies takes. ``devices`` (each measures every candidate) and ``targets`` exclude each other;
+    with neither, every enrolled device that measures is a target, equal ones sharing the work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(min_length=1, max_length=120)
@@ -55,7 +106,7 @@ class StudySpec(BaseModel):
     space_options: dict[str, Any] = {}
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"
-    objectives: list[Objective] = Field(min_length=1, max_length=6)
+    objectives: list[Objective] = Field(max_length=6)  # may be empty when targets bring theirs
     budgets: dict[str, float] = {}  # budgets on metrics that are not objectives
     sampler: SamplerName = "gp"
     seed: int = 0
@@ -65,16 +116,14 @@ class StudySpec(BaseModel):
     threads: int = Field(default=2, ge=1, le=256)
     quality: QualitySpec = QualitySpec()
     devices: list[str] = []  # device ids; empty: any enrolled device that serves measurements
+    targets: list[Target] = Field(default=[], max_length=8)
     queue_ahead: int = Field(default=2, ge=1)  # proposals prepared while devices measure
     confirm: int = Field(default=1, ge=0)  # front members re-measured as one-piece files at the end, knee first
 
     @field_validator("budgets")
     @classmethod
     def _budgets(cls, budgets: dict[str, float]) -> dict[str, float]:
-        for key, value in budgets.items():
-            metric, _ = parse_metric(key)
-            if value <= 0:
-                raise ValueError(f"the budget of {key} must be above 0 {metric.unit}, got {value:g}")
+        _check_budgets(budgets)
         return budgets
 
     @field_validator("protocol")
@@ -83,6 +132,69 @@ class StudySpec(BaseModel):
         if name not in PROTOCOLS:
             raise ValueError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
         return name
+
+    @model_validator(mode="after")
+    def _sound(self) -> StudySpec:
+        if not self.all_objectives:
+            raise ValueError("a study needs at least one objective, e.g. quality")
+        for key in [*(objective.metric for objective in self.objectives), *self.budgets]:
+            self._check_target(key)
+        if self.targets:
+            self._check_targets()
+        return self
+
+    def _check_target(self, key: str) -> None:
+        names = [target.name for target in self.targets]
+        wanted = MetricKey.parse(key).target
+        if wanted and wanted not in names:
+            known = f"known targets: {', '.join(names)}" if names else "this study names none"
+            raise ValueError(f"unknown target {wanted!r} in {key}; {known}")
+
+    def _check_targets(self) -> None:
+        if self.devices:
+            raise ValueError("a study takes targets or devices, not both: write a device as a target of its own")
+        names = [target.name for target in self.targets]
+        keys = [objective.metric for objective in self.all_objectives]
+        for what, given in (("target", names), ("objective", keys)):
+            twice = [one for one in given if given.count(one) > 1]
+            if twice:
+                raise ValueError(f"{what} {twice[0]} is there twice")
+        if len(keys) > MAX_OBJECTIVES:
+            raise ValueError(f"at most {MAX_OBJECTIVES} objectives with those of all targets, got {len(keys)}")
+
+    @property
+    def all_objectives(self) -> list[Objective]:
+        """Those of the study, then each target's under its full key: the axes of the joint front."""
+        own = [
+            objective.model_copy(update={"metric": f"{objective.metric}:{target.name}"})
+            for target in self.targets
+            for objective in target.objectives
+        ]
+        return [*self.objectives, *own]
+
+    @property
+    def all_budgets(self) -> dict[str, float]:
+        """Metric key -> bound, from objectives, extra budgets and targets."""
+        bounds = {one.metric: one.budget for one in self.all_objectives if one.budget is not None}
+        bounds |= self.budgets
+        for target in self.targets:
+            bounds |= {f"{key}:{target.name}": bound for key, bound in target.budgets.items()}
+        return bounds
+
+    def target(self, name: str) -> Target:
+        """Raises InvalidConfig naming the known ones."""
+        for target in self.targets:
+            if target.name == name:
+                return target
+        known = ", ".join(target.name for target in self.targets) or "none in this study"
+        raise InvalidConfig(f"unknown target {name!r}; known targets: {known}")
+
+
+def _check_budgets(budgets: dict[str, float]) -> None:
+    for key, value in budgets.items():
+        metric, _ = parse_metric(key)
+        if value <= 0:
+            raise ValueError(f"the budget of {key} must be above 0 {metric.unit}, got {value:g}")
 
 
 class QualityResult(BaseModel):
@@ -99,8 +211,23 @@ class QualityResult(BaseModel):
     details: dict[str, Any] = {}
 
 
+class StoredMeasurement(Measurement):
+    """A row as a trial keeps it: whose it is. ``agent_verdict``: what the agent said when the coordinator says else."""
+
+    device_id: str = ""
+    fingerprint: str = ""
+    target: str = ""  # empty in a study without targets
+    agent_verdict: Verdict | None = None
+    measured_at: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.target}:{self.device_id}" if self.target else self.device_id
+
+
 class TrialRecord(BaseModel):
-    """One candidate of one study, as stored."""
+    """One candidate of one study, as stored. Rows are keyed by device id, ``target:device id`` where targets are named:
+    per device and target the latest valid row, else the latest."""
 
     id: str
     study_id: str
@@ -112,9 +239,9 @@ class TrialRecord(BaseModel):
     arch_digest: str
     costs: dict[str, float] = {}  # closed-form metrics
     blocks: list[str] = []  # digests, in chain order
-    measurements: dict[str, Measurement] = {}  # device id -> the valid (else latest) composed row
-    confirmed: dict[str, Measurement] = {}  # device id -> the one-piece row
-    trained: dict[str, Measurement] = {}  # device id -> the row of the trained program
+    measurements: dict[str, StoredMeasurement] = {}  # of the chain of blocks
+    confirmed: dict[str, StoredMeasurement] = {}  # of the one-piece program
+    trained: dict[str, StoredMeasurement] = {}  # of the trained program
     quality: QualityResult | None = None
     values: dict[str, float] = {}  # objective metric -> value
     artifacts: dict[str, str] = {}  # role (one_piece, onnx, checkpoint) -> sha256

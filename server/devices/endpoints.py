@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body
 
 from nas.contracts.job import Credential, Enrolment
 from server.auth.dependencies import User
-from server.context import Ctx
+from server.context import Context, Ctx
 from server.devices import repository, service
 from server.devices.schemas import DeviceView, DrainRequest, EnrolmentToken, EnrolmentTokenRequest
 from server.responses import CONFLICT, GONE, NOT_FOUND
@@ -56,6 +56,16 @@ def get_device(device_id: str, ctx: Ctx, user: User) -> DeviceView:
 @router.post("/devices/{device_id}/drain", responses=NOT_FOUND)
 def drain_device(device_id: str, ctx: Ctx, user: User, request: DrainRequest | None = None) -> DeviceView:
     """Lets the device finish what it holds and gives it no more; ``{"draining": false}`` takes it back."""
+    return _set_draining(ctx, device_id, (request or DrainRequest()).draining)
+
+
+@router.post("/devices/{device_id}/resume", responses=NOT_FOUND)
+def resume_device(device_id: str, ctx: Ctx, user: User) -> DeviceView:
+    """Takes a drained device back, and lifts the quarantine of one whose canary its twins contradicted."""
+    return _set_draining(ctx, device_id, False)
+
+
+def _set_draining(ctx: Context, device_id: str, draining: bool) -> DeviceView:
     with ctx.database.write() as session:
-        row = service.drain(session, ctx, device_id, (request or DrainRequest()).draining)
+        row = service.drain(session, ctx, device_id, draining)
         return service.view(session, ctx, row, repository.current_jobs(session).get(device_id))

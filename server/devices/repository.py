@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
 from nas.contracts.states import JobState
 from server.errors import NotFound
-from server.tables import DeviceRow, EnrolmentTokenRow, JobRow
+from server.tables import DeviceRow, EnrolmentTokenRow, JobRow, MeasurementRow
 
 
 def get_or_raise(session: Session, device_id: str) -> DeviceRow:
@@ -25,6 +27,50 @@ def find_by_name(session: Session, name: str) -> DeviceRow | None:
 
 def all_devices(session: Session) -> list[DeviceRow]:
     return list(session.scalars(select(DeviceRow).order_by(DeviceRow.name)))
+
+
+def measuring(session: Session) -> list[DeviceRow]:
+    """Devices that measure and do not drain, by name."""
+    rows = session.scalars(select(DeviceRow).where(DeviceRow.draining.is_(False)).order_by(DeviceRow.name))
+    return [row for row in rows if "measure" in row.serves]
+
+
+def takes_shared_work() -> ColumnElement[bool]:
+    return and_(DeviceRow.draining.is_(False), DeviceRow.quarantine == "")
+
+
+def twins_of(device: DeviceRow) -> tuple[ColumnElement[bool], ...]:
+    """Other devices of the same fingerprint."""
+    return (DeviceRow.fingerprint == device.fingerprint, DeviceRow.id != device.id)
+
+
+def other_twin(session: Session, fingerprint: str, avoid: str) -> str | None:
+    """Another device of this fingerprint that takes shared work, the one seen last; None when there is none."""
+    query = select(DeviceRow).where(DeviceRow.fingerprint == fingerprint, DeviceRow.id != avoid, takes_shared_work())
+    rows = [row for row in session.scalars(query.order_by(DeviceRow.last_seen.desc())) if "measure" in row.serves]
+    return rows[0].id if rows else None
+
+
+def names_of_twins(session: Session, device: DeviceRow) -> list[str]:
+    return list(session.scalars(select(DeviceRow.name).where(*twins_of(device)).order_by(DeviceRow.name)))
+
+
+def _own_rows(device_id: str) -> tuple[ColumnElement[bool], ...]:
+    """What the device itself measured; reused rows say nothing about it."""
+    return (MeasurementRow.device_id == device_id, MeasurementRow.job_id.is_not(None))
+
+
+def count_verdicts(session: Session, device_id: str, limit: int) -> dict[str, int]:
+    """Verdict -> how many of the device's last ``limit`` rows have it, the most frequent first."""
+    query = select(MeasurementRow.verdict).where(*_own_rows(device_id))
+    return dict(Counter(session.scalars(query.order_by(MeasurementRow.created_at.desc()).limit(limit))).most_common())
+
+
+def last_environment(session: Session, device_id: str) -> dict[str, Any]:
+    """What the device said of itself around its last measurement."""
+    query = select(MeasurementRow.body).where(*_own_rows(device_id))
+    body = session.scalars(query.order_by(MeasurementRow.created_at.desc()).limit(1)).first()
+    return dict((body or {}).get("environment", {}))
 
 
 def current_jobs(session: Session) -> dict[str, JobRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -61,5 +61,9 @@ class DeviceView(BaseModel):
     serves: list[JobKind]
     last_seen: datetime
     current_job: CurrentJob | None
-    num_queued: int
+    num_queued: int  # jobs that wait for it, alone or with its twins
     canary: CanaryView | None
+    quarantine: str = Field(description="why it gets no shared work, in words; empty when it does")
+    twins: list[str] = Field(description="names of the devices it shares work with")
+    verdicts: dict[str, int] = Field(description="of its last 50 rows")
+    environment: dict[str, Any] = Field(description="around its last measurement, as its agent said it")

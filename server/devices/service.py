@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
 from nas.contracts.device import DeviceFacts
@@ -14,7 +14,7 @@ from nas.contracts.states import JobState
 from server.auth.repository import revoke_agents
 from server.auth.service import hash_secret, new_secret
 from server.context import Context, new_id
-from server.devices import repository
+from server.devices import repository, twins
 from server.devices.schemas import CanaryView, CurrentJob, DeviceView, EnrolmentToken, EnrolmentTokenRequest
 from server.errors import Conflict, Gone, NotAuthenticated
 from server.hub import publish, queue_topic, work_topic
@@ -22,6 +22,7 @@ from server.jobs import repository as jobs
 from server.tables import AgentRow, DeviceRow, EnrolmentTokenRow, JobRow, TrialRow
 
 log = structlog.get_logger(__name__)
+NUM_VERDICTS = 50  # rows that the counts of verdicts look back on
 
 
 def create_enrolment_token(session: Session, ctx: Context, request: EnrolmentTokenRequest) -> EnrolmentToken:
@@ -93,25 +94,44 @@ def seen(session: Session, ctx: Context, device_id: str) -> None:
 
 
 def drain(session: Session, ctx: Context, device_id: str, draining: bool) -> DeviceRow:
-    """A draining device finishes its job and gets no more; what waited for it fails with that reason, so that no
-    study waits for a device that will not answer."""
+    """A draining device finishes its job and gets no more; what waited for it is left to its twins, and fails with
+    that reason when it has none, so that no study waits for a device that will not answer."""
     device = repository.get_or_raise(session, device_id)
     device.draining = draining
+    session.flush()
     if draining:
-        jobs.end_queued(
-            session, JobRow.device_id == device_id, JobState.FAILED, ctx.now(), error_code="device_drained",
-            error=f"device {device.name} was drained before this job started",
-        )  # fmt: skip
-    _wake_studies_of(session, device_id)
+        _give_up_queue(session, ctx, device)
+    else:
+        twins.readmit(session, device)
+    _wake_studies_of(session, device)
     publish(session, queue_topic(device_id))
+    publish(session, queue_topic(device.fingerprint))
     log.info("device_drained" if draining else "device_returned", device_id=device_id)
     return device
 
 
-def _wake_studies_of(session: Session, device_id: str) -> None:
-    query = select(JobRow.study_id).where(JobRow.device_id == device_id).distinct()
+def _give_up_queue(session: Session, ctx: Context, device: DeviceRow) -> None:
+    """A twin in quarantine still counts as one that may do it: its owner can resume it."""
+    abandoned = JobRow.device_id == device.id
+    if any(row.fingerprint == device.fingerprint for row in repository.measuring(session)):
+        jobs.release(session, device.id)
+        abandoned = and_(abandoned, JobRow.pool.is_(None))
+    else:
+        abandoned = or_(abandoned, and_(JobRow.device_id.is_(None), JobRow.pool == device.fingerprint))
+    jobs.end_queued(
+        session, abandoned, JobState.FAILED, ctx.now(), error_code="device_drained",
+        error=f"device {device.name} was drained before this job started",
+    )  # fmt: skip
+
+
+def _wake_studies_of(session: Session, device: DeviceRow) -> None:
+    query = select(JobRow.study_id).where(_waits_for(device)).distinct()
     for study_id in session.scalars(query):
         publish(session, work_topic(study_id))
+
+
+def _waits_for(device: DeviceRow) -> ColumnElement[bool]:
+    return or_(JobRow.device_id == device.id, JobRow.pool == device.fingerprint)
 
 
 def views(session: Session, ctx: Context) -> list[DeviceView]:
@@ -124,8 +144,11 @@ def view(session: Session, ctx: Context, row: DeviceRow, job: JobRow | None) -> 
         id=row.id, name=row.name, state="online" if is_online(ctx, row) else "offline", draining=row.draining,
         fingerprint=row.fingerprint, facts=DeviceFacts.model_validate(row.facts), serves=row.serves,
         last_seen=row.last_seen, current_job=_current(session, job) if job else None,
-        num_queued=jobs.count_queued(session, row.id),
+        num_queued=jobs.count_queued(session, row.id, None if row.quarantine else row.fingerprint),
         canary=CanaryView(**row.canary, measured_at=row.canary_at) if row.canary else None,
+        quarantine=row.quarantine, twins=repository.names_of_twins(session, row),
+        verdicts=repository.count_verdicts(session, row.id, NUM_VERDICTS),
+        environment=repository.last_environment(session, row.id),
     )  # fmt: skip
 
 

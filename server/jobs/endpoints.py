@@ -7,7 +7,7 @@ from typing import Annotated
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, LeaseRequest
+from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, LeaseRequest, Upcoming
 from nas.contracts.states import JobState
 from server.auth.dependencies import DeviceAgent, User
 from server.auth.service import Agent
@@ -18,6 +18,7 @@ from server.jobs import repository, service
 from server.jobs.schemas import JobView
 from server.jobs.views import job_view, job_views
 from server.responses import CONFLICT, NOT_FOUND
+from server.tables import DeviceRow
 
 LOOK_AGAIN_S = 2.0  # another process may have queued something: nobody wakes us for that
 
@@ -37,7 +38,7 @@ async def lease_job(
 
 
 async def _lease_within(ctx: Context, agent: Agent, http: Request, wait_s: float) -> Lease | None:
-    topics = (queue_topic(agent.device_id), queue_topic(None))
+    topics = (queue_topic(agent.device_id), queue_topic(await run_sync(_fingerprint, ctx, agent)), queue_topic(None))
     while True:
         seen = ctx.hub.versions(topics)
         lease = await run_sync(_try_lease, ctx, agent)
@@ -47,11 +48,23 @@ async def _lease_within(ctx: Context, agent: Agent, http: Request, wait_s: float
         wait_s -= LOOK_AGAIN_S
 
 
+def _fingerprint(ctx: Context, agent: Agent) -> str:
+    with ctx.database.read() as session:
+        return session.get_one(DeviceRow, agent.device_id).fingerprint
+
+
 def _try_lease(ctx: Context, agent: Agent) -> Lease | None:
     with ctx.database.write() as session:
         devices.seen(session, ctx, agent.device_id)
         service.expire(session, ctx)
         return service.lease(session, ctx, agent)
+
+
+@router.get("/agents/upcoming")
+def upcoming(ctx: Ctx, agent: DeviceAgent) -> Upcoming:
+    """What this device will need next, so that an agent fetches and pushes it while the device cools."""
+    with ctx.database.read() as session:
+        return Upcoming(blocks=service.upcoming(session, agent))
 
 
 @router.post("/jobs/{job_id}/heartbeat", responses=NOT_FOUND | CONFLICT)

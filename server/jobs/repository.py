@@ -3,7 +3,7 @@
 queued --lease--> leased --result--> done | failed
   ^                 |
   +--- expired -----+  (attempts + 1; after the last attempt: failed)
-queued --stop--> cancelled      queued --drain--> failed
+queued --stop--> cancelled      queued --drain--> failed, or back to the twins when it is a pool's
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, undefer
 
 from nas.contracts.states import JobState
 from server.tables import JobRow
@@ -23,12 +23,20 @@ Condition = ColumnElement[bool]
 
 
 def lease_next(
-    session: Session, *, device_id: str, agent_id: str, serves: Sequence[str], now: datetime, expires_at: datetime
+    session: Session,
+    *,
+    device_id: str,
+    pool: str | None,
+    agent_id: str,
+    serves: Sequence[str],
+    now: datetime,
+    expires_at: datetime,
 ) -> JobRow | None:
-    """Takes the first queued job this device may run. Two callers never get the same one."""
+    """Takes the first queued job this device may run; ``pool`` is its fingerprint, None while it gets no shared work.
+    Two callers never get the same one."""
     statement = (
         update(JobRow)
-        .where(JobRow.id == _first_queued(session, device_id, serves), JobRow.state == JobState.QUEUED)
+        .where(JobRow.id == _first_queued(session, device_id, pool, serves), JobRow.state == JobState.QUEUED)
         .values(
             state=JobState.LEASED, fencing_token=JobRow.fencing_token + 1, agent_id=agent_id, leased_by=device_id,
             lease_expires_at=expires_at, leased_at=now, progress=None, message="",
@@ -39,21 +47,34 @@ def lease_next(
     return session.scalars(statement).one_or_none()
 
 
-def _first_queued(session: Session, device_id: str, serves: Sequence[str]) -> ColumnElement[str]:
+def _first_queued(
+    session: Session, device_id: str, pool: str | None, serves: Sequence[str]
+) -> ColumnElement[str]:
     queued = aliased(JobRow)
-    query = (
-        select(queued.id)
-        .where(
-            queued.state == JobState.QUEUED,
-            queued.kind.in_(serves),
-            or_(queued.device_id == device_id, queued.device_id.is_(None)),
-        )
-        .order_by(queued.priority, queued.created_at, queued.id)
-        .limit(1)
-    )
+    query = select(queued.id).where(open_to(device_id, pool, serves, queued)).order_by(*in_turn(queued)).limit(1)
     if session.get_bind().dialect.name == "postgresql":
         query = query.with_for_update(skip_locked=True)
     return query.scalar_subquery()
+
+
+def open_to(
+    device_id: str, pool: str | None, serves: Sequence[str], row: type[JobRow] = JobRow
+) -> ColumnElement[bool]:
+    """Queued jobs that this device may lease."""
+    anyone = row.pool.is_(None) if pool is None else or_(row.pool.is_(None), row.pool == pool)
+    mine = or_(row.device_id == device_id, and_(row.device_id.is_(None), anyone))
+    return and_(row.state == JobState.QUEUED, row.kind.in_(serves), mine)
+
+
+def in_turn(row: type[JobRow] = JobRow) -> tuple[ColumnElement[Any], ...]:
+    """The order in which jobs are handed out."""
+    return (row.priority.expression, row.created_at.expression, row.id.expression)
+
+
+def upcoming(session: Session, device_id: str, pool: str | None, serves: Sequence[str], limit: int) -> list[JobRow]:
+    """The jobs this device would be given next, without taking them."""
+    query = select(JobRow).where(open_to(device_id, pool, serves)).order_by(*in_turn()).limit(limit)
+    return list(session.scalars(query.options(undefer(JobRow.payload))))
 
 
 def held(job_id: str, fencing_token: int, device_id: str) -> ColumnElement[bool]:
@@ -140,6 +161,30 @@ def count_by_state(session: Session, study_id: str) -> dict[str, int]:
     return dict(session.execute(query).all())
 
 
-def count_queued(session: Session, device_id: str) -> int:
-    query = select(func.count()).where(JobRow.device_id == device_id, JobRow.state == JobState.QUEUED)
+def count_queued(session: Session, device_id: str, pool: str | None) -> int:
+    """Jobs that wait for this device, alone or with its twins; not those that any device may take."""
+    shared = and_(JobRow.device_id.is_(None), JobRow.pool == pool) if pool else JobRow.device_id == device_id
+    query = select(func.count()).where(or_(JobRow.device_id == device_id, shared), JobRow.state == JobState.QUEUED)
     return session.scalar(query) or 0
+
+
+def release(session: Session, device_id: str) -> int:
+    """Jobs of a pool that were given to this one device go back to the whole pool."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.state == JobState.QUEUED, JobRow.device_id == device_id, JobRow.pool.is_not(None))
+        .values(device_id=None)
+        .returning(JobRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(session.scalars(statement).all())
+
+
+def count_by_target(session: Session, study_id: str) -> dict[tuple[str, str], int]:
+    """(target, state) -> measurement jobs of the search."""
+    query = (
+        select(JobRow.target, JobRow.state, func.count())
+        .where(JobRow.study_id == study_id, JobRow.kind == "measure")
+        .group_by(JobRow.target, JobRow.state)
+    )
+    return {(target, state): count for target, state, count in session.execute(query)}

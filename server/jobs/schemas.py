@@ -18,6 +18,8 @@ class JobView(BaseModel):
     trial_number: int | None
     device_id: str | None
     device_name: str | None
+    target: str
+    pool: str | None
     fencing_token: int
     attempts: int
     progress: float | None

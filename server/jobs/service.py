@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import InvalidConfig
 from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, MeasureJob, TrainJob
 from nas.contracts.measurement import Verdict
 from nas.contracts.states import JobState, StudyState
+from nas.contracts.study import StudySpec
+from nas.targets import Group, groups_of, on_target
 from server.auth.service import Agent
 from server.context import Context, new_id
+from server.devices import repository as devices
+from server.devices import twins
 from server.errors import Conflict, NotFound
 from server.events.repository import emit
 from server.hub import publish, queue_topic, work_topic
@@ -25,36 +28,60 @@ from server.tables import DeviceRow, JobRow, LateResultRow, StudyRow
 from server.trials import repository as trials
 
 log = structlog.get_logger(__name__)
+NUM_UPCOMING = 4  # more would only be evicted again from a phone's cache
+MAX_TRAINED_SESSIONS = 3  # of a trained program, while twins contradict each other
+
+
+def submit_to(
+    session: Session, ctx: Context, *, study_id: str, trial_id: str, group: Group, job: MeasureJob, avoid: str = ""
+) -> JobRow:
+    """Queues ``job`` once for the group. With ``avoid`` it is given to a twin of that device, if there is one."""
+    if group.device_id:
+        return submit(session, ctx, study_id=study_id, trial_id=trial_id, device_id=group.device_id, job=job,
+                      target=group.target)  # fmt: skip
+    twin = devices.other_twin(session, group.fingerprint, avoid) if avoid else None
+    return submit(session, ctx, study_id=study_id, trial_id=trial_id, device_id=twin, job=job, pool=group.fingerprint,
+                  target=group.target)  # fmt: skip
 
 
 def submit(
-    session: Session, ctx: Context, *, study_id: str, trial_id: str, device_id: str | None, job: MeasureJob | TrainJob
+    session: Session,
+    ctx: Context,
+    *,
+    study_id: str,
+    trial_id: str,
+    device_id: str | None,
+    job: MeasureJob | TrainJob,
+    pool: str | None = None,
+    target: str = "",
 ) -> JobRow:
-    """Queues ``job``. The same job for the same trial and device again is the first one, whatever became of it;
-    only a cancelled one is queued anew."""
-    key = _submit_key(trial_id, device_id, job)
+    """Queues ``job``. The same job for the same trial and device (or pool) again is the first one, whatever became of
+    it; only a cancelled one is queued anew."""
+    key = _submit_key(trial_id, pool or device_id, target, job)
     row = repository.find_by_submit_key(session, key)
     if row is not None:
         return row
     row = JobRow(
         id=new_id("job"), kind=job.kind, form=getattr(job, "form", ""), state=JobState.QUEUED, study_id=study_id,
-        trial_id=trial_id, device_id=device_id, submit_key=key, payload=job.model_dump(mode="json"),
-        plan_digest=job.plan.digest if isinstance(job, MeasureJob) else "", created_at=ctx.now(),
+        trial_id=trial_id, device_id=device_id, pool=pool, target=target, submit_key=key,
+        payload=job.model_dump(mode="json"), created_at=ctx.now(),
+        plan_digest=job.plan.digest if isinstance(job, MeasureJob) else "",
     )  # fmt: skip
     session.add(row)
     session.flush()
-    publish(session, queue_topic(device_id))
+    publish(session, queue_topic(device_id or pool))
     emit(session, ctx.now(), study_id, "job_queued", job_id=row.id, trial_id=trial_id, device_id=device_id,
-         kind=row.kind, form=row.form)  # fmt: skip
+         kind=row.kind, form=row.form, target=target)  # fmt: skip
     return row
 
 
-def _submit_key(trial_id: str, device_id: str | None, job: MeasureJob | TrainJob) -> str:
+def _submit_key(trial_id: str, address: str | None, target: str, job: MeasureJob | TrainJob) -> str:
     if isinstance(job, MeasureJob):
         what = f"{job.form}|{job.plan.digest}|{job.attempt}"
     else:
         what = job.model_dump_json()
-    return hashlib.sha256(f"{job.kind}|{trial_id}|{device_id}|{what}".encode()).hexdigest()
+    where = f"{address}|{target}" if target else address
+    return hashlib.sha256(f"{job.kind}|{trial_id}|{where}|{what}".encode()).hexdigest()
 
 
 def get_or_raise(session: Session, job_id: str) -> JobRow:
@@ -65,14 +92,14 @@ def get_or_raise(session: Session, job_id: str) -> JobRow:
 
 
 def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
-    """The next job for this agent's device, or None. A draining device gets none."""
+    """The next job for this agent's device, or None. A draining device gets none, one in quarantine none it shares."""
     device = session.get_one(DeviceRow, agent.device_id)
     if device.draining:
         return None
     expires_at = ctx.now() + timedelta(seconds=ctx.settings.lease_s)
     row = repository.lease_next(
-        session, device_id=device.id, agent_id=agent.agent_id, serves=device.serves, now=ctx.now(),
-        expires_at=expires_at,
+        session, device_id=device.id, pool=_pool_of(device), agent_id=agent.agent_id, serves=device.serves,
+        now=ctx.now(), expires_at=expires_at,
     )  # fmt: skip
     if row is None:
         return None
@@ -82,6 +109,20 @@ def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
         job_id=row.id, fencing_token=row.fencing_token, expires_at=expires_at, heartbeat_s=ctx.settings.heartbeat_s,
         job=job_of(row),
     )  # fmt: skip
+
+
+def _pool_of(device: DeviceRow) -> str | None:
+    return None if device.quarantine else device.fingerprint
+
+
+def upcoming(session: Session, agent: Agent) -> list[str]:
+    """Digests of the blocks that this device's next jobs need, first needed first, without leasing anything."""
+    device = session.get_one(DeviceRow, agent.device_id)
+    if device.draining:
+        return []
+    rows = repository.upcoming(session, device.id, _pool_of(device), device.serves, NUM_UPCOMING)
+    jobs = [job for job in map(job_of, rows) if isinstance(job, MeasureJob)]
+    return list(dict.fromkeys(digest for job in jobs for digest in job.blocks))
 
 
 def job_of(row: JobRow) -> MeasureJob | TrainJob:
@@ -186,7 +227,12 @@ def _end(session: Session, ctx: Context, condition: repository.Condition, row: J
 
 def _store_outcome(session: Session, ctx: Context, row: JobRow, result: JobResult) -> None:
     if result.measurement is not None:
-        trials.add_measurement(session, ctx.now(), row, result.measurement)
+        device = session.get_one(DeviceRow, row.leased_by)
+        stored = twins.compare(session, ctx, device, row, result.measurement)
+        row.verdict = stored.verdict
+        trials.add_measurement(session, ctx.now(), row, stored)
+        if stored.verdict == Verdict.UNLIKE_TWIN and row.form == "trained":
+            _measure_trained_again(session, ctx, row)
     elif result.training is not None:
         trials.add_training(session, ctx.now(), row, result.training)
         if result.training.measure is not None:
@@ -198,16 +244,22 @@ def _store_outcome(session: Session, ctx: Context, row: JobRow, result: JobResul
 
 
 def _measure_trained(session: Session, ctx: Context, row: JobRow, job: MeasureJob) -> None:
-    """The trained program goes back to the devices the candidate was searched for."""
-    study = session.get_one(StudyRow, row.study_id)
-    for device in targets(session, study.spec["devices"]):
-        submit(session, ctx, study_id=row.study_id, trial_id=row.trial_id, device_id=device.id, job=job)
+    """The trained program goes back to every target the candidate was searched for."""
+    spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
+    facts = {device.id: DeviceFacts.model_validate(device.facts) for device in devices.measuring(session)}
+    for group in groups_of(spec, facts):
+        own = job.model_copy(update={"plan": on_target(job.plan, spec, group.target)})
+        submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=group, job=own)
 
 
-def targets(session: Session, wanted: Sequence[str]) -> list[DeviceRow]:
-    """Devices that measure and do not drain; of ``wanted`` only, when it names any."""
-    rows = session.scalars(select(DeviceRow).where(DeviceRow.draining.is_(False)).order_by(DeviceRow.name))
-    return [row for row in rows if "measure" in row.serves and (not wanted or row.id in wanted)]
+def _measure_trained_again(session: Session, ctx: Context, row: JobRow) -> None:
+    """No study waits for this row, so its second session on another twin is queued here."""
+    job = job_of(row)
+    if not isinstance(job, MeasureJob) or row.pool is None or job.attempt + 1 >= MAX_TRAINED_SESSIONS:
+        return
+    again = job.model_copy(update={"attempt": job.attempt + 1})
+    submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=Group(row.target, row.pool), job=again,
+              avoid=row.leased_by or "")  # fmt: skip
 
 
 def expire(session: Session, ctx: Context) -> int:
@@ -234,7 +286,7 @@ def _requeue(session: Session, ctx: Context, condition: repository.Condition, wh
                   "error": f"given up after {row.attempts} attempts: {why}"}  # fmt: skip
         event = "job_failed"
     repository.change(session, JobRow.id == row.id, lease_expires_at=None, progress=None, message=why, **values)
-    publish(session, queue_topic(row.device_id))
+    publish(session, queue_topic(row.device_id or row.pool))
     publish(session, work_topic(row.study_id))
     emit(session, ctx.now(), row.study_id, event, job_id=row.id, trial_id=row.trial_id, device_id=row.leased_by,
          reason=why, attempts=row.attempts)  # fmt: skip

@@ -18,8 +18,12 @@ def job_view(session: Session, row: JobRow) -> JobView:
 
 
 def job_views(session: Session, rows: Sequence[JobRow]) -> list[JobView]:
-    """``device_id`` is the device it waits for, or the one that took it when any may."""
-    names = dict(session.execute(select(DeviceRow.id, DeviceRow.name)).all())
+    """``device_id`` is the device it waits for, or the one that took it when several may; ``device_name`` names all of
+    a pool while nobody took it."""
+    rows_of_devices = session.execute(select(DeviceRow.id, DeviceRow.name, DeviceRow.fingerprint)).all()
+    names = {device_id: name for device_id, name, _ in rows_of_devices}
+    for _, name, pool in sorted(rows_of_devices, key=lambda row: row[1]):
+        names[pool] = f"{names[pool]} or {name}" if pool in names else name
     trial_ids = {row.trial_id for row in rows}
     numbers = dict(session.execute(select(TrialRow.id, TrialRow.number).where(TrialRow.id.in_(trial_ids))).all())
     return [_view(row, numbers.get(row.trial_id), names) for row in rows]
@@ -28,6 +32,6 @@ def job_views(session: Session, rows: Sequence[JobRow]) -> list[JobView]:
 def _view(row: JobRow, number: int | None, names: dict[str, str]) -> JobView:
     device_id = row.device_id or row.leased_by
     return JobView(
-        device_id=device_id, device_name=names.get(device_id or ""), trial_number=number,
+        device_id=device_id, device_name=names.get(device_id or row.pool or ""), trial_number=number,
         **{name: getattr(row, name) for name in SAME},
     )  # fmt: skip

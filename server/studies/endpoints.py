@@ -83,7 +83,12 @@ def list_trials(
 
 
 @router.get("/{study_id}/front", responses=NOT_FOUND)
-def get_front(study_id: str, ctx: Ctx, user: User) -> Front:
+def get_front(
+    study_id: str,
+    ctx: Ctx,
+    user: User,
+    target: Annotated[str | None, Query(description="one target's front; without it the joint one")] = None,
+) -> Front:
     """The non-dominated complete trials with their intervals; the knee is marked."""
     with ctx.database.read() as session:
-        return service.front(session, repository.record_of(repository.get_or_raise(session, study_id)))
+        return service.front(session, repository.record_of(repository.get_or_raise(session, study_id)), target)

@@ -1,92 +1,62 @@
-"""The front of a study from its complete trials. The mathematics is in ``nas.pareto`` and ``nas.hypervolume``."""
+"""A study's front as the API shows it. What is on it is said by ``nas.front``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from nas.contracts.measurement import Estimate
-from nas.contracts.states import TrialState
-from nas.contracts.study import Objective, StudyRecord, TrialRecord
-from nas.hypervolume import hypervolume
-from nas.pareto import knee_index, pareto_mask
+from nas.contracts.metrics import MetricKey
+from nas.contracts.study import StoredMeasurement, StudyRecord, TrialRecord
+from nas.front import front_of
+from nas.objectives import known_values
 from server.studies.schemas import Front, FrontMember
 
 
-def front_of(study: StudyRecord, trials: Sequence[TrialRecord]) -> Front:
-    objectives = study.spec.objectives
-    metrics = [objective.metric for objective in objectives]
-    directions = [str(objective.direction) for objective in objectives]
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and _has_all(trial, metrics)]
-    members = _non_dominated(complete, metrics, directions)
+def view_of(study: StudyRecord, trials: Sequence[TrialRecord], target: str | None = None) -> Front:
+    """The joint front, or one target's. Raises InvalidConfig for a target the study does not have."""
+    front = front_of(trials, study.spec, target)
     return Front(
         study_id=study.id,
-        objectives=metrics,
-        directions=directions,
-        reference_point=study.reference_point,
-        hypervolume=_hypervolume(study, members, metrics, directions),
-        members=_members(members, objectives, directions),
+        target=target,
+        objectives=front.keys,
+        directions=front.directions,
+        reference_point=front.project(study.reference_point),
+        hypervolume=front.hypervolume(study.reference_point),
+        members=[_member(trial, front.keys, trial is front.knee) for trial in front.members],
     )
 
 
-def _has_all(trial: TrialRecord, metrics: Sequence[str]) -> bool:
-    return all(metric in trial.values for metric in metrics)
-
-
-def _points(trials: Sequence[TrialRecord], metrics: Sequence[str]) -> np.ndarray:
-    return np.array([[trial.values[metric] for metric in metrics] for trial in trials], dtype=float)
-
-
-def _non_dominated(
-    trials: Sequence[TrialRecord], metrics: Sequence[str], directions: Sequence[str]
-) -> list[TrialRecord]:
-    if not trials:
-        return []
-    mask = pareto_mask(_points(trials, metrics), directions)
-    front = [trial for trial, kept in zip(trials, mask, strict=True) if kept]
-    return sorted(front, key=lambda trial: trial.values[metrics[0]], reverse=directions[0] == "max")
-
-
-def _hypervolume(
-    study: StudyRecord, front: Sequence[TrialRecord], metrics: Sequence[str], directions: Sequence[str]
-) -> float | None:
-    reference = [study.reference_point[metric] for metric in metrics if metric in study.reference_point]
-    if not front or len(reference) < len(metrics):
-        return None
-    return float(hypervolume(_points(front, metrics), reference, directions))
-
-
-def _members(
-    front: Sequence[TrialRecord], objectives: Sequence[Objective], directions: Sequence[str]
-) -> list[FrontMember]:
-    if not front:
-        return []
-    metrics = [objective.metric for objective in objectives]
-    knee = int(knee_index(_points(front, metrics), directions))
-    return [_member(trial, metrics, index == knee) for index, trial in enumerate(front)]
-
-
-def _member(trial: TrialRecord, metrics: Sequence[str], knee: bool) -> FrontMember:
-    estimates = {metric: _estimate(trial, metric) for metric in metrics}
+def _member(trial: TrialRecord, keys: Sequence[str], knee: bool) -> FrontMember:
+    values = known_values(trial) | trial.values
+    estimates = {key: _estimate(trial, key, values[key]) for key in keys}
+    rows = list(trial.confirmed.values())
     return FrontMember(
-        trial_id=trial.id, number=trial.number, knee=knee, values=trial.values,
-        estimates={metric: estimate for metric, estimate in estimates.items() if estimate is not None},
-        confirmed=_first(row.metrics for row in trial.confirmed.values()),
-        beside=_first(row.beside for row in trial.confirmed.values()), costs=trial.costs, arch=trial.arch,
+        trial_id=trial.id, number=trial.number, knee=knee, values=trial.values | {key: values[key] for key in keys},
+        estimates={key: estimate for key, estimate in estimates.items() if estimate is not None},
+        confirmed=_by_target(rows, "metrics"), beside=_by_target(rows, "beside"),
+        confirmed_verdicts={row.key: row.verdict for row in rows}, costs=trial.costs, arch=trial.arch,
         arch_digest=trial.arch_digest, artifacts=trial.artifacts,
     )  # fmt: skip
 
 
-def _estimate(trial: TrialRecord, metric: str) -> Estimate | None:
+def _estimate(trial: TrialRecord, key: str, value: float) -> Estimate | None:
     """The measured interval whose median is the trial's value (with several devices: the one that decided)."""
-    if metric == "quality" and trial.quality is not None:
+    if key == "quality" and trial.quality is not None:
         quality = trial.quality
         return Estimate(median=quality.score, low=quality.low, high=quality.high, unit="score",
                         num_samples=max(1, len(quality.seeds)))  # fmt: skip
-    found = [row.metrics[metric] for row in trial.measurements.values() if metric in row.metrics]
-    return min(found, key=lambda estimate: abs(estimate.median - trial.values[metric]), default=None)
+    wanted = MetricKey.parse(key)
+    rows = [row for row in trial.measurements.values() if not wanted.target or row.target == wanted.target]
+    found = [row.metrics[wanted.base] for row in rows if wanted.base in row.metrics]
+    return min(found, key=lambda estimate: abs(estimate.median - value), default=None)
 
 
-def _first(metrics: Iterable[dict[str, Estimate]]) -> dict[str, Estimate]:
-    return dict(next(iter(metrics), {}))
+def _by_target(rows: Sequence[StoredMeasurement], field: str) -> dict[str, Estimate]:
+    """Metrics of the first row, and those of every target under its name."""
+    found: dict[str, Estimate] = {}
+    for row in rows:
+        for key, estimate in getattr(row, field).items():
+            found.setdefault(key, estimate)
+            if row.target:
+                found.setdefault(f"{key}:{row.target}", estimate)
+    return found

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ModelWrapValidatorHandler, WrapValidator
 
 from nas.contracts.errors import HilnasError
-from nas.contracts.measurement import Estimate
+from nas.contracts.measurement import Estimate, Verdict
 from nas.contracts.states import StudyState
-from nas.contracts.study import StudySpec
+from nas.contracts.study import Objective, StudySpec
 
 EXAMPLE = {
     "name": "phone-350m",
@@ -51,11 +51,27 @@ class StudySummary(BaseModel):
     finished_at: datetime | None
 
 
+class TargetView(BaseModel):
+    """``devices``: names of those that serve it now. ``num_measured`` counts trials, the others jobs."""
+
+    name: str
+    wanted: str
+    devices: list[str]
+    num_measured: int
+    num_queued: int
+    num_running: int
+    num_failed: int
+
+
 class StudyView(StudySummary):
-    """``notes`` are sentences about what holds the study up, e.g. a device that is gone. ``hypervolume`` is absent
-    until a reference point and a complete trial exist."""
+    """``objectives`` and ``budgets`` are those of the study and of all its targets under their full keys. ``notes`` are
+    sentences about what holds the study up, e.g. a device that is gone. ``hypervolume`` is absent until a reference
+    point and a complete trial exist."""
 
     spec: StudySpec
+    objectives: list[Objective]
+    budgets: dict[str, float]
+    targets: list[TargetView]
     reference_point: dict[str, float]
     eta_s: float | None
     front_size: int
@@ -66,7 +82,7 @@ class StudyView(StudySummary):
 
 class FrontMember(BaseModel):
     """``estimates`` per objective: the interval behind the value. ``confirmed``: the same of the one-piece program,
-    ``beside``: of the composed chain measured in turn with it."""
+    ``beside``: of the composed chain measured in turn with it, ``confirmed_verdicts`` by device (and target)."""
 
     trial_id: str
     number: int
@@ -75,6 +91,7 @@ class FrontMember(BaseModel):
     estimates: dict[str, Estimate]
     confirmed: dict[str, Estimate]
     beside: dict[str, Estimate]
+    confirmed_verdicts: dict[str, Verdict]
     costs: dict[str, float]
     arch: dict[str, Any]
     arch_digest: str
@@ -82,9 +99,11 @@ class FrontMember(BaseModel):
 
 
 class Front(BaseModel):
-    """Non-dominated complete trials on the study's objectives, best first along the first one."""
+    """Non-dominated complete trials, best first along the first objective: on all objectives, or on what ``target``
+    sees of them."""
 
     study_id: str
+    target: str | None
     objectives: list[str]
     directions: list[str]
     reference_point: dict[str, float]

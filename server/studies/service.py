@@ -9,13 +9,12 @@ from nas.contracts.states import FINISHED_TRIALS, JobState, StudyState
 from nas.contracts.study import StudyRecord, StudySpec
 from server.context import Context, new_id
 from server.devices import repository as devices
-from server.devices.service import is_online
 from server.errors import Conflict
 from server.events.repository import emit, last_event_id
 from server.hub import publish, work_topic
 from server.jobs import repository as jobs
-from server.studies import repository
-from server.studies.front import front_of
+from server.studies import progress, repository
+from server.studies.front import view_of
 from server.studies.schemas import Front, StudySummary, StudyView
 from server.tables import JobRow, StudyRow
 from server.trials import repository as trials
@@ -96,15 +95,17 @@ def view(session: Session, ctx: Context, row: StudyRow) -> StudyView:
     study = repository.record_of(row)
     found = front(session, study)
     return StudyView(
-        **summary(session, row).model_dump(), spec=study.spec, reference_point=study.reference_point,
+        **summary(session, row).model_dump(), spec=study.spec, objectives=study.spec.all_objectives,
+        budgets=study.spec.all_budgets, targets=progress.target_views(session, study),
+        reference_point=study.reference_point,
         eta_s=_eta_s(session, ctx, row), front_size=len(found.members), hypervolume=found.hypervolume,
-        last_event_id=last_event_id(session, row.id), notes=_notes(session, ctx, study),
+        last_event_id=last_event_id(session, row.id), notes=progress.notes(session, ctx, study),
     )  # fmt: skip
 
 
-def front(session: Session, study: StudyRecord) -> Front:
+def front(session: Session, study: StudyRecord, target: str | None = None) -> Front:
     rows = trials.rows_of(session, study.id, state="complete")
-    return front_of(study, trials.records(session, rows, lean=True))
+    return view_of(study, trials.records(session, rows, lean=True), target)
 
 
 def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:
@@ -117,20 +118,3 @@ def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:
         return None
     left: int = max(0, row.spec["max_trials"] - finished)
     return left * (ctx.now() - row.created_at).total_seconds() / finished
-
-
-def _notes(session: Session, ctx: Context, study: StudyRecord) -> list[str]:
-    """What a user should know when nothing moves."""
-    if study.state != StudyState.RUNNING:
-        return []
-    known = [row for row in devices.all_devices(session) if "measure" in row.serves]
-    targets = [row for row in known if not study.spec.devices or row.id in study.spec.devices]
-    if not targets:
-        return ["no device is enrolled that could measure; run `hilnas agent host` on the machine that should"]
-    notes = []
-    for row in targets:
-        waiting = jobs.count_queued(session, row.id)
-        if not is_online(ctx, row) and (waiting or not row.draining):
-            notes.append(f"device {row.name} was last seen at {row.last_seen:%H:%M:%S} UTC and {waiting} jobs wait for"
-                         " it: start its agent again, or drain it to go on without it")  # fmt: skip
-    return notes

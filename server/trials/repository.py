@@ -7,18 +7,20 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import distinct, func, select
 from sqlalchemy.orm import Session
 
 from nas.contracts.job import TrainResult
-from nas.contracts.measurement import Measurement, Verdict
+from nas.contracts.measurement import Verdict
 from nas.contracts.states import TrialState
-from nas.contracts.study import QualityResult, TrialRecord
+from nas.contracts.study import QualityResult, StoredMeasurement, TrialRecord
+from nas.targets import Group
 from server.context import new_id
 from server.errors import NotFound
 from server.tables import DeviceRow, JobRow, MeasurementEventsRow, MeasurementRow, TrainingRow, TrialRow
 
 WITHOUT_EVENTS = {"events"}
+WHOSE = {"device_id", "fingerprint", "target", "measured_at"}  # columns of the row, not of its body
 LEAN: dict[str, Any] = {"environment": {}, "block_ms": {}}
 
 
@@ -74,26 +76,30 @@ def _record(row: TrialRow, measurements: Sequence[MeasurementRow], lean: bool) -
     )  # fmt: skip
 
 
-def _preferred(rows: Sequence[MeasurementRow], form: str, lean: bool) -> dict[str, Measurement]:
-    """Per device the latest valid row, else the latest. ``rows`` are in time order."""
-    chosen: dict[str, MeasurementRow] = {}
+def _preferred(rows: Sequence[MeasurementRow], form: str, lean: bool) -> dict[str, StoredMeasurement]:
+    """Per device and target the latest valid row, else the latest. ``rows`` are in time order."""
+    chosen: dict[tuple[str, str], MeasurementRow] = {}
     for row in rows:
         if row.form != form:
             continue
-        before = chosen.get(row.device_id)
+        before = chosen.get((row.target, row.device_id))
         if before is None or row.verdict == Verdict.VALID or before.verdict != Verdict.VALID:
-            chosen[row.device_id] = row
-    return {device_id: _measurement(row, lean) for device_id, row in chosen.items()}
+            chosen[row.target, row.device_id] = row
+    found = [measurement_of(row, lean) for row in chosen.values()]
+    return {measurement.key: measurement for measurement in found}
 
 
-def _measurement(row: MeasurementRow, lean: bool = False) -> Measurement:
-    return Measurement.model_validate({**row.body, **LEAN} if lean else row.body)
+def measurement_of(row: MeasurementRow, lean: bool = False) -> StoredMeasurement:
+    whose = {"device_id": row.device_id, "fingerprint": row.fingerprint, "target": row.target,
+             "measured_at": row.created_at}  # fmt: skip
+    return StoredMeasurement.model_validate({**row.body, **(LEAN if lean else {}), **whose})
 
 
-def add_measurement(session: Session, now: datetime, job: JobRow, measurement: Measurement) -> MeasurementRow:
+def add_measurement(session: Session, now: datetime, job: JobRow, measurement: StoredMeasurement) -> MeasurementRow:
     """The row of a finished job; ``job_id`` is unique. The key is the plan that was asked for."""
     device = session.get_one(DeviceRow, job.leased_by)
     row = _row(job.trial_id, device, job.plan_digest, job.form, measurement, now)
+    row.target = job.target
     row.job_id = job.id
     session.add(row)
     session.flush()
@@ -106,17 +112,21 @@ def add_measurement(session: Session, now: datetime, job: JobRow, measurement: M
 
 
 def attach_measurement(
-    session: Session, now: datetime, trial_id: str, device: DeviceRow, measurement: Measurement
+    session: Session, now: datetime, trial_id: str, group: Group, measurement: StoredMeasurement
 ) -> None:
     """Gives the trial a copy of a row that was measured for another one; doing it twice changes nothing."""
+    device = session.get_one(DeviceRow, group.device_id or measurement.device_id)
     query = select(MeasurementRow.id).where(
         MeasurementRow.trial_id == trial_id,
         MeasurementRow.device_id == device.id,
+        MeasurementRow.target == group.target,
+        MeasurementRow.verdict == Verdict.VALID,
         MeasurementRow.plan_digest == measurement.plan_digest,
     )
     if session.scalars(query.limit(1)).first() is not None:
         return
     row = _row(trial_id, device, measurement.plan_digest, "composed", measurement, now)
+    row.target = group.target
     source = find_valid(session, measurement.plan_digest, device.fingerprint)
     row.source_id = source.id if source else None
     session.add(row)
@@ -124,19 +134,21 @@ def attach_measurement(
 
 
 def _row(
-    trial_id: str, device: DeviceRow, plan_digest: str, form: str, measurement: Measurement, now: datetime
+    trial_id: str, device: DeviceRow, plan_digest: str, form: str, measurement: StoredMeasurement, now: datetime
 ) -> MeasurementRow:
+    body = measurement.model_dump(mode="json", exclude=WITHOUT_EVENTS | WHOSE, exclude_none=True)
     return MeasurementRow(
         id=new_id("measurement"), trial_id=trial_id, device_id=device.id, fingerprint=device.fingerprint,
         plan_digest=plan_digest, form=form, verdict=measurement.verdict,
-        body=measurement.model_dump(mode="json", exclude=WITHOUT_EVENTS) | {"plan_digest": plan_digest},
-        created_at=now,
+        body=body | {"plan_digest": plan_digest}, created_at=now,
     )  # fmt: skip
 
 
 def find_valid(session: Session, plan_digest: str, fingerprint: str) -> MeasurementRow | None:
-    """The first valid measured row of this plan on any device of this fingerprint."""
+    """The first valid measured row of this plan on any device of this fingerprint that its twins do not contradict."""
+    doubted = select(DeviceRow.id).where(DeviceRow.fingerprint == fingerprint, DeviceRow.quarantine != "")
     query = select(MeasurementRow).where(
+        MeasurementRow.device_id.not_in(doubted),
         MeasurementRow.plan_digest == plan_digest,
         MeasurementRow.fingerprint == fingerprint,
         MeasurementRow.verdict == Verdict.VALID,
@@ -145,18 +157,26 @@ def find_valid(session: Session, plan_digest: str, fingerprint: str) -> Measurem
     return session.scalars(query.order_by(MeasurementRow.created_at).limit(1)).first()
 
 
-def measurement_of(row: MeasurementRow) -> Measurement:
-    return _measurement(row)
+def count_measured(session: Session, study_id: str) -> dict[str, int]:
+    """Target -> trials that have a valid composed row of it."""
+    query = (
+        select(MeasurementRow.target, func.count(distinct(MeasurementRow.trial_id)))
+        .join(TrialRow, TrialRow.id == MeasurementRow.trial_id)
+        .where(TrialRow.study_id == study_id, MeasurementRow.form == "composed")
+        .where(MeasurementRow.verdict == Verdict.VALID)
+        .group_by(MeasurementRow.target)
+    )
+    return dict(session.execute(query).all())
 
 
-def measurements_with_events(session: Session, trial_id: str) -> list[tuple[MeasurementRow, Measurement]]:
+def measurements_with_events(session: Session, trial_id: str) -> list[tuple[MeasurementRow, StoredMeasurement]]:
     """Every row of a trial in time order, raw events included (those of the source for a reused row)."""
     rows = list(_measurements(session, [trial_id]))
     keys = [row.source_id or row.id for row in rows]
     query = select(MeasurementEventsRow).where(MeasurementEventsRow.measurement_id.in_(keys))
     events = {found.measurement_id: found.events for found in session.scalars(query)}
     return [
-        (row, Measurement.model_validate({**row.body, "events": events.get(key, [])}))
+        (row, measurement_of(row).model_copy(update={"events": events.get(key, [])}))
         for row, key in zip(rows, keys, strict=True)
     ]
 

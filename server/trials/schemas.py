@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from nas.contracts.job import TrainResult
-from nas.contracts.measurement import Measurement
-from nas.contracts.study import Quantization
+from nas.contracts.study import Quantization, StoredMeasurement
 
 
 class TrainRequest(BaseModel):
@@ -31,7 +30,7 @@ class MeasurementView(BaseModel):
     job_id: str | None
     reused: bool
     created_at: datetime
-    measurement: Measurement
+    measurement: StoredMeasurement
 
 
 class TrainingView(BaseModel):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ from server.errors import Conflict
 from server.jobs import repository, service
 from server.settings import Settings
 from server.studies import service as studies
-from server.tables import Base, JobRow, LateResultRow, MeasurementRow, StudyRow
+from server.tables import Base, DeviceRow, JobRow, LateResultRow, MeasurementRow, StudyRow
 from server.trials import service as trials
 from tests.server import samples
 from tests.server.helpers import FakeClock
@@ -57,27 +57,36 @@ class Queue:
         self.ctx = Context(config, self.database, ArtifactFiles(folder / "artifacts"), self.clock)
         with self.database.write() as session:
             self.study_id = studies.create(session, self.ctx, StudySpec.model_validate(samples.spec()), None)[0].id
-        self.agents = [self._enrol(f"device-{index}") for index in range(num_agents)]
+        self.agents = [self._enrol(f"device-{index}") for index in range(num_agents)]  # all of one fingerprint
+        self.pool = DeviceFacts(**samples.facts()).fingerprint
         self.jobs: list[str] = []
 
-    def _enrol(self, name: str) -> Agent:
+    def _enrol(self, name: str, **facts: str) -> Agent:
         with self.database.write() as session:
             token = devices.create_enrolment_token(session, self.ctx, EnrolmentTokenRequest()).token
-            enrolment = Enrolment(token=token, facts=DeviceFacts(**samples.facts(name)))
+            enrolment = Enrolment(token=token, facts=DeviceFacts(**samples.facts(name, **facts)))
             credential = devices.enrol(session, self.ctx, enrolment)
         return Agent(credential.agent_id, credential.device_id)
 
-    def submit(self, device: int | None = 0) -> str:
-        """None: any device may take it, which is how two agents come to want one job."""
+    def submit(self, device: int | None = 0, pool: str | None = None) -> str:
+        """None: any device may take it, or any of ``pool``, which is how two agents come to want one job."""
         name = f"trial-{len(self.jobs)}"
         with self.database.write() as session:
             trial = trials.add(session, self.ctx, self.study_id, {}, samples.arch(), name)
             target = None if device is None else self.agents[device].device_id
             row = service.submit(
-                session, self.ctx, study_id=self.study_id, trial_id=trial.id, device_id=target, job=samples.job(name)
-            )
+                session, self.ctx, study_id=self.study_id, trial_id=trial.id, device_id=target, job=samples.job(name),
+                pool=pool,
+            )  # fmt: skip
         self.jobs.append(row.id)
         return row.id
+
+    def drain(self, agent: int, draining: bool = True) -> None:
+        with self.database.write() as session:
+            devices.drain(session, self.ctx, self.agents[agent].device_id, draining)
+
+    def states(self, job_ids: Iterable[str]) -> set[str]:
+        return {self.row(job_id).state for job_id in job_ids}
 
     def lease(self, agent: int = 0) -> Lease | None:
         with self.database.write() as session:
@@ -152,6 +161,68 @@ class LeaseContract:
         for thread in threads:
             thread.join(60)
         assert sorted(taken) == sorted(jobs)
+
+    def test_a_pool_s_job_goes_to_whichever_equal_device_is_free(self, queue: Queue) -> None:
+        jobs = [queue.submit(device=None, pool=queue.pool) for _ in range(3)]
+        queue.agents.append(queue._enrol("stranger", model="another"))
+        taken = [queue.lease(2), queue.lease(0), queue.lease(1), queue.lease(0), queue.lease(1)]
+        assert [lease.job_id if lease else None for lease in taken] == [None, *jobs, None]
+
+    def test_eight_threads_of_two_twins_never_share_a_pool_s_job(self, queue: Queue) -> None:
+        jobs = {queue.submit(device=None, pool=queue.pool) for _ in range(12)}
+        taken: list[str] = []
+        threads = [threading.Thread(target=self._take_all, args=(queue, index % 2, taken)) for index in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(taken) == sorted(jobs)
+
+    def test_a_silent_twin_s_job_is_done_by_the_other(self, queue: Queue) -> None:
+        job_id = queue.submit(device=None, pool=queue.pool)
+        assert queue.lease(0) is not None
+        queue.clock.advance(LEASE_S + 1)
+        queue.expire()
+        lease = queue.lease(1)
+        assert lease is not None
+        assert queue.finish(lease, 1)
+        assert queue.num_measurements(job_id) == 1
+
+    def test_draining_one_twin_leaves_the_pool_to_the_other(self, queue: Queue) -> None:
+        shared = [queue.submit(device=None, pool=queue.pool) for _ in range(2)]
+        given, own = queue.submit(device=0, pool=queue.pool), queue.submit(device=0)
+        queue.drain(0)
+        assert queue.states([*shared, given]) == {JobState.QUEUED}
+        assert queue.states([own]) == {JobState.FAILED}
+        assert queue.lease(0) is None
+        first, second = queue.lease(1), queue.lease(1)
+        assert {first and first.job_id, second and second.job_id} == set(shared)
+        queue.drain(1)
+        row = queue.row(given)
+        assert (row.state, row.error_code) == (JobState.FAILED, "device_drained")
+
+    def test_in_quarantine_only_own_jobs_are_given(self, queue: Queue) -> None:
+        queue.submit(device=None, pool=queue.pool)
+        own = queue.submit(device=0)
+        with queue.database.write() as session:
+            session.get_one(DeviceRow, queue.agents[0].device_id).quarantine = "it is slow"
+        lease = queue.lease(0)
+        assert lease is not None
+        assert lease.job_id == own
+        assert queue.lease(0) is None
+        assert queue.lease(1) is not None
+
+    def test_what_comes_next_is_told_without_taking_it(self, queue: Queue) -> None:
+        queue.submit(device=1)
+        for _ in range(6):
+            queue.submit(device=None, pool=queue.pool)
+        stranger = queue._enrol("stranger", model="another")
+        with queue.database.read() as session:
+            assert service.upcoming(session, queue.agents[0]) == ["ab" * 32, "cd" * 32]
+            rows = repository.upcoming(session, queue.agents[0].device_id, queue.pool, ["measure"], 4)
+            assert [row.id for row in rows] == queue.jobs[1:5]
+            assert service.upcoming(session, stranger) == []
+        assert queue.states(queue.jobs) == {JobState.QUEUED}
 
     @staticmethod
     def _take_all(queue: Queue, agent: int, taken: list[str]) -> None:
@@ -264,14 +335,25 @@ class LeaseMachine(RuleBasedStateMachine):
         self.leases: list[tuple[int, Lease]] = []
         self.accepted: set[str] = set()
         self.tokens: dict[str, int] = {}
+        self.drained: set[int] = set()
 
-    @rule()
-    def submit(self) -> None:
-        self.queue.submit(device=None)
+    @rule(shared=st.booleans())
+    def submit(self, shared: bool) -> None:
+        self.queue.submit(device=None, pool=self.queue.pool if shared else None)
+
+    @rule(agent=st.integers(0, 1), draining=st.booleans())
+    def drain(self, agent: int, draining: bool) -> None:
+        waiting = [job for job in self.queue.jobs if self.queue.row(job).state == JobState.QUEUED]
+        shared = [job for job in waiting if self.queue.row(job).pool]
+        self.queue.drain(agent, draining)
+        self.drained = self.drained | {agent} if draining else self.drained - {agent}
+        expected = JobState.FAILED if draining and len(self.drained) == 2 else JobState.QUEUED
+        assert self.queue.states(shared) <= {expected}, "a pool's job fails only when none of its devices is left"
 
     @rule(agent=st.integers(0, 1))
     def lease(self, agent: int) -> None:
         lease = self.queue.lease(agent)
+        assert lease is None or agent not in self.drained, "a drained device gets nothing"
         if lease is not None:
             assert lease.fencing_token > self.tokens.get(lease.job_id, 0), "fencing tokens strictly grow"
             assert lease.job_id not in self.accepted, "a counted job is never handed out again"

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from nas.targets import Group
 from tests.server import samples
 
 
@@ -24,6 +25,11 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+def only(device_id: str) -> Group:
+    """The group of this very device: its twins may not answer for it."""
+    return Group("", "", device_id)
 
 
 def local_client(app: FastAPI, **options: Any) -> TestClient:

@@ -27,6 +27,7 @@ from server.store import SqlStudyStore
 from server.studies import service as studies
 from server.tables import DeviceRow
 from tests.server import samples
+from tests.server.helpers import only
 
 OBJECTIVES = [
     {"metric": "quality"},
@@ -75,7 +76,7 @@ def _trial(ctx: Context, store: SqlStudyStore, agent: Agent, number: int, rng: r
         return
     store.update_trial(trial.id, state=TrialState.PREPARING, costs=costs)
     store.update_trial(trial.id, state=TrialState.MEASURING)
-    store.submit(trial.id, agent.device_id, samples.job(f"demo-{number}"))
+    store.submit(trial.id, only(agent.device_id), samples.job(f"demo-{number}"))
     if number >= NUM_TRIALS - 2:
         return
     with ctx.database.write() as session:

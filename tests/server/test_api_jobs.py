@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from nas.contracts.device import DeviceFacts
 from nas.contracts.states import StudyState
 from server.context import Context
 from server.hub import queue_topic
 from server.store import SqlStudyStore
 from tests.server import samples
-from tests.server.helpers import EnrolAgent, FakeClock
+from tests.server.helpers import EnrolAgent, FakeClock, only
 
 
 @pytest.fixture
@@ -21,9 +22,13 @@ def store(ctx: Context, study_id: str) -> SqlStudyStore:
     return SqlStudyStore(ctx, study_id)
 
 
+def fingerprint(**changes: Any) -> str:
+    return DeviceFacts.model_validate(samples.facts(**changes)).fingerprint
+
+
 def submit(store: SqlStudyStore, device_id: str, name: str = "trial-0", **options: Any) -> tuple[str, str]:
     trial = store.add_trial({"layer_00.mixer": name}, samples.arch(), "digest-" + name)
-    return trial.id, store.submit(trial.id, device_id, samples.job(name, **options))
+    return trial.id, store.submit(trial.id, only(device_id), samples.job(name, **options))
 
 
 def test_a_measurement_travels_from_submit_to_the_trial(store: SqlStudyStore, enrol: EnrolAgent) -> None:
@@ -140,8 +145,8 @@ def test_another_device_cannot_hand_in_the_result(store: SqlStudyStore, enrol: E
 def test_submitting_again_is_the_same_job(store: SqlStudyStore, enrol: EnrolAgent) -> None:
     agent = enrol()
     trial_id, job_id = submit(store, agent.device_id)
-    assert store.submit(trial_id, agent.device_id, samples.job()) == job_id
-    assert store.submit(trial_id, agent.device_id, samples.job(form="one_piece")) != job_id
+    assert store.submit(trial_id, only(agent.device_id), samples.job()) == job_id
+    assert store.submit(trial_id, only(agent.device_id), samples.job(form="one_piece")) != job_id
     assert [job["form"] for job in store.open_jobs()] == ["composed", "one_piece"]
 
 
@@ -162,7 +167,7 @@ def test_a_not_valid_verdict_is_a_done_job(store: SqlStudyStore, enrol: EnrolAge
     agent.result(agent.lease() or {}, measurement=samples.measurement(verdict="throttled"))
     assert store.trials()[0].measurements[agent.device_id].verdict == "throttled"
     assert store.failed_jobs(trial_id) == []
-    assert store.find_measurement(samples.plan().digest, agent.device_id) is None
+    assert store.find_measurement(samples.plan().digest, fingerprint()) is None
 
 
 def test_a_result_names_one_outcome(store: SqlStudyStore, enrol: EnrolAgent) -> None:
@@ -187,7 +192,7 @@ def test_stop_cancels_what_waits_and_tells_what_runs(
     assert client.get(f"jobs/{waiting}").json()["state"] == "cancelled"
     assert agent.result(lease).json()["accepted"], "a measurement that is done is never lost"
     client.post(f"studies/{study_id}/resume")
-    assert store.submit(trial_id, agent.device_id, samples.job("trial-1")) != waiting
+    assert store.submit(trial_id, only(agent.device_id), samples.job("trial-1")) != waiting
 
 
 def test_a_job_dropped_on_request_is_submitted_anew_after_resume(
@@ -254,12 +259,14 @@ def test_a_valid_row_serves_every_device_of_its_fingerprint(store: SqlStudyStore
     _trial_id, _ = submit(store, first.device_id)
     first.result(first.lease() or {})
     digest = samples.plan().digest
-    found = store.find_measurement(digest, twin.device_id)
+    found = store.find_measurement(digest, fingerprint())
     assert found is not None
-    assert store.find_measurement(digest, other.device_id) is None
+    assert found.device_id == first.device_id
+    assert store.find_measurement(digest, fingerprint(model="i5-1240P")) is None
+    assert other.lease() is None
     again = store.add_trial({}, samples.arch(), "same")
     for _ in range(2):
-        store.attach_measurement(again.id, twin.device_id, found)
+        store.attach_measurement(again.id, only(twin.device_id), found)
     assert list(store.trials()[1].measurements) == [twin.device_id]
 
 

@@ -20,6 +20,7 @@ SERVE = """
 import sys, uvicorn
 from pathlib import Path
 from nas.store import StudyStore
+from nas.targets import groups_of
 from server.app import create_app
 from server.settings import Settings
 from nas.contracts.job import MeasureJob
@@ -27,8 +28,8 @@ from tests.server import samples
 
 def run_study(store: StudyStore) -> None:
     for trial in store.trials() or [store.add_trial({}, samples.arch(), "a")]:
-        for device_id in store.devices():
-            store.submit(trial.id, device_id, samples.job())
+        for group in groups_of(store.study().spec, store.devices()):
+            store.submit(trial.id, group, samples.job())
     while not store.stop_requested():
         store.wait(60)
 

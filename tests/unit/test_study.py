@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +20,9 @@ from nas.contracts.job import MeasureJob
 from nas.contracts.measurement import Estimate, Measurement, Verdict
 from nas.contracts.plan import Check, Plan, Step
 from nas.contracts.states import FINISHED_TRIALS, TRIAL_MOVES, StudyState, TrialState
-from nas.contracts.study import QualityResult, StudyRecord, StudySpec, TrialRecord
+from nas.contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialRecord
 from nas.study import MAX_SESSIONS, Study
+from nas.targets import Group
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 from tests.server import samples
@@ -45,7 +47,8 @@ class MemoryStore:
         self.rows: dict[str, TrialRecord] = {}
         self.jobs: dict[str, dict[str, Any]] = {}  # submit key -> job
         self.qualities: dict[tuple[str, str], QualityResult] = {}
-        self.found: dict[str, Measurement] = {}  # plan digest -> a row of another study
+        self.found: dict[tuple[str, str], Measurement] = {}  # (plan digest, fingerprint) -> a row of another study
+        self.num_rows = 0
         self.events: list[str] = []
         self.states: list[tuple[int, TrialState]] = []
         self.answer, self.num_waits, self.stopped = answer, 0, False
@@ -86,8 +89,10 @@ class MemoryStore:
         self.states.append((trial.number, state))
         return self.rows[trial_id]
 
-    def find_measurement(self, plan_digest: str, device_id: str) -> Measurement | None:
-        return self.found.get(plan_digest)
+    def find_measurement(self, plan_digest: str, fingerprint: str) -> StoredMeasurement | None:
+        found = self.found.get((plan_digest, fingerprint))
+        whose = {"fingerprint": fingerprint, "device_id": "device-0"}
+        return StoredMeasurement.model_validate({**found.model_dump(), **whose}) if found else None
 
     def find_quality(self, arch_digest: str, key: str) -> QualityResult | None:
         return self.qualities.get((arch_digest, key))
@@ -96,16 +101,24 @@ class MemoryStore:
         self._call()
         self.qualities[arch_digest, key] = quality
 
-    def attach_measurement(self, trial_id: str, device_id: str, measurement: Measurement) -> None:
+    def attach_measurement(self, trial_id: str, group: Group, found: StoredMeasurement) -> None:
         self._call()
-        trial = self.rows[trial_id]
-        self.rows[trial_id] = trial.model_copy(update={"measurements": {**trial.measurements, device_id: measurement}})
+        self.keep(trial_id, "measurements", group, group.device_id or found.device_id, found)
 
-    def submit(self, trial_id: str, device_id: str, job: MeasureJob) -> str:
+    def keep(self, trial_id: str, role: str, group: Group, device_id: str, row: Measurement) -> None:
+        self.num_rows += 1
+        given = {"target": group.target, "fingerprint": group.fingerprint, "device_id": device_id,
+                 "measured_at": datetime.fromtimestamp(self.num_rows, UTC)}  # fmt: skip
+        stored = StoredMeasurement.model_validate({**row.model_dump(), **given})
+        trial = self.rows[trial_id]
+        self.rows[trial_id] = trial.model_copy(update={role: {**getattr(trial, role), stored.key: stored}})
+
+    def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
         self._call()
-        key = f"{trial_id}|{device_id}|{job.form}|{job.plan.digest}|{job.attempt}"
-        new = {"id": f"job-{len(self.jobs)}", "trial_id": trial_id, "device_id": device_id, "form": job.form,
-               "state": "queued", "job": job}  # fmt: skip
+        key = f"{trial_id}|{group}|{job.form}|{job.plan.digest}|{job.attempt}"
+        new = {"id": f"job-{len(self.jobs)}", "trial_id": trial_id, "device_id": group.device_id, "form": job.form,
+               "pool": None if group.device_id else group.fingerprint, "target": group.target, "state": "queued",
+               "job": job, "group": group, "avoid": avoid}  # fmt: skip
         return str(self.jobs.setdefault(key, new)["id"])
 
     def open_jobs(self) -> list[dict[str, Any]]:
@@ -137,10 +150,14 @@ class MemoryStore:
         assert self.num_waits < 500, "the loop hangs"
         for job in self.open_jobs():
             job["state"] = "done"
-            trial, row = self.rows[job["trial_id"]], row_of(job["job"], self.answer)
             role = "confirmed" if job["form"] == "one_piece" else "measurements"
-            rows = {**getattr(trial, role), job["device_id"]: row}
-            self.rows[trial.id] = trial.model_copy(update={role: rows})
+            self.keep(job["trial_id"], role, job["group"], self.taker(job), row_of(job["job"], self.answer))
+
+    def taker(self, job: dict[str, Any]) -> str:
+        """The device that leases the job: the first of its group, but for the one it avoids."""
+        group: Group = job["group"]
+        equal = [one for one, facts in self.devices_now.items() if facts.fingerprint == group.fingerprint]
+        return group.device_id or next((one for one in equal if one != job["avoid"]), equal[0])
 
 
 def row_of(job: MeasureJob, answer: Callable[[MeasureJob, int], Verdict]) -> Measurement:
@@ -297,7 +314,9 @@ def test_known_rows_and_judgements_are_used_again() -> None:
     run(first)
     second, workspace = MemoryStore(spec), FakeWorkspace()
     second.qualities = first.qualities
-    second.found = {row.plan_digest: row for trial in first.trials() for row in trial.measurements.values()}
+    second.found = {
+        (row.plan_digest, row.fingerprint): row for trial in first.trials() for row in trial.measurements.values()
+    }
     assert run(second, workspace) == {TrialState.COMPLETE: 6}
     assert second.jobs == {}
     assert workspace.judged == []

@@ -1,0 +1,78 @@
+"""Which devices a study measures on: its targets, and the groups of equal devices that share a target's work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.contracts.device import DeviceFacts
+from nas.contracts.measurement import Verdict
+from nas.contracts.plan import Plan
+from nas.contracts.study import StoredMeasurement, StudySpec, Target
+
+
+@dataclass(frozen=True)
+class Group:
+    """Devices that answer for one another: all of ``fingerprint``, or ``device_id`` alone when only that one may."""
+
+    target: str
+    fingerprint: str
+    device_id: str | None = None
+
+    def owns(self, row: StoredMeasurement) -> bool:
+        mine = row.device_id == self.device_id if self.device_id else row.fingerprint == self.fingerprint
+        return mine and row.target == self.target
+
+    def row(self, rows: Mapping[str, StoredMeasurement]) -> StoredMeasurement | None:
+        """The group's answer: a valid row if there is one, else the latest."""
+        own = [row for row in rows.values() if self.owns(row)]
+        valid = [row for row in own if row.verdict is Verdict.VALID]
+        return max(valid or own, key=lambda row: row.measured_at.timestamp() if row.measured_at else 0.0, default=None)
+
+    def queued_as(self, job: Mapping[str, Any]) -> bool:
+        """True for a job (``target``, ``pool``, ``device_id``) that was submitted for this group."""
+        mine = job["device_id"] == self.device_id if self.device_id else job["pool"] == self.fingerprint
+        return mine and job["target"] == self.target
+
+
+def matches(target: Target, device_id: str, facts: DeviceFacts) -> bool:
+    if target.device:
+        return target.device in (device_id, facts.name)
+    return facts.model == target.model if target.model else facts.kind == target.kind
+
+
+def groups_of(spec: StudySpec, devices: Mapping[str, DeviceFacts]) -> list[Group]:
+    """The groups a candidate must be measured on, among ``devices``; a target nothing matches has none."""
+    if spec.devices:
+        return [Group("", devices[one].fingerprint, one) for one in spec.devices if one in devices]
+    if not spec.targets:
+        return _by_fingerprint("", devices.values())
+    return [group for target in spec.targets for group in _groups_of_target(target, devices)]
+
+
+def _groups_of_target(target: Target, devices: Mapping[str, DeviceFacts]) -> list[Group]:
+    found = {device_id: facts for device_id, facts in devices.items() if matches(target, device_id, facts)}
+    if target.device:
+        return [Group(target.name, facts.fingerprint, device_id) for device_id, facts in found.items()]
+    return _by_fingerprint(target.name, found.values())
+
+
+def _by_fingerprint(target: str, devices: Iterable[DeviceFacts]) -> list[Group]:
+    return [Group(target, fingerprint) for fingerprint in dict.fromkeys(facts.fingerprint for facts in devices)]
+
+
+def unserved(spec: StudySpec, groups: Iterable[Group]) -> list[Target]:
+    """Targets that no device matches now."""
+    served = {group.target for group in groups}
+    return [target for target in spec.targets if target.name not in served]
+
+
+def on_target(plan: Plan, spec: StudySpec, name: str) -> Plan:
+    """``plan`` with what the target says of threads and cores; they are part of the measurement key."""
+    if not name:
+        return plan
+    target = spec.target(name)
+    changes = {"threads": target.threads, "affinity": target.affinity}
+    given = {key: value for key, value in changes.items() if value is not None}
+    return plan.model_copy(update={"protocol": plan.protocol.model_copy(update=given)}) if given else plan

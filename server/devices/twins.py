@@ -1,0 +1,138 @@
+"""Devices of one fingerprint check each other: each runs the same canary, so equal devices must take equal time for it.
+
+A row whose canary says otherwise is kept but does not count; a device that keeps disagreeing gets no shared work."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nas.contracts.measurement import Measurement, Verdict
+from nas.contracts.plan import Plan
+from nas.contracts.study import StoredMeasurement
+from server.context import Context
+from server.devices import repository
+from server.events.repository import emit
+from server.hub import publish, queue_topic
+from server.jobs import repository as jobs
+from server.tables import CanaryRow, DeviceRow, JobRow
+
+log = structlog.get_logger(__name__)
+# One phone's own canary moves by a few percent between sessions and private farms report 6 % between runs: 10 % apart
+# is more than two healthy phones of one model differ by, and would decide comparisons between candidates.
+TWIN_TOLERANCE = 0.10
+EQUAL_DRIFT = 0.02  # drifts closer than this say nothing about which of two twins is off: they are within the noise
+UNLIKE_ROWS = 2  # in a row, then quarantine
+
+
+@dataclass(frozen=True)
+class CanaryTime:
+    """One device's canary: its time, and how far that is from the device's own reference."""
+
+    name: str
+    median_ms: float
+    drift: float
+
+
+class Agreement(Enum):
+    ALONE = "alone"  # nobody to compare with
+    AGREES = "agrees"
+    TWIN_IS_OFF = "twin_is_off"  # of two that differ, the other moved further from its own reference
+    IS_OFF = "is_off"
+
+
+def agreement(own: CanaryTime, twins: Sequence[CanaryTime]) -> Agreement:
+    """With three and more the median decides. Two cannot outvote each other: the one further from its own reference is
+    suspected, and the newcomer when both kept theirs."""
+    if not twins:
+        return Agreement.ALONE
+    if len(twins) > 1:
+        middle = statistics.median([own.median_ms, *(twin.median_ms for twin in twins)])
+        return Agreement.AGREES if _is_near(own.median_ms, middle) else Agreement.IS_OFF
+    if _is_near(own.median_ms, twins[0].median_ms):
+        return Agreement.AGREES
+    twin_moved = abs(twins[0].drift) > abs(own.drift) + EQUAL_DRIFT
+    return Agreement.TWIN_IS_OFF if twin_moved else Agreement.IS_OFF
+
+
+def _is_near(time_ms: float, other_ms: float) -> bool:
+    return abs(time_ms / other_ms - 1) <= TWIN_TOLERANCE
+
+
+def difference(own: CanaryTime, twins: Sequence[CanaryTime]) -> str:
+    """``18 % slower than galaxy-s24-a on the canary``."""
+    usual = statistics.median(twin.median_ms for twin in twins)
+    share = own.median_ms / usual - 1
+    who = twins[0].name if len(twins) == 1 else f"the middle of its {len(twins)} twins"
+    return f"{abs(share):.0%} {'slower' if share > 0 else 'faster'} than {who} on the canary".replace("%", " %", 1)
+
+
+def compare(session: Session, ctx: Context, device: DeviceRow, job: JobRow, row: Measurement) -> StoredMeasurement:
+    """The row as it is to be stored. Only valid rows are compared: the others do not count anyway, and what spoiled
+    them also spoiled their canary."""
+    stored = StoredMeasurement.model_validate({**row.model_dump(), "target": job.target})
+    key = _canary_key(job)
+    if row.verdict is not Verdict.VALID or not key or not row.canary.get("median_ms"):
+        return stored
+    own = CanaryTime(device.name, row.canary["median_ms"], row.canary.get("drift", 0.0))
+    twins = _latest_of_twins(session, device, key)
+    verdict = agreement(own, twins)
+    if verdict is Agreement.IS_OFF:
+        sentence = difference(own, twins)
+        _count_against(session, ctx, device, job, sentence)
+        if job.pool is None:  # somebody asked for this very device: slow or not, that is what it does
+            return stored
+        reason = f"{device.name} is {sentence}"
+        change = {"verdict": Verdict.UNLIKE_TWIN, "agent_verdict": row.verdict, "reason": reason}
+        return stored.model_copy(update=change)
+    session.merge(
+        CanaryRow(device_id=device.id, key=key, median_ms=own.median_ms, drift=own.drift, measured_at=ctx.now())
+    )
+    if verdict is Agreement.AGREES:
+        readmit(session, device)
+    return stored
+
+
+def _canary_key(job: JobRow) -> str:
+    plan = (job.payload or {}).get("plan")
+    return Plan.model_validate(plan).canary_key if plan else ""
+
+
+def _latest_of_twins(session: Session, device: DeviceRow, key: str) -> list[CanaryTime]:
+    """What healthy twins last needed for the same canary; a drained one may be out because it is off."""
+    query = (
+        select(DeviceRow.name, CanaryRow.median_ms, CanaryRow.drift)
+        .join(CanaryRow, CanaryRow.device_id == DeviceRow.id)
+        .where(CanaryRow.key == key, *repository.twins_of(device), repository.takes_shared_work())
+        .order_by(DeviceRow.name)
+    )
+    return [CanaryTime(*found) for found in session.execute(query)]
+
+
+def _count_against(session: Session, ctx: Context, device: DeviceRow, job: JobRow, sentence: str) -> None:
+    device.unlike_rows += 1
+    log.info("canary_unlike_twin", device_id=device.id, job_id=job.id, unlike_rows=device.unlike_rows)
+    if device.unlike_rows < UNLIKE_ROWS or device.quarantine:
+        return
+    device.quarantine = (
+        f"{device.name} is {sentence}; it gets no shared work until its canary agrees again or you resume it"
+    )
+    session.flush()
+    if repository.other_twin(session, device.fingerprint, device.id):
+        jobs.release(session, device.id)
+        publish(session, queue_topic(device.fingerprint))
+    emit(session, ctx.now(), job.study_id, "device_quarantined", device_id=device.id, reason=device.quarantine)
+
+
+def readmit(session: Session, device: DeviceRow) -> None:
+    """Its canary agrees, or its owner says so."""
+    if device.quarantine:
+        log.info("device_readmitted", device_id=device.id)
+        publish(session, queue_topic(device.fingerprint))
+    device.unlike_rows, device.quarantine = 0, ""
