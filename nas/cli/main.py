@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import entry_points
 
 import click
+import structlog
 import typer
 
 from nas.contracts.errors import HilnasError
@@ -26,6 +27,8 @@ HELP = {
     "search": "Start, watch and stop searches.",
     "measure": "Measure one preset or architecture file on one device.",
     "export": "Export an architecture as .pte or ONNX.",
+    "bundle": "Build what runs on a phone: loader, libraries, runner.",
+    "virtual-phone": "Start a phone made of software, for tests and first steps.",
     "bench": "Run the published benchmarks.",
     "train": "Lease training jobs of winners.",
     "demo": "A whole search on this machine: what `make run` does.",
@@ -56,6 +59,8 @@ def main() -> None:
         name="hilnas", help="Search small language models on the devices they will run on.",
         no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
+    # standard output belongs to what a command answers: scripts read it
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         sys.exit(group.main(standalone_mode=False) or 0)
     except (click.exceptions.Exit, typer.Exit) as end:
