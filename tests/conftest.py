@@ -38,3 +38,20 @@ def library():
     shared = BlockLibrary(ROOT / "build" / "test-library", workers=2)
     yield shared
     shared.close()
+
+
+@pytest.fixture(scope="session")
+def phone_bundle():
+    """The aarch64 bundle with qemu to run it. A machine without the cross tools skips; CI must not (the variable)."""
+    from device_agents.bundle.build import build_bundle
+    from device_agents.bundle.toolchain import Compiler, find_emulator
+    from nas.contracts.errors import InvalidConfig
+
+    try:
+        Compiler.find()
+        find_emulator()
+    except InvalidConfig as error:
+        if os.environ.get("HILNAS_REQUIRE_PHONE") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    return build_bundle()

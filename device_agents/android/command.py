@@ -18,7 +18,7 @@ from device_agents.android.condition import Limits
 from device_agents.android.discovery import choose_transport, named_phones
 from device_agents.android.doctor import Finding, examine, unfit_sentence
 from device_agents.android.phone import Phone
-from device_agents.bundle.build import find_bundle
+from device_agents.bundle.build import ready_bundle
 from device_agents.devices.android import AndroidDevice
 from device_agents.enrolment import local_token
 from nas.contracts.errors import HilnasError, InvalidConfig
@@ -60,7 +60,7 @@ def android(
     agents, tokens = [], list(token)
     for address in phones:
         device = AndroidDevice(
-            Phone(choose_transport(address, adb, key)), find_bundle(), name, limits, not keep_charging
+            Phone(choose_transport(address, adb, key)), ready_bundle(), name, limits, not keep_charging
         )
         folder = home / address.replace(":", "_")
         if admitted(device, address, alone=len(phones) == 1):
@@ -135,7 +135,7 @@ def doctor(
     """Check everything that would spoil a measurement on a phone. Exit code 1 when one cannot measure."""
     sound = True
     for address in named_phones(serial, connect):
-        device = AndroidDevice(Phone(choose_transport(address, adb, key)), find_bundle())
+        device = AndroidDevice(Phone(choose_transport(address, adb, key)), ready_bundle())
         device.connect()
         try:
             findings = examine(device, threads)

@@ -20,7 +20,7 @@ facts() {
 }
 
 state() {
-  section clock; date +%s; cat "$S/proc/sys/kernel/random/boot_id"; cut -d' ' -f1 "$S/proc/uptime"
+  section clock; date +%s; echo "$(cat "$S/proc/sys/kernel/random/boot_id")"; cut -d' ' -f1 "$S/proc/uptime"
   section battery; dumpsys battery
   section thermal; dumpsys thermalservice 2>&1
   section zones; for zone in "$S"/sys/class/thermal/thermal_zone*; do echo "$(cat "$zone/type" 2>/dev/null) $(cat "$zone/temp" 2>/dev/null)"; done 2>/dev/null

@@ -44,6 +44,11 @@ def find_bundle() -> Bundle:
     return Bundle.load(path.resolve())
 
 
+def ready_bundle() -> Bundle:
+    """What an agent pushes: the bundle that was named, else that of these sources, else (no sources here) the last."""
+    return build_bundle() if not os.environ.get("HILNAS_BUNDLE") and KERNELS.is_dir() else find_bundle()
+
+
 def build_bundle(compiler: str = DEFAULT_COMPILER) -> Bundle:
     """Returns the bundle of these sources; compiles only when there is none yet."""
     cross, version = Compiler.find(compiler), pinned_executorch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,10 @@ class AndroidDevice(DeviceDefaults):
         return self._problem
 
     def _unfit_sentence(self) -> str:
-        found = unfit(self.state, self.limits, time.time())
-        return found[1] if found else ""
+        if found := unfit(self.state, self.limits, time.time()):
+            return found[1]
+        free = self.state.get("free_bytes", self.limits.min_free_bytes)
+        return f"{free / 2**20:.0f} MiB free on the phone" if free < self.limits.min_free_bytes else ""
 
     def rest(self) -> None:
         """No work: the phone may charge and sleep."""
@@ -109,7 +111,8 @@ class AndroidDevice(DeviceDefaults):
     def add_blocks(self, files: Mapping[str, Path]) -> None:
         missing = {digest: path for digest, path in files.items() if digest not in self._blocks}
         if missing:
-            self.phone.put_blocks(missing, lambda digest, size: log.info("block_pushed", block=digest[:12], bytes=size))
+            with self._troubles():
+                self.phone.put_blocks(missing, _log_block)
             self._blocks |= set(missing)
 
     # --- measuring ---------------------------------------------------------------------------------------------------
@@ -125,12 +128,25 @@ class AndroidDevice(DeviceDefaults):
         if found := unfit(self.state, self.limits, time.time()):
             self._problem = found[1]
             return [_spoiled(*found)]
+        with self._troubles():
+            return self._run(plan, cancelled)
+
+    def _run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
         self.policy.ensure(self.state.get("boot_id"))
         cores = plan.protocol.affinity or self._cores(plan.protocol.threads)
         result = self._cold_run(plan, cores, cancelled)
         if isinstance(result, Hot):
             return [_spoiled(Verdict.HOT_START, self._hot_sentence(result))]
         return self._events(result, cores)
+
+    @contextlib.contextmanager
+    def _troubles(self) -> Iterator[None]:
+        """Whatever the phone fails with is looked at again before the next job is taken."""
+        try:
+            yield
+        except PhoneError as error:
+            self._problem = str(error)
+            raise
 
     def _cores(self, threads: int) -> list[int]:
         return choose_cores({core["cpu"]: core["max_khz"] for core in self.facts.details.get("cores", [])}, threads)
@@ -233,6 +249,10 @@ class AndroidDevice(DeviceDefaults):
 
     def _keep(self, state: dict[str, Any]) -> None:
         self.state, self._read_at = state, self._clock()
+
+
+def _log_block(digest: str, num_bytes: int) -> None:
+    log.info("block_pushed", block=digest[:12], bytes=num_bytes)
 
 
 def join_passes(passes: list[Pass]) -> list[Event]:

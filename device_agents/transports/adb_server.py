@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
+import selectors
 import shutil
 import subprocess
-import threading
+import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
-from device_agents.transports.adb_shell import refused
+from device_agents.transports.adb_shell import LineBuffer, apart, refused
 from device_agents.transports.base import OnLine, Progress, ShellResult, Traffic
-from device_agents.transports.errors import PhoneError, PhoneOffline, PhoneUnauthorized, absent_or_blocked
+from device_agents.transports.errors import PhoneOffline, PhoneUnauthorized, absent_or_blocked
 from nas.contracts.errors import InvalidConfig
 
 CONNECT_S = 15.0
 PUSH_S = 600.0
+UNDECIDED = ("unauthorized", "authorizing", "connecting")
 LOST = (
     "not found",
     "offline",
@@ -24,7 +26,8 @@ LOST = (
     "closed",
     "protocol fault",
     "connection reset",
-    "device still authorizing",
+    "couldn't read",
+    "broken pipe",
 )
 NO_FILE = ("no such file", "does not exist", "failed to stat")
 
@@ -32,9 +35,10 @@ NO_FILE = ("no such file", "does not exist", "failed to stat")
 class AdbServerTransport:
     """``serial`` as ``adb devices`` prints it (host:port for a phone on Wi-Fi, which is then connected first)."""
 
-    def __init__(self, serial: str, adb: str | None = None, port: int | None = None) -> None:
+    def __init__(self, serial: str, adb: str | None = None, port: int | None = None, accept_s: float = 20.0) -> None:
+        """``accept_s``: how long the dialog on the phone is waited for."""
         self._serial, self._adb = serial, find_adb(adb)
-        self._port = port
+        self._port, self._accept_s = port, accept_s
         self._traffic = Traffic()
 
     @property
@@ -49,7 +53,10 @@ class AdbServerTransport:
         if ":" in self._serial:
             self._run(["disconnect", self._serial], CONNECT_S)
             self._run(["connect", self._serial], CONNECT_S)
-        self._require(self.state())
+        deadline = time.monotonic() + self._accept_s
+        while (state := self.state()) in UNDECIDED and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self._require(state)
 
     def state(self) -> str:
         """device, offline, unauthorized … as the server says; absent when it knows no such phone."""
@@ -60,18 +67,20 @@ class AdbServerTransport:
     def _require(self, state: str) -> None:
         if state == "device":
             return
-        if state in ("unauthorized", "authorizing"):
+        if state in UNDECIDED:
             raise PhoneUnauthorized(self._serial)
         if state == "absent":
             raise absent_or_blocked(self._serial)
         raise PhoneOffline(self._serial, state)
 
     def shell(self, command: str, timeout_s: float = 30.0, on_line: OnLine | None = None) -> ShellResult:
+        """The mark that ends the output tells a command that ended from one that was cut: ``adb`` itself may call both
+        success."""
         self._traffic.round_trips += 1
-        done = self._stream([*self._to_phone(), "shell", "-T", command], timeout_s, on_line)
-        if done.exit_code in (1, 255) and _is_lost(done.stderr):
-            raise PhoneOffline(self._serial, done.stderr.strip().splitlines()[-1])
-        return done
+        mark = f"hilnas-{uuid.uuid4().hex}"
+        out = LineBuffer(on_line, mark)
+        words = self._stream([*self._to_phone(), "shell", "-T", apart(command, mark)], timeout_s, out.feed)
+        return out.result(self._serial, words)
 
     def push(self, source: Path, target: str, mode: int = 0o644, progress: Progress | None = None) -> None:
         """Google's client sends the mode of the local file; another one is set afterwards, in one more round trip."""
@@ -100,6 +109,10 @@ class AdbServerTransport:
     def close(self) -> None:
         """The server keeps the phone; there is nothing of ours to close."""
 
+    def stop_server(self) -> None:
+        """Ends the server itself: for one of our own on a port of its own."""
+        self._run(["kill-server"], CONNECT_S)
+
     def _raise(self, words: str, target: str) -> None:
         if _is_lost(words) and "no space" not in words.lower():
             raise PhoneOffline(self._serial, words.strip().splitlines()[-1])
@@ -112,7 +125,7 @@ class AdbServerTransport:
         return [self._adb, *(["-P", str(self._port)] if self._port else [])]
 
     def _run(self, arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-        own = arguments[0] in ("devices", "connect", "disconnect")
+        own = arguments[0] in ("devices", "connect", "disconnect", "kill-server")
         command = [*(self._server() if own else self._to_phone()), *arguments]
         try:
             return subprocess.run(
@@ -121,35 +134,23 @@ class AdbServerTransport:
         except subprocess.TimeoutExpired as error:
             raise PhoneOffline(self._serial, f"no answer within {timeout_s:.0f} s") from error
 
-    def _stream(self, command: list[str], timeout_s: float, on_line: OnLine | None) -> ShellResult:
+    def _stream(self, command: list[str], timeout_s: float, feed: Callable[[bytes], None]) -> str:
+        """Feeds stdout as it comes and returns stderr."""
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
-        lines: queue.Queue[str | None] = queue.Queue()
-        errors: list[str] = []
-        readers = [
-            threading.Thread(target=_drain, args=(process.stdout, lines.put), daemon=True),
-            threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True),  # type: ignore[union-attr]
-        ]
-        for reader in readers:
-            reader.start()
-        out: list[str] = []
-        try:
-            while (line := lines.get(timeout=timeout_s)) is not None:
-                out.append(line)
-                if on_line:
-                    on_line(line.rstrip("\n"))
-        except queue.Empty as error:
-            raise PhoneOffline(self._serial, f"silent for {timeout_s:.0f} s") from error
-        finally:
-            if process.poll() is None and lines.empty():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(1.0)
-            process.kill()
-            with process:
-                for reader in readers:
-                    reader.join()
-        return ShellResult(process.returncode, "".join(out), "".join(errors))
+        assert process.stdout is not None and process.stderr is not None
+        with process, selectors.DefaultSelector() as ready:
+            ready.register(process.stdout, selectors.EVENT_READ)
+            try:
+                while ready.select(timeout_s):
+                    chunk = os.read(process.stdout.fileno(), 1 << 16)
+                    if not chunk:
+                        return process.stderr.read().decode(errors="replace").strip()
+                    feed(chunk)
+            finally:
+                process.kill()
+        raise PhoneOffline(self._serial, f"silent for {timeout_s:.0f} s")
 
 
 def find_adb(given: str | None) -> str:
@@ -162,14 +163,5 @@ def find_adb(given: str | None) -> str:
     return found
 
 
-def _drain(pipe: object, put: object) -> None:
-    for line in pipe:  # type: ignore[attr-defined]
-        put(line)  # type: ignore[operator]
-    put(None)  # type: ignore[operator]
-
-
 def _is_lost(words: str) -> bool:
-    return any(sign in words.lower() for sign in LOST) and "sh:" not in words
-
-
-__all__ = ["AdbServerTransport", "PhoneError", "find_adb"]
+    return any(sign in words.lower() for sign in LOST)

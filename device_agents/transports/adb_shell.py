@@ -156,10 +156,10 @@ class LineBuffer:
             if not line.startswith(self._mark):
                 self._on_line(line.decode(errors="replace"))
 
-    def result(self, serial: str) -> ShellResult:
+    def result(self, serial: str, words: str = "") -> ShellResult:
         out, found, rest = bytes(self._data).rpartition(self._mark)
         if not found:
-            raise PhoneOffline(serial, "the command was cut off")
+            raise PhoneOffline(serial, words or "the command was cut off")
         code, _, err = rest.lstrip().partition(b" ")
         return ShellResult(int(code), out.decode(errors="replace"), err.decode(errors="replace"))
 

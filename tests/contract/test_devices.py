@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from device_agents.bundle.manifest import Bundle
 from device_agents.canary import CanaryBook
 from device_agents.devices.base import Device
 from device_agents.devices.host import HostDevice, parse_events, run_process
@@ -30,6 +31,7 @@ from nas.export.library import BlockLibrary
 from nas.export.reference import EagerChain
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
+from tests.phones.virtual import device_on, start
 
 ARCH = ArchConfig(64, 256, (LayerConfig(GatedShortConv(3), SwiGLU(128)), LayerConfig(Gqa(8, 2, 32), SwiGLU(128))))
 PROTOCOL = Protocol(
@@ -240,3 +242,32 @@ def test_a_runner_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("HILNAS_RUNNER", str(tmp_path / "none"))
     with pytest.raises(InvalidConfig, match="no runner at"):
         HostDevice(tmp_path / "blocks")
+
+
+@pytest.mark.e2e
+class TestAndroid(DeviceContract):
+    """The aarch64 bundle under qemu behind a true adbd."""
+
+    @pytest.fixture(scope="class")
+    def device(
+        self, phone_bundle: Bundle, library: BlockLibrary, plan: Plan, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Device]:
+        folder = tmp_path_factory.mktemp("phone")
+        phone = start(folder / "state")
+        device = device_on(phone, phone_bundle, folder)
+        device.add_blocks({digest: library.path(digest) for digest in plan.blocks})
+        yield device
+        device.close()
+        phone.close()
+
+    def test_memory_is_read_in_a_pass_of_its_own(self, device: Device, plan: Plan) -> None:
+        watched = plan.model_copy(update={"protocol": plan.protocol.model_copy(update={"memory": True})})
+        row = measure(MeasureJob(plan=watched, max_half_width=1e9), device, CanaryBook())
+        assert row.verdict is Verdict.VALID and row.metrics["peak_rss_bytes"].median > 0
+        assert sum(event["event"] == "load" for event in row.events[0]) == 1
+
+    def test_the_condition_of_the_phone_is_in_the_row(self, device: Device, plan: Plan) -> None:
+        row = measure(MeasureJob(plan=plan, max_half_width=1e9), device, CanaryBook())
+        after = row.environment["after"]
+        assert after["measuring_policy"]["mode"] == "fixed_performance" and not after["gate"]["timed_out"]
+        assert after["residency"] and after["thermal_status"] == 0 and after["charging_stopped"]

@@ -1,0 +1,1 @@
+"""A phone without adb: ``phone.sh`` under this machine's sh, Android's commands as files, a runner made of shell."""
