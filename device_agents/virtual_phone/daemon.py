@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from device_agents.virtual_phone.system import PhoneFiles
 from nas.contracts.errors import HilnasError, InvalidConfig
 
 HOST_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-SHIM = Path(__file__).with_name("shim.c")
+SHIM, INIT = Path(__file__).with_name("shim.c"), Path(__file__).with_name("init.py")
 START_S = 10.0
 
 
@@ -38,11 +39,13 @@ def build_shim() -> Path:
 def shell_environment(files: PhoneFiles) -> dict[str, str]:
     """What every command on the phone finds. qemu hands its environment to the program: not the host's preload."""
     emulator = find_emulator()
+    if emulator:
+        emulator = [*emulator, "-cpu", files.record["qemu_cpu"], "-U", "LD_PRELOAD"]
     return {
-        "PATH": f"{files.state / 'bin'}:{HOST_PATH}", "LANG": "C.UTF-8", MARK: str(files.state),
+        "PATH": f"{files.state / 'bin'}:{HOST_PATH}", "LANG": "C.UTF-8",
         "HILNAS_PHONE_ROOT": str(files.root), "HILNAS_SYSROOT": str(files.sysroot),
         "HILNAS_PHONE_STATE": str(files.state),
-        "HILNAS_EMULATOR": " ".join([*emulator, "-cpu", "max", "-U", "LD_PRELOAD"] if emulator else []),
+        "HILNAS_EMULATOR": " ".join(emulator),
     }  # fmt: skip
 
 
@@ -56,17 +59,18 @@ class Adbd:
     def start(self) -> None:
         command = adbd_command(fetch_adbd())
         if set(self._files.cpus) != os.sched_getaffinity(0):
-            command = ["taskset", "--cpu-list", ",".join(map(str, self._files.cpus)), *command]
+            taskset = shutil.which("taskset") or "/usr/bin/taskset"
+            command = [taskset, "--cpu-list", ",".join(map(str, self._files.cpus)), *command]
+        init = [sys.executable, "-I", "-S", str(INIT), f"{MARK}={self._files.state}"]
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
-        # its own preload comes after the loader that was built for it: adbd and shells agree on the shim's few symbols
         environment = {
             **shell_environment(self._files), "ADBD_PORT": str(self.port), "LD_PRELOAD": str(build_shim()),
         }  # fmt: skip
         with open(self._files.state / "adbd.log", "wb") as log:
             self._process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                cwd=self._files.root,
+                [*init, *command], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, cwd=self._files.root,
             )  # fmt: skip
         self._wait()
 

@@ -140,7 +140,9 @@ class AdbProxy:
         except (OSError, ValueError):
             pass
         finally:
-            for connection in (source, target):
+            with self._lock:  # what `unplug` took out is reset, not ended politely
+                ended = self._open & {source, target}
+            for connection in ended:
                 _shutdown(connection)
 
     def _count(self, headers: HeaderReader, data: bytes, is_inward: bool) -> int:
