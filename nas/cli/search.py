@@ -32,8 +32,14 @@ def start(
     space: Annotated[
         str, typer.Option(help="Search space: debug_space, lfm2_350m_class, lfm2_1_2b_class.")
     ] = "debug_space",
-    objective: Annotated[list[str] | None, typer.Option(help="Metric to optimize, e.g. decode_ms@512; repeat.")] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="Metric to optimize, e.g. decode_ms@512 or decode_ms@512:s24; repeat.")
+    ] = None,
     budget: Annotated[list[str] | None, typer.Option(help="Bound, e.g. memory_bytes@4096=4e8; repeat.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Where to measure: name=model:SM-S921B, name=device:ID, name=host or name=android; repeat."),
+    ] = None,
     sampler: Annotated[str, typer.Option(help="gp, nsga2, nsga3, tpe or random.")] = "gp",
     trials: Annotated[int, typer.Option(min=1, help="Candidates to propose.")] = 24,
     judged: Annotated[int | None, typer.Option(help="At most this many get a quality estimate.")] = None,
@@ -55,6 +61,7 @@ def start(
             "name": name, "space": space, "objectives": [{"metric": key} for key in keys],
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "threads": threads, "seed": seed,
+            "targets": list(map(_target, target or [])),
         }  # fmt: skip
     rest = Rest(url)
     study = rest.post("/studies", spec)
@@ -94,10 +101,16 @@ def status(
 
 
 @app.command()
-def front(study_id: str, url: Url = None, as_json: AsJson = False) -> None:
+def front(
+    study_id: str,
+    target: Annotated[str | None, typer.Option(help="The front as this target sees it; default: of all.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
     """Show the Pareto front of a study."""
-    found = Rest(url).get(f"/studies/{study_id}/front")
-    typer.echo(json.dumps(found)) if as_json else console.print(front_table(found))
+    found = Rest(url).get(f"/studies/{study_id}/front", **({"target": target} if target else {}))
+    title = f"Pareto front on {target}" if target else "Pareto front"
+    typer.echo(json.dumps(found)) if as_json else console.print(front_table(found, title))
 
 
 @app.command()
@@ -167,6 +180,18 @@ def _budget(text: str) -> tuple[str, float]:
         return key, float(value)
     except ValueError:
         raise InvalidConfig(f"a budget is written metric=number, e.g. decode_ms@512=10; got {text!r}") from None
+
+
+def _target(text: str) -> dict[str, Any]:
+    name, _, wanted = text.partition("=")
+    selector, colon, value = wanted.partition(":")
+    if name and selector in ("model", "device") and value:
+        return {"name": name, selector: value}
+    if name and selector in ("host", "android", "replay") and not colon:
+        return {"name": name, "kind": selector}
+    raise InvalidConfig(
+        f"a target is written name=model:SM-S921B, name=device:ID, name=host or name=android; got {text!r}"
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:

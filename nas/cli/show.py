@@ -75,12 +75,22 @@ def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str,
     facts.add_row("ETA", eta)
     if study.get("hypervolume") is not None:
         facts.add_row("hypervolume", f"{study['hypervolume']:.4g}")
+    for target in study.get("targets", []):
+        facts.add_row(f"target {target['name']}", _progress_of(target, study))
     for note in study.get("notes", []):
         facts.add_row("note", f"[yellow]{note}[/]")
     parts: list[RenderableType] = [bar, facts]
     if front["members"]:
         parts.append(front_table(front))
     return Panel(Group(*parts), title=f"{study['name']}  [dim]{study['state']}[/]", title_align="left")
+
+
+def _progress_of(target: dict[str, Any], study: dict[str, Any]) -> str:
+    """``12 measured  1 running  3 queued   galaxy-s24-a, galaxy-s24-b``."""
+    counts = {what: target[f"num_{what}"] for what in ("running", "queued", "failed")}
+    jobs = "".join(f"  {what} [bold]{count}[/]" for what, count in counts.items() if count)
+    devices = ", ".join(target["devices"]) or f"waits for {target['wanted']}"
+    return f"measured [bold]{target['num_measured']}[/]{jobs}   [dim]{devices}[/]"
 
 
 def _cell(key: str, member: dict[str, Any]) -> str:

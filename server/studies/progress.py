@@ -42,7 +42,7 @@ def notes(session: Session, ctx: Context, study: StudyRecord) -> list[str]:
     absent = [_absent(target) for target in study.spec.targets if not _matching(target, measuring)]
     if not used and not absent and not any("measure" in row.serves for row in devices.all_devices(session)):
         return ["no device is enrolled that could measure; run `hilnas agent host` on the machine that should"]
-    gone = [_gone(session, row, used, ctx) for row in used if not is_online(ctx, row)]
+    gone = [_gone(session, row, used, ctx) for row in used if not is_online(ctx, row) and not row.quarantine]
     return [*absent, *(row.quarantine for row in used if row.quarantine), *gone]
 
 
@@ -74,4 +74,5 @@ def _gone(session: Session, row: DeviceRow, used: Sequence[DeviceRow], ctx: Cont
     seen = f"device {row.name} was last seen at {row.last_seen:%H:%M:%S} UTC"
     if any(is_online(ctx, twin) and not twin.quarantine for twin in twins):
         return f"{seen}; its twins go on with what they share"
-    return f"{seen} and {waiting} jobs wait for it: start its agent again, or drain it to go on without it"
+    what = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+    return f"{seen} and {what} for it: start its agent again, or drain it to go on without it"

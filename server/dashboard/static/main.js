@@ -2,7 +2,8 @@
 import { ApiError, call, follow, setToken } from "./api.js";
 import { h } from "./format.js";
 import { noDevices, startAStudy } from "./guide.js";
-import { candidate, deviceCards, frontTable, jobsTable, summary } from "./panels.js";
+import { deviceCards } from "./devices.js";
+import { candidate, frontTable, jobsTable, summary } from "./panels.js";
 import { drawScatter, scatterLegend } from "./scatter.js";
 import { operatorLegend, widestOf } from "./strip.js";
 import { knownKeys, setMetrics } from "./values.js";
@@ -12,7 +13,7 @@ const POLL_MS = 4000, POLL_LIVE_MS = 10000, DEBOUNCE_MS = 250;
 const query = new URLSearchParams(location.search);
 const state = {
   studies: [], study: null, trials: new Map(), since: null, front: null, jobs: [], devices: [], selected: query.get("trial"), live: false,
-  view: { x: query.get("x"), y: query.get("y"), logX: query.has("logx"), logY: query.has("logy"), device: "" }, order: { key: "", down: false },
+  view: { x: query.get("x"), y: query.get("y"), logX: query.has("logx"), logY: query.has("logy"), device: "", target: query.get("target") || "" }, order: { key: "", down: false },
 };
 let following = null, timer = null, busy = false, again = false;
 
@@ -46,12 +47,24 @@ async function load() {
   if (state.study?.id !== id) await open(id);
   const since = state.since ? `?since=${encodeURIComponent(state.since)}` : "";
   const [study, trials, front, jobs] = await Promise.all([
-    call(`studies/${id}`), call(`studies/${id}/trials${since}`), call(`studies/${id}/front`), call(`jobs?study_id=${id}&limit=40`),
+    call(`studies/${id}`), call(`studies/${id}/trials${since}`), loadFront(id), call(`jobs?study_id=${id}&limit=40`),
   ]);
   Object.assign(state, { study, front, jobs });
   for (const trial of trials) {
     state.trials.set(trial.id, trial);
     if (!state.since || trial.updated_at > state.since) state.since = trial.updated_at;
+  }
+}
+
+/** A target in the address that this study does not have is forgotten. */
+async function loadFront(id) {
+  const { target } = state.view;
+  try {
+    return await call(`studies/${id}/front${target ? `?target=${encodeURIComponent(target)}` : ""}`);
+  } catch (error) {
+    if (!target || error.status !== 400) throw error;
+    state.view.target = "";
+    return call(`studies/${id}/front`);
   }
 }
 
@@ -84,10 +97,11 @@ function render() {
   if (!study) return void $("empty").replaceChildren(startAStudy(location.origin, state.devices.length > 0));
   document.title = `${study.name} · hilnas`;
   const trials = trialsList(), widest = widestOf(trials), keys = knownKeys(study, trials);
-  state.view.x ||= keys.objectives[1] || keys.costs[0] || keys.objectives[0];
-  state.view.y ||= keys.objectives[0];
+  const axes = state.front.objectives, own = state.view.target && axes.find((key) => key.endsWith(`:${state.view.target}`));
+  state.view.x ||= own || axes[1] || keys.costs[0] || axes[0];
+  state.view.y ||= axes[0];
   const act = (verb) => attempt(() => call(`studies/${study.id}/${verb}`, { method: "POST" }));
-  $("summary").replaceChildren(...summary(study, { stop: () => act("stop"), resume: () => act("resume") }));
+  $("summary").replaceChildren(...summary(study, state.front, { stop: () => act("stop"), resume: () => act("resume") }));
   controls(keys);
   scatter(trials, widest);
   card(trials, widest);
@@ -110,26 +124,35 @@ function frontPanel(widest) {
 
 function devicesPanel(study) {
   const drain = (device, draining) => attempt(() => call(`devices/${device.id}/drain`, { method: "POST", body: { draining } }));
+  const resume = (device) => attempt(() => call(`devices/${device.id}/resume`, { method: "POST" }));
   const online = state.devices.filter((device) => device.state === "online").length;
   $("devices-count").textContent = state.devices.length ? `${online} of ${state.devices.length} online` : "";
-  $("devices").replaceChildren(...(state.devices.length ? deviceCards(state.devices, study.id, drain) : [noDevices(location.origin)]));
+  $("devices").replaceChildren(...(state.devices.length ? deviceCards(state.devices, study.id, { drain, resume }) : [noDevices(location.origin)]));
 }
 
 function controls(keys) {
-  const signature = JSON.stringify([keys, state.view, state.devices.map((device) => device.id)]);
+  const signature = JSON.stringify([keys, state.view, state.study.id, state.devices.map((device) => device.id)]);
   if (signature === state.controls) return;
   state.controls = signature;
   const axis = (name, log) => h("span.axis-choice", {},
     h("label", {}, name.toUpperCase(), h("select", { "aria-label": `${name} axis`, onchange: (event) => look({ [name]: event.target.value }) }, groups(keys, state.view[name]))),
     h("label", {}, h("input", { type: "checkbox", checked: state.view[log], onchange: (event) => look({ [log]: event.target.checked }) }), "log"));
-  const several = new Set(trialsList().flatMap((trial) => Object.keys(trial.measurements)));
-  const choice = several.size > 1 ? [deviceChoice(several)] : [];
+  const several = new Set(trialsList().flatMap((trial) => Object.values(trial.measurements).map((row) => row.device_id)));
+  const choice = state.study.targets.length ? [targetChoice(state.study.targets)] : several.size > 1 ? [deviceChoice(several)] : [];
   $("scatter-controls").replaceChildren(axis("x", "logX"), axis("y", "logY"), ...choice);
 }
 
 function groups(keys, chosen) {
   const group = (label, list) => list.length ? [h("optgroup", { label }, list.map((key) => h("option", { value: key, selected: key === chosen }, key)))] : [];
   return [...group("objectives", keys.objectives), ...group("measured", keys.measured), ...group("known without measuring", keys.costs)];
+}
+
+/** Whose front is marked and listed; choosing one also turns the axes to its objectives. */
+function targetChoice(targets) {
+  const option = (value, text) => h("option", { value, selected: value === state.view.target }, text);
+  const turn = (target) => { Object.assign(state.view, { target, x: null, y: null }); refresh().then(remember); };
+  return h("label", {}, "front of", h("select", { "aria-label": "target", onchange: (event) => turn(event.target.value) },
+    option("", "all targets jointly"), targets.map((target) => option(target.name, target.name))));
 }
 
 function deviceChoice(ids) {
@@ -145,8 +168,8 @@ function look(change) {
 }
 
 function remember() {
-  const { x, y, logX, logY } = state.view;
-  const kept = new URLSearchParams({ x, y, ...(logX && { logx: 1 }), ...(logY && { logy: 1 }), ...(state.selected && { trial: state.selected }) });
+  const { x, y, logX, logY, target } = state.view;
+  const kept = new URLSearchParams({ ...(x && { x }), ...(y && { y }), ...(logX && { logx: 1 }), ...(logY && { logy: 1 }), ...(target && { target }), ...(state.selected && { trial: state.selected }) });
   history.replaceState(null, "", `${location.pathname}?${kept}`);
 }
 
@@ -207,7 +230,7 @@ theme(query.get("theme") || localStorage.getItem("hilnas-theme") || (matchMedia(
 $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
 $("study-picker").addEventListener("change", (event) => {
   history.pushState(null, "", `/studies/${event.target.value}`);
-  Object.assign(state, { study: null, selected: null, view: { x: null, y: null, logX: false, logY: false, device: "" } });
+  Object.assign(state, { study: null, selected: null, view: { x: null, y: null, logX: false, logY: false, device: "", target: "" } });
   refresh();
 });
 window.addEventListener("popstate", () => { state.study = null; refresh(); });

@@ -1,4 +1,4 @@
-// Study header, candidate card, front table, jobs, devices: each takes data and fills its box.
+// Study header, candidate card, front table, jobs: each takes data and fills its box.
 import { ago, duration, h, pill, plain, quantity, scientific, spread, words } from "./format.js";
 import { layerText, strip } from "./strip.js";
 import { budgetOf, estimateOf, metricOf } from "./values.js";
@@ -9,9 +9,11 @@ const STATE_COLOURS = {
 };
 const FINISHED = ["complete", "dominated", "infeasible", "failed", "gated"];
 
-export function summary(study, actions) {
+/** `front` is the one on show: of all targets or of one. */
+export function summary(study, front, actions) {
   const counts = study.trials, total = Object.values(counts).reduce((sum, count) => sum + count, 0);
-  const done = FINISHED.reduce((sum, state) => sum + (counts[state] || 0), 0) - (counts.gated || 0);
+  const ended = study.state === "finished" ? [...FINISHED, "measured"] : FINISHED; // measured, and nothing more will come
+  const done = ended.reduce((sum, state) => sum + (counts[state] || 0), 0) - (counts.gated || 0);
   const button = study.state === "running" ? h("button.button", { onclick: actions.stop }, "Stop")
     : study.state === "finished" ? null : h("button.button.primary", { onclick: actions.resume }, "Resume");
   const text = `${study.spec.space} · ${study.spec.quantization} · ${study.spec.sampler} · ${study.spec.protocol} protocol · started ${ago(study.created_at)}`;
@@ -21,11 +23,18 @@ export function summary(study, actions) {
     ...(study.state === "failed" ? [h("p.note.bad", {}, study.reason)] : []),
     ...study.notes.map((note) => h("p.note", {}, note)),
     h("dl.tiles", {}, progressTile(counts, total, done, study.max_trials),
-      tile("On the front", String(study.front_size)),
-      tile("Hypervolume", study.hypervolume == null ? "–" : scientific(study.hypervolume), study.hypervolume == null ? "needs complete trials" : ""),
+      tile("On the front", String(front.members.length), front.target ? `of ${front.target}` : ""),
+      tile("Hypervolume", front.hypervolume == null ? "–" : scientific(front.hypervolume), front.hypervolume == null ? "needs complete trials" : ""),
       tile("Time left", study.state === "running" ? duration(study.eta_s) : "–"),
       tile("Jobs", String(study.jobs.leased || 0), `running, ${study.jobs.queued || 0} queued`)),
+    ...study.targets.map(targetLine),
   ];
+}
+
+function targetLine(target) {
+  const jobs = ["running", "queued", "failed"].filter((what) => target[`num_${what}`]).map((what) => `, ${target[`num_${what}`]} ${what}`);
+  const where = target.devices.length ? target.devices.join(", ") : `waits for ${target.wanted}`;
+  return h("p.small.target", {}, h("strong", {}, target.name), ` ${target.num_measured} measured${jobs.join("")}`, h("span.muted", {}, ` · ${where}`));
 }
 
 const tile = (name, value, more = "") => h("div.tile", {}, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, " " + more) : null));
@@ -42,7 +51,7 @@ function progressTile(counts, total, done, maxTrials) {
 /** `short` is the hover card: objectives only. */
 export function candidate(trial, study, widest, isKnee, { short = false, train } = {}) {
   if (!trial) return [h("p.muted", {}, "Click a point or a row to see its layers and every number known of it.")];
-  const keys = short ? study.spec.objectives.map((one) => one.metric) : allKeys(trial, study);
+  const keys = short ? study.objectives.map((one) => one.metric) : allKeys(trial, study);
   const kinds = h("ol.layers", { start: 0 }, (trial.arch.layers || []).map((layer) => h("li", {}, layerText(layer))));
   const cell = (trial.arch.layers || []).length > 18 ? 11 : 14;
   return [
@@ -50,13 +59,29 @@ export function candidate(trial, study, widest, isKnee, { short = false, train }
     strip(trial.arch, widest, { cell, letters: true }),
     trial.reason ? h("p.small.muted", {}, trial.reason) : null,
     h("dl.facts", {}, keys.flatMap((key) => fact(trial, study, key))),
-    ...(short ? [] : [verdicts(trial), artifacts(trial), kinds, h("div", {}, h("button.button.small", { onclick: () => train(trial) }, "Train this candidate"))]),
+    ...(short ? [] : [byTarget(trial, study), verdicts(trial), artifacts(trial), kinds, h("div", {}, h("button.button.small", { onclick: () => train(trial) }, "Train this candidate"))]),
   ].filter(Boolean);
 }
 
 function allKeys(trial, study) {
-  const measured = Object.values(trial.measurements).flatMap((row) => Object.keys(row.metrics));
-  return [...new Set([...study.spec.objectives.map((one) => one.metric), ...measured.sort(), ...Object.keys(trial.costs).sort()])];
+  const measured = study.targets.length ? [] : measuredKeys(trial); // those of targets stand in a table of their own
+  return [...new Set([...study.objectives.map((one) => one.metric), ...measured, ...Object.keys(trial.costs).sort()])];
+}
+
+const measuredKeys = (trial) => [...new Set(Object.values(trial.measurements).flatMap((row) => Object.keys(row.metrics)))].sort();
+
+/** Every measured number, a column per target. */
+function byTarget(trial, study) {
+  const measured = new Set(Object.values(trial.measurements).map((row) => row.target)), keys = measuredKeys(trial);
+  const names = study.targets.map((target) => target.name).filter((name) => measured.has(name));
+  if (!names.length || !keys.length) return null;
+  const cell = (key, name) => {
+    const estimate = estimateOf(trial, `${key}:${name}`);
+    return h("td.number", { title: spread(estimate) }, quantity(estimate?.median, metricOf(key).unit));
+  };
+  const head = h("tr", {}, h("th", {}, ""), names.map((name) => h("th.number", {}, name)));
+  const rows = keys.map((key) => h("tr", {}, h("td", { title: metricOf(key).definition }, key), names.map((name) => cell(key, name))));
+  return h("div.table-wrap", {}, h("table.small.by-target", {}, h("thead", {}, head), h("tbody", {}, rows)));
 }
 
 function fact(trial, study, key) {
@@ -69,7 +94,7 @@ function fact(trial, study, key) {
 function verdicts(trial) {
   const rows = Object.values(trial.measurements);
   if (!rows.length) return null;
-  return h("p.small.muted", {}, "Measured: ", rows.map((row) => [pill(row.verdict), ` ${row.reason} `]), ` ${rows[0].cold_repeats} cold repeats, ${plain(rows[0].wall_s)} s`);
+  return h("p.small.muted", {}, "Measured: ", rows.map((row) => [row.target ? `${row.target} ` : "", pill(row.verdict), ` ${row.reason} `]), ` ${rows[0].cold_repeats} cold repeats, ${plain(rows[0].wall_s)} s`);
 }
 
 function artifacts(trial) {
@@ -115,7 +140,9 @@ function onePiece(member, front) {
   const key = front.objectives.find((one) => member.confirmed[one] && composed[one]);
   if (!key) return h("span.muted", {}, "–");
   const change = 100 * (member.confirmed[key].median / composed[key].median - 1);
-  return h("span", { title: `${key} of the one-piece program against the composed chain` }, `${change >= 0 ? "+" : ""}${change.toFixed(1)} %`);
+  const doubtful = [...new Set(Object.values(member.confirmed_verdicts))].filter((verdict) => verdict !== "valid");
+  return h("span", { title: `${key} of the one-piece program against the composed chain` }, `${change >= 0 ? "+" : ""}${change.toFixed(1)} %`,
+    doubtful.map((verdict) => [" ", pill(verdict)]));
 }
 
 export function jobsTable(jobs) {
@@ -127,37 +154,10 @@ export function jobsTable(jobs) {
 function jobRow(job) {
   const kind = job.kind === "measure" ? (job.form === "one_piece" ? "one piece" : "measure") : words(job.kind);
   const text = job.error || job.message, attempts = job.attempts ? ` (attempt ${job.attempts + (job.state === "failed" ? 0 : 1)})` : "";
-  return h("tr", {}, h("td.nowrap", {}, `#${job.trial_number}`), h("td.nowrap", {}, kind), h("td.nowrap", {}, job.device_name || "any"),
+  return h("tr", {}, h("td.nowrap", {}, `#${job.trial_number}`), h("td.nowrap", {}, kind), h("td.nowrap", { title: job.device_name || "" }, job.target ? `${job.target}: ` : "", job.device_name || "any"),
     h("td.nowrap", {}, pill(job.state), attempts ? h("small", {}, attempts) : null), h("td", {}, job.verdict ? pill(job.verdict) : ""),
     h("td.clip", { title: text }, job.state === "leased" && job.progress != null ? meter(job.progress) : h("small", {}, text)),
     h("td.nowrap", {}, h("small", {}, ago(job.finished_at || job.leased_at || job.created_at))));
 }
 
 const meter = (share) => h("div.meter", { role: "progressbar", "aria-valuenow": Math.round(100 * share), "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": "progress" }, h("div.fill", { style: `width:${100 * share}%` }));
-
-export function deviceCards(devices, studyId, drain) {
-  return devices.map((device) => {
-    const { facts } = device, label = device.draining ? "Take back" : "Drain";
-    const title = device.draining ? "Give this device work again" : "Let it finish its job and give it no more";
-    return h("div.device", {},
-      h("div.device-head", {}, h(`span.dot.${device.state}`, { title: device.state }), device.name, h("span.pill", {}, device.draining ? "draining" : device.state),
-        h("button.button.small", { title, onclick: () => drain(device, !device.draining) }, label)),
-      h("div.small.muted", {}, `${facts.model} · ${facts.cores} cores · ${Math.round(facts.memory_bytes / 2 ** 30)} GiB · ${facts.os}`),
-      h("div.small", {}, currentJob(device, studyId)),
-      h("div.small.muted", {}, canary(device.canary), ` · ${device.num_queued} queued · seen ${ago(device.last_seen)}`));
-  });
-}
-
-function currentJob(device, studyId) {
-  const job = device.current_job;
-  if (!job) return h("span.muted", {}, device.state === "online" ? "waiting for work" : "gone: start its agent again, or drain it");
-  const where = job.study_id === studyId ? "" : " of another study";
-  return `${job.kind === "measure" ? "measuring" : "training"} #${job.trial_number}${where}${job.message ? `: ${job.message}` : ""}`;
-}
-
-function canary(row) {
-  if (!row || row.drift == null) return "no canary yet";
-  const percent = 100 * row.drift, level = Math.abs(percent) < 3 ? "good" : Math.abs(percent) < 8 ? "warn" : "bad";
-  return h(`span.drift.${level}`, { title: "time of the reference block at the end against the start of the last measurement" },
-    `canary ${percent >= 0 ? "+" : ""}${percent.toFixed(1)} %`);
-}

@@ -6,14 +6,16 @@ export function setMetrics(list) {
 }
 
 export function metricOf(key) {
-  return table[key.split("@")[0]] || { name: key, unit: "", direction: "min", source: "device", definition: "" };
+  return table[key.split(/[@:]/)[0]] || { name: key, unit: "", direction: "min", source: "device", definition: "" };
 }
 
-/** With several devices the worst one counts, as in the search itself, unless `deviceId` is given. */
+/** With several devices the worst one counts, as in the search itself, unless `deviceId` or a target (key:target) is given. */
 export function estimateOf(trial, key, deviceId = "") {
   if (key === "quality") return trial.quality ? { median: trial.quality.score, low: trial.quality.low, high: trial.quality.high } : null;
-  const rows = Object.entries(trial.measurements || {}).filter(([id]) => !deviceId || id === deviceId);
-  const found = rows.map(([, row]) => row.metrics[key]).filter(Boolean);
+  const [base, target] = key.split(":");
+  const rows = Object.values(trial.measurements || {}).filter((row) => (!deviceId || row.device_id === deviceId) && (!target || row.target === target));
+  const valid = rows.filter((row) => row.verdict === "valid");
+  const found = (valid.length ? valid : rows).map((row) => row.metrics[base]).filter(Boolean);
   if (found.length) {
     const sign = metricOf(key).direction === "min" ? 1 : -1;
     return found.reduce((worst, one) => (sign * (one.median - worst.median) > 0 ? one : worst));
@@ -24,10 +26,15 @@ export function estimateOf(trial, key, deviceId = "") {
 
 /** Every key that some trial has a number for: objectives first, then measured, then closed-form. */
 export function knownKeys(study, trials) {
-  const objectives = study.spec.objectives.map((objective) => objective.metric);
+  const objectives = study.objectives.map((objective) => objective.metric);
   const measured = new Set(), costs = new Set();
   for (const trial of trials) {
-    for (const row of Object.values(trial.measurements || {})) Object.keys(row.metrics).forEach((key) => measured.add(key));
+    for (const row of Object.values(trial.measurements || {})) {
+      for (const key of Object.keys(row.metrics)) {
+        measured.add(key);
+        if (row.target) measured.add(`${key}:${row.target}`);
+      }
+    }
     if (trial.quality) measured.add("quality");
     Object.keys(trial.costs || {}).forEach((key) => costs.add(key));
   }
@@ -36,12 +43,11 @@ export function knownKeys(study, trials) {
 }
 
 export function budgetOf(study, key) {
-  const objective = study.spec.objectives.find((one) => one.metric === key);
-  return objective?.budget ?? study.spec.budgets?.[key] ?? null;
+  return study.budgets[key] ?? null;
 }
 
 export function directionOf(study, key) {
-  return study.spec.objectives.find((one) => one.metric === key)?.direction || metricOf(key).direction;
+  return study.objectives.find((one) => one.metric === key)?.direction || metricOf(key).direction;
 }
 
 /** Complete trials nobody beats on just these two keys, in x order: the line in the picture. */

@@ -1,0 +1,72 @@
+"""What `hilnas search` sends and shows, against a coordinator that only answers."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nas.cli import search
+from nas.cli.show import progress_panel
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.study import StudySpec
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("s24=model:SM-S921B", {"name": "s24", "model": "SM-S921B"}),
+        ("mine=device:galaxy-s24-a", {"name": "mine", "device": "galaxy-s24-a"}),
+        ("desk=host", {"name": "desk", "kind": "host"}),
+        ("any=android", {"name": "any", "kind": "android"}),
+    ],
+)
+def test_a_target_in_one_word(text: str, target: dict[str, str]) -> None:
+    assert search._target(text) == target
+
+
+@pytest.mark.parametrize("text", ["s24", "s24=SM-S921B", "s24=model:", "=host", "s24=host:x", "s24=cpu:x"])
+def test_a_target_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(InvalidConfig, match="a target is written name=model:SM-S921B"):
+        search._target(text)
+
+
+def test_start_sends_targets_with_their_objectives(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[dict[str, Any]] = []
+
+    class Rest:
+        def __init__(self, url: str | None) -> None: ...
+
+        def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+            sent.append(body)
+            return {"id": "study-1"}
+
+    monkeypatch.setattr(search, "Rest", Rest)
+    search.start(
+        objective=["quality", "decode_ms@512:s24"], budget=["decode_ms@512:s24=20"],
+        target=["s24=model:SM-S921B", "desk=host"], as_json=True,
+    )  # fmt: skip
+    spec = StudySpec.model_validate(sent[0])
+    assert [target.name for target in spec.targets] == ["s24", "desk"]
+    assert spec.all_budgets == {"decode_ms@512:s24": 20.0}
+
+
+def test_status_shows_notes_and_how_far_each_target_is() -> None:
+    study = {
+        "name": "phones", "state": "running", "max_trials": 8, "trials": {"complete": 2}, "eta_s": None,
+        "notes": ["target desk waits for a host: run `hilnas agent host` on that machine"],
+        "targets": [
+            {"name": "s24", "wanted": "a device of model SM-S921B", "devices": ["galaxy-s24-a", "galaxy-s24-b"],
+             "num_measured": 3, "num_queued": 2, "num_running": 1, "num_failed": 0},
+            {"name": "desk", "wanted": "a host", "devices": [], "num_measured": 0, "num_queued": 0, "num_running": 0,
+             "num_failed": 0},
+        ],
+    }  # fmt: skip
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(progress_panel(study, {"members": []}, {"leased": 1}, 2))
+    shown = console.export_text()
+    assert "target s24   measured 3  running 1  queued 2   galaxy-s24-a, galaxy-s24-b" in shown
+    assert "target desk  measured 0   waits for a host" in shown
+    assert "target desk waits for a host: run" in shown
