@@ -10,6 +10,7 @@ help:
 	@echo "make test     the test suite (kernels, unit, integration, end to end)"
 	@echo "make setup    virtual environment, pinned dependencies, C++ build (done by the others when missing)"
 	@echo "make bench    the published benchmarks (BENCH=name for one)"
+	@echo "make virtual-phone  a Galaxy S24 to try phones with, at 127.0.0.1:5555 (ARGS='--model s25')"
 	@echo "make check    ruff, mypy, import contracts"
 	@echo "make kernels  rebuild operators and runner"
 	@echo "make clean    forget the demo's database and results (keeps $(VENV) and compiled blocks)"
@@ -29,6 +30,10 @@ check: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+virtual-phone: setup
+	@device_agents/virtual_phone/install.sh
+	@$(BIN)/hilnas virtual-phone $(ARGS)
+
 bench: setup
 	@$(BIN)/hilnas bench $(BENCH)
 
@@ -38,4 +43,4 @@ kernels: setup
 clean:
 	rm -rf var/demo
 
-.PHONY: help setup run test check bench kernels clean
+.PHONY: help setup run test check bench kernels clean virtual-phone

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-MARK = "HILNAS_PHONE_MARK"
+MARK = "VIRTUAL_PHONE"
 RUNNER = b"hilnas-runner"
 SCAN_S = 0.2
 

@@ -20,6 +20,8 @@ from adb_shell.exceptions import (  # noqa: E402
 )
 
 from device_agents.bundle.manifest import Bundle  # noqa: E402
+from device_agents.bundle.toolchain import find_emulator  # noqa: E402
+from device_agents.virtual_phone.daemon import build_shim  # noqa: E402
 from device_agents.virtual_phone.debian import fetch_adbd  # noqa: E402
 from device_agents.virtual_phone.phone import VirtualPhone  # noqa: E402
 from nas.contracts.errors import InvalidConfig  # noqa: E402
@@ -61,7 +63,9 @@ class Client:
 @pytest.fixture(scope="session", autouse=True)
 def adbd() -> None:
     try:
+        find_emulator()
         fetch_adbd()
+        build_shim()
     except InvalidConfig as error:
         if os.environ.get("HILNAS_REQUIRE_PHONE") == "1":
             pytest.fail(str(error))
