@@ -68,7 +68,8 @@ def build_bundle(compiler: str = DEFAULT_COMPILER) -> Bundle:
 def run_tests(compiler: str = DEFAULT_COMPILER, cpus: tuple[str, ...] = TEST_CPUS) -> None:
     """ctest of all operators and of the runner, once per kind of CPU; raises with ctest's words when one fails."""
     cross = Compiler.find(compiler)
-    build = _compile(cross, executorch_sdk(pinned_executorch(), CACHE), tests=True)
+    with _lock():
+        build = _compile(cross, executorch_sdk(pinned_executorch(), CACHE), tests=True)
     for cpu in cpus if find_emulator() else ("native",):
         command = [build_tool("ctest"), "--test-dir", str(build), "--output-on-failure", "-j2"]
         _run(command, f"an operator's test on {cpu} failed", env={"QEMU_CPU": cpu} if cpu != "native" else {})

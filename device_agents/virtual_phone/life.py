@@ -40,6 +40,7 @@ class Life:
         self._booted = self._last = self._now()
         self._slow_at, self._battery_c = 0.0, AMBIENT_C + CHARGING_C
         self._in_state: dict[tuple[str, int], float] = {}
+        self._clocks: dict[str, tuple[int, int]] = {}
         self._throttled_until = 0.0
         self.step()
 
@@ -85,8 +86,10 @@ class Life:
             self._in_state.setdefault((policy.name, khz), 0.0)
         self._in_state[policy.name, current] += elapsed
         rows = sorted((khz, spent) for (name, khz), spent in self._in_state.items() if name == policy.name)
-        self._files.put_policy(policy, "scaling_max_freq", cap)
-        self._files.put_policy(policy, "scaling_cur_freq", current)
+        if self._clocks.get(policy.name) != (cap, current):  # a rename costs a third of a millisecond
+            self._files.put_policy(policy, "scaling_max_freq", cap)
+            self._files.put_policy(policy, "scaling_cur_freq", current)
+            self._clocks[policy.name] = (cap, current)
         self._files.put_policy(policy, "stats/time_in_state", "\n".join(f"{khz} {int(s * 100)}" for khz, s in rows))
 
     def _warm(self, now: float, busy: bool, throttled: bool) -> None:

@@ -58,7 +58,16 @@ class VirtualPhone:
     def start(self) -> VirtualPhone:
         fetch_adbd()
         build_shim()
-        self._lock_state()
+        try:
+            self._lock_state()
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start(self) -> None:
+        self._proxy.listen()
         self._processes.kill_all()
         self._files.create()
         self.full_storage(False)
@@ -67,18 +76,16 @@ class VirtualPhone:
         self._life = Life(self._files, self._processes.is_busy)
         self._life.mailbox = lambda: control.answer(self._files.state, self)
         self._adbd.start()
-        self._proxy.listen()
         self._life.start()
-        return self
 
     def close(self) -> None:
         """Leaves no process and keeps the files."""
         if self._life is not None:
             self._life.stop()
         self._proxy.unplug()
-        self._processes.kill_all()
-        self._adbd.wait_gone()
         if self._lock is not None:
+            self._processes.kill_all()
+            self._adbd.wait_gone()
             self._lock.close()
             self._lock = None
 
@@ -169,11 +176,13 @@ class VirtualPhone:
 
     def _lock_state(self) -> None:
         self._files.state.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self._files.state / ".lock", "w")  # noqa: SIM115 (held until close)
+        lock = open(self._files.state / ".lock", "w")  # noqa: SIM115 (held until close)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.close()
             raise InvalidConfig(f"a virtual phone runs in {self._files.state}; name another with --state") from error
+        self._lock = lock
 
     def _banner(self, said: bytes) -> bytes:
         """adbd on Debian knows no product; features are its own."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from device_agents.virtual_phone.auth import KeyRing
+from nas.contracts.errors import InvalidConfig
 
 HEADER = struct.Struct("<6I")
 CNXN, AUTH, OPEN = (int.from_bytes(name, "little") for name in (b"CNXN", b"AUTH", b"OPEN"))
@@ -52,7 +53,13 @@ class AdbProxy:
         return self._port
 
     def listen(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self._port), backlog=16)
+        """Takes connections from now on; nothing to do when it does already."""
+        if self._listener is not None:
+            return
+        try:
+            listener = socket.create_server(("127.0.0.1", self._port), backlog=16)
+        except OSError as error:
+            raise InvalidConfig(f"port {self._port} of 127.0.0.1 is taken; give --port another one, or 0") from error
         self._port = listener.getsockname()[1]
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), name="phone-proxy", daemon=True).start()

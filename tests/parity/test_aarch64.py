@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from device_agents.bundle.build import run_tests
 from device_agents.bundle.manifest import Bundle
 from device_agents.bundle.toolchain import find_emulator
 from device_agents.devices.host import HostDevice, run_process
@@ -73,3 +74,8 @@ def test_phone_and_host_agree(
         # the runner's gate against eager torch (18 dB; check_event sees it pass) says what equal means.
         if quantization != "8da8w" or cpu == OLD_CORE:
             assert relative_error(host, phone) < FLOAT_TOLERANCE, cpu
+
+
+def test_every_operator_passes_its_own_tests(phone_bundle: Bundle) -> None:
+    """ctest of operators and runner; about a minute under qemu."""
+    run_tests(cpus=("max",))
