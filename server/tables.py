@@ -94,7 +94,6 @@ class DeviceRow(Base):
     facts: Mapped[dict[str, Any]]
     serves: Mapped[list[Any]]
     draining: Mapped[bool] = mapped_column(default=False)
-    unlike_rows: Mapped[int] = mapped_column(default=0)  # in a row, whose canary its twins contradict
     quarantine: Mapped[str] = mapped_column(Text, default="")  # why it gets no shared work, in words
     canary: Mapped[dict[str, Any]] = mapped_column(default=dict)
     canary_at: Mapped[datetime | None]
@@ -103,13 +102,15 @@ class DeviceRow(Base):
 
 
 class CanaryRow(Base):
-    """The last canary time of a device that its twins did not contradict, per ``Plan.canary_key``."""
+    """A device's canary, per ``Plan.canary_key``: ``median_ms`` is the last time that its twins did not contradict,
+    ``reference_ms`` the device's own reference now, ``unlike_rows`` how many in a row they contradicted."""
 
     __tablename__ = "canaries"
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
     key: Mapped[str] = mapped_column(String(24), primary_key=True)
-    median_ms: Mapped[float]
-    drift: Mapped[float]
+    median_ms: Mapped[float | None]
+    reference_ms: Mapped[float]
+    unlike_rows: Mapped[int] = mapped_column(default=0)
     measured_at: Mapped[datetime]
 
 

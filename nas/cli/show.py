@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -79,7 +80,7 @@ def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str,
         facts.add_row(f"target {target['name']}", _progress_of(target, study))
     for note in study.get("notes", []):
         facts.add_row("note", f"[yellow]{note}[/]")
-    parts: list[RenderableType] = [bar, facts]
+    parts: list[RenderableType] = [Padding(bar), facts]  # the bar alone ends no line
     if front["members"]:
         parts.append(front_table(front))
     return Panel(Group(*parts), title=f"{study['name']}  [dim]{study['state']}[/]", title_align="left")

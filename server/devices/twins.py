@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from nas.contracts.measurement import Measurement, Verdict
@@ -33,11 +33,16 @@ UNLIKE_ROWS = 2  # in a row, then quarantine
 
 @dataclass(frozen=True)
 class CanaryTime:
-    """One device's canary: its time, and how far that is from the device's own reference."""
+    """One device's canary: its time, and the device's own reference for it."""
 
     name: str
     median_ms: float
-    drift: float
+    reference_ms: float
+
+    @property
+    def moved(self) -> float:
+        """How far it is from its own reference, as a share of it."""
+        return abs(self.median_ms / self.reference_ms - 1)
 
 
 class Agreement(Enum):
@@ -57,8 +62,7 @@ def agreement(own: CanaryTime, twins: Sequence[CanaryTime]) -> Agreement:
         return Agreement.AGREES if _is_near(own.median_ms, middle) else Agreement.IS_OFF
     if _is_near(own.median_ms, twins[0].median_ms):
         return Agreement.AGREES
-    twin_moved = abs(twins[0].drift) > abs(own.drift) + EQUAL_DRIFT
-    return Agreement.TWIN_IS_OFF if twin_moved else Agreement.IS_OFF
+    return Agreement.TWIN_IS_OFF if twins[0].moved > own.moved + EQUAL_DRIFT else Agreement.IS_OFF
 
 
 def _is_near(time_ms: float, other_ms: float) -> bool:
@@ -77,26 +81,49 @@ def compare(session: Session, ctx: Context, device: DeviceRow, job: JobRow, row:
     """The row as it is to be stored. Only valid rows are compared: the others do not count anyway, and what spoiled
     them also spoiled their canary."""
     stored = StoredMeasurement.model_validate({**row.model_dump(), "target": job.target})
-    key = _canary_key(job)
-    if row.verdict is not Verdict.VALID or not key or not row.canary.get("median_ms"):
+    key, median_ms = _canary_key(job), row.canary.get("median_ms")
+    if not key or not median_ms:
         return stored
-    own = CanaryTime(device.name, row.canary["median_ms"], row.canary.get("drift", 0.0))
+    known = _known(session, ctx, device, key, row.canary.get("reference_ms") or median_ms)
+    if row.verdict is not Verdict.VALID:
+        return stored
+    own = CanaryTime(device.name, median_ms, known.reference_ms)
     twins = _latest_of_twins(session, device, key)
     verdict = agreement(own, twins)
     if verdict is Agreement.IS_OFF:
         sentence = difference(own, twins)
-        _count_against(session, ctx, device, job, sentence)
+        known.unlike_rows += 1
+        if known.unlike_rows >= UNLIKE_ROWS and not device.quarantine:
+            _quarantine(session, ctx, device, job, sentence)
         if job.pool is None:  # somebody asked for this very device: slow or not, that is what it does
             return stored
         reason = f"{device.name} is {sentence}"
         change = {"verdict": Verdict.UNLIKE_TWIN, "agent_verdict": row.verdict, "reason": reason}
         return stored.model_copy(update=change)
-    session.merge(
-        CanaryRow(device_id=device.id, key=key, median_ms=own.median_ms, drift=own.drift, measured_at=ctx.now())
-    )
+    known.median_ms, known.measured_at = median_ms, ctx.now()
     if verdict is Agreement.AGREES:
-        readmit(session, device)
+        known.unlike_rows = 0
+        if device.quarantine and not _is_doubted(session, device):
+            readmit(session, device)
     return stored
+
+
+def _known(session: Session, ctx: Context, device: DeviceRow, key: str, reference_ms: float) -> CanaryRow:
+    """The device's line for this canary with its reference as of now: a first one taken on a busy machine is mended by
+    the agent later, and then shows that the time it was compared with had moved."""
+    known = session.get(CanaryRow, (device.id, key))
+    if known is None:
+        known = CanaryRow(device_id=device.id, key=key, unlike_rows=0, measured_at=ctx.now())
+        session.add(known)
+    known.reference_ms = reference_ms
+    return known
+
+
+def _is_doubted(session: Session, device: DeviceRow) -> bool:
+    """Some canary of it (other threads, another width) is still contradicted."""
+    session.flush()
+    query = select(CanaryRow.key).where(CanaryRow.device_id == device.id, CanaryRow.unlike_rows >= UNLIKE_ROWS)
+    return session.scalars(query.limit(1)).first() is not None
 
 
 def _canary_key(job: JobRow) -> str:
@@ -107,19 +134,16 @@ def _canary_key(job: JobRow) -> str:
 def _latest_of_twins(session: Session, device: DeviceRow, key: str) -> list[CanaryTime]:
     """What healthy twins last needed for the same canary; a drained one may be out because it is off."""
     query = (
-        select(DeviceRow.name, CanaryRow.median_ms, CanaryRow.drift)
+        select(DeviceRow.name, CanaryRow.median_ms, CanaryRow.reference_ms)
         .join(CanaryRow, CanaryRow.device_id == DeviceRow.id)
-        .where(CanaryRow.key == key, *repository.twins_of(device), repository.takes_shared_work())
+        .where(*repository.twins_of(device), repository.takes_shared_work(), CanaryRow.key == key)
         .order_by(DeviceRow.name)
     )
-    return [CanaryTime(*found) for found in session.execute(query)]
+    found = session.execute(query)
+    return [CanaryTime(name, median_ms, reference_ms) for name, median_ms, reference_ms in found if median_ms]
 
 
-def _count_against(session: Session, ctx: Context, device: DeviceRow, job: JobRow, sentence: str) -> None:
-    device.unlike_rows += 1
-    log.info("canary_unlike_twin", device_id=device.id, job_id=job.id, unlike_rows=device.unlike_rows)
-    if device.unlike_rows < UNLIKE_ROWS or device.quarantine:
-        return
+def _quarantine(session: Session, ctx: Context, device: DeviceRow, job: JobRow, sentence: str) -> None:
     device.quarantine = (
         f"{device.name} is {sentence}; it gets no shared work until its canary agrees again or you resume it"
     )
@@ -131,8 +155,9 @@ def _count_against(session: Session, ctx: Context, device: DeviceRow, job: JobRo
 
 
 def readmit(session: Session, device: DeviceRow) -> None:
-    """Its canary agrees, or its owner says so."""
+    """Its canary agrees, or its owner says so: what was held against it is forgotten."""
     if device.quarantine:
         log.info("device_readmitted", device_id=device.id)
         publish(session, queue_topic(device.fingerprint))
-    device.unlike_rows, device.quarantine = 0, ""
+    device.quarantine = ""
+    session.execute(update(CanaryRow).where(CanaryRow.device_id == device.id).values(unlike_rows=0))

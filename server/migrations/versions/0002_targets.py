@@ -18,14 +18,14 @@ def upgrade() -> None:
         "canaries",
         sa.Column("device_id", sa.String(length=40), nullable=False),
         sa.Column("key", sa.String(length=24), nullable=False),
-        sa.Column("median_ms", sa.Double(), nullable=False),
-        sa.Column("drift", sa.Double(), nullable=False),
+        sa.Column("median_ms", sa.Double(), nullable=True),
+        sa.Column("reference_ms", sa.Double(), nullable=False),
+        sa.Column("unlike_rows", sa.Integer(), nullable=False),
         sa.Column("measured_at", server.tables.UtcDateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name=op.f("fk_canaries_device_id_devices")),
         sa.PrimaryKeyConstraint("device_id", "key", name=op.f("pk_canaries")),
     )
     # plain ADD COLUMN, also on SQLite: other tables refer to these, so none may be copied and dropped
-    op.add_column("devices", sa.Column("unlike_rows", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("devices", sa.Column("quarantine", sa.Text(), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("pool", sa.String(length=64), nullable=True))
     op.add_column("jobs", sa.Column("target", sa.String(length=40), nullable=False, server_default=""))
@@ -41,5 +41,4 @@ def downgrade() -> None:
     op.drop_column("jobs", "target")
     op.drop_column("jobs", "pool")
     op.drop_column("devices", "quarantine")
-    op.drop_column("devices", "unlike_rows")
     op.drop_table("canaries")
