@@ -31,7 +31,7 @@ from nas.objectives import (
 from nas.quality.contract import estimator
 from nas.samplers import OptunaSampler
 from nas.store import StudyStore
-from nas.targets import Group, groups_of, on_target, unserved
+from nas.targets import Group, groups_of, on_cores, on_target, unserved
 from nas.workspace import Workspace
 from search_space.arch import ArchConfig
 from search_space.space import space
@@ -362,6 +362,7 @@ class Study:
 
     def job_of(self, plan: Plan, **options: Any) -> MeasureJob:
         half_width, repeats = PRECISION[self.spec.protocol]
+        half_width = self.spec.precision or half_width
         return MeasureJob(plan=plan, max_half_width=half_width, max_repeats=repeats, **options)
 
     def publish(self, plan: Plan) -> None:
@@ -370,8 +371,9 @@ class Study:
             self.store.put_artifact(self.workspace.library.path(digest), "application/x-executorch")
 
     def plan_on(self, plan: Plan, group: Group) -> Plan:
-        """The plan with what the group's target says of threads and cores."""
-        return on_target(plan, self.spec, group.target)
+        """The plan with what the group's target, else its device, says of threads and cores."""
+        facts = [facts for facts in self.store.devices().values() if facts.fingerprint == group.fingerprint]
+        return on_cores(on_target(plan, self.spec, group.target), facts)
 
     def groups(self) -> list[Group]:
         return groups_of(self.spec, self.store.devices())

@@ -76,3 +76,12 @@ def on_target(plan: Plan, spec: StudySpec, name: str) -> Plan:
     changes = {"threads": target.threads, "affinity": target.affinity}
     given = {key: value for key, value in changes.items() if value is not None}
     return plan.model_copy(update={"protocol": plan.protocol.model_copy(update=given)}) if given else plan
+
+
+def on_cores(plan: Plan, facts: Iterable[DeviceFacts]) -> Plan:
+    """``plan`` on the cores that the device itself picks for that many threads (phones do), unless it names some."""
+    threads = str(plan.protocol.threads)
+    picked = next((cores for one in facts if (cores := one.details.get("affinity", {}).get(threads))), None)
+    if plan.protocol.affinity is not None or picked is None:
+        return plan
+    return plan.model_copy(update={"protocol": plan.protocol.model_copy(update={"affinity": picked})})

@@ -50,13 +50,14 @@ def android(
     max_temp: MaxTemp = Limits.max_start_c,
     battery_floor: Floor = Limits.battery_floor,
     poll: Annotated[float, typer.Option(help="Seconds between looks at a phone that cools.")] = Limits.poll_s,
+    wait: Annotated[float, typer.Option(help="Longest wait for a phone to cool, seconds.")] = Limits.wait_s,
     keep_charging: Charge = False,
 ) -> None:
     """Measure on phones: plug one in (or name it) and it takes part in searches until told to stop."""
     phones = named_phones(serial, connect)
     if name and len(phones) > 1:
         raise InvalidConfig(f"--name names one phone, {len(phones)} are given: leave it out")
-    limits = Limits(max_start_c=max_temp, battery_floor=battery_floor, poll_s=poll)
+    limits = Limits(max_start_c=max_temp, battery_floor=battery_floor, poll_s=poll, wait_s=wait)
     agents, tokens = [], list(token)
     for address in phones:
         device = AndroidDevice(

@@ -113,6 +113,7 @@ class StudySpec(BaseModel):
     max_trials: int = Field(default=24, ge=1, le=100_000)
     max_quality: int | None = None  # at most this many are judged; None: as many as deserve it
     protocol: str = "screening"
+    precision: float | None = Field(default=None, gt=0)  # widest valid half width over median; None: protocol's
     threads: int = Field(default=2, ge=1, le=256)
     quality: QualitySpec = QualitySpec()
     devices: list[str] = []  # device ids; empty: any enrolled device that serves measurements

@@ -79,6 +79,16 @@ class Service:
         home = self.var / "agent"
         self._start("agent", "agent", "host", "--url", self.url, "--home", str(home), "--name", "this-machine")
 
+    def start_phone_agent(self, *addresses: str, name: str = "phones", **options: str) -> None:
+        """``hilnas agent android`` for phones that look often, with a key of this service's own."""
+        given = [
+            f"--{key.replace('_', '-')}={value}" for key, value in {"poll": "0.5", "wait": "20", **options}.items()
+        ]
+        named = [f"--connect={address}" for address in addresses]
+        self._environ["HILNAS_ADB_KEY"] = str(self.var / "adbkey")
+        home = str(self.var / name)
+        self._start(name, "agent", "android", "--url", self.url, "--home", home, *named, *given)
+
     def kill(self, name: str) -> None:
         """kill -9 of one process, as by the kernel's out-of-memory killer; its children are left to themselves."""
         os.kill(self.processes[name].pid, signal.SIGKILL)
