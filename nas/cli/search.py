@@ -71,6 +71,8 @@ def start(
         console.print(
             f"study [bold]{study['id']}[/] started; watch it with `hilnas search status {study['id']} --watch`"
         )
+        for note in study["notes"]:
+            console.print(f"[yellow]{note}[/]")
     if watch:
         _end(watch_study(rest, study["id"]), as_json)
 

@@ -74,10 +74,10 @@ class Queue:
         with self.database.write() as session:
             trial = trials.add(session, self.ctx, self.study_id, {}, samples.arch(), name)
             target = None if device is None else self.agents[device].device_id
+            job = samples.job(name).model_copy(update={"plan": samples.with_canary(samples.plan(name))})
             row = service.submit(
-                session, self.ctx, study_id=self.study_id, trial_id=trial.id, device_id=target, job=samples.job(name),
-                pool=pool,
-            )  # fmt: skip
+                session, self.ctx, study_id=self.study_id, trial_id=trial.id, device_id=target, job=job, pool=pool
+            )
         self.jobs.append(row.id)
         return row.id
 
@@ -102,8 +102,9 @@ class Queue:
             return False
         return True
 
-    def finish(self, lease: Lease, agent: int = 0, *, retry: bool = False) -> bool:
-        outcome = {"error": "too hot", "retry": True} if retry else {"measurement": samples.measurement()}
+    def finish(self, lease: Lease, agent: int = 0, *, retry: bool = False, canary_ms: float = 10.0) -> bool:
+        row = {**samples.measurement(), "canary": {"median_ms": canary_ms, "reference_ms": canary_ms}}
+        outcome = {"error": "too hot", "retry": True} if retry else {"measurement": row}
         result = JobResult.model_validate({"fencing_token": lease.fencing_token, **outcome})
         with self.database.write() as session:
             return service.finish(session, self.ctx, self.agents[agent], lease.job_id, result).accepted
@@ -212,13 +213,25 @@ class LeaseContract:
         assert queue.lease(0) is None
         assert queue.lease(1) is not None
 
+    def test_a_twin_that_is_contradicted_twice_gets_no_more_of_the_pool(self, queue: Queue) -> None:
+        jobs = [queue.submit(device=None, pool=queue.pool) for _ in range(5)]
+        for agent, canary_ms in ((0, 10.0), (1, 12.0), (1, 12.0)):
+            lease = queue.lease(agent)
+            assert lease is not None
+            assert queue.finish(lease, agent, canary_ms=canary_ms)
+        assert [queue.row(job_id).verdict for job_id in jobs[:3]] == ["valid", "unlike_twin", "unlike_twin"]
+        assert queue.lease(1) is None
+        assert queue.lease(0) is not None
+        queue.drain(1, draining=False)
+        assert queue.lease(1) is not None
+
     def test_what_comes_next_is_told_without_taking_it(self, queue: Queue) -> None:
         queue.submit(device=1)
         for _ in range(6):
             queue.submit(device=None, pool=queue.pool)
         stranger = queue._enrol("stranger", model="another")
         with queue.database.read() as session:
-            assert service.upcoming(session, queue.agents[0]) == ["ab" * 32, "cd" * 32]
+            assert service.upcoming(session, queue.agents[0]) == ["ab" * 32, "cd" * 32, "ef" * 32]
             rows = repository.upcoming(session, queue.agents[0].device_id, queue.pool, ["measure"], 4)
             assert [row.id for row in rows] == queue.jobs[1:5]
             assert service.upcoming(session, stranger) == []

@@ -6,7 +6,7 @@ from typing import Any
 
 from nas.contracts.job import MeasureJob
 from nas.contracts.measurement import Measurement
-from nas.contracts.plan import Cache, Plan, Step, quick
+from nas.contracts.plan import Cache, Canary, Plan, Step, quick
 
 
 def spec(**changes: Any) -> dict[str, Any]:
@@ -33,6 +33,11 @@ def plan(name: str = "trial-0") -> Plan:
         id=name, chain=chain, cache=Cache(capacity=2048), hidden_size=256, vocab_size=2048, protocol=quick(),
         tokens=[1, 2, 3],
     )  # fmt: skip
+
+
+def with_canary(plan: Plan) -> Plan:
+    chain = [Step(block="ef" * 32, role="mixer", name="canary")]
+    return plan.model_copy(update={"canary": Canary(chain=chain, hidden_size=256, cache=Cache(capacity=256))})
 
 
 def job(name: str = "trial-0", **changes: Any) -> MeasureJob:

@@ -11,7 +11,6 @@ from typing import Any
 
 from nas.contracts.device import DeviceFacts
 from nas.contracts.job import Enrolment, JobResult
-from nas.contracts.plan import Cache, Canary, Plan
 from nas.contracts.states import TrialState
 from nas.contracts.study import QualityResult, StudySpec
 from nas.objectives import known_values
@@ -43,7 +42,7 @@ PHONE = {
     "big_cores": [9], "thermal_zones": ["BIG", "MID", "LITTLE"], "free_bytes": 101_000_000_000,
 }  # fmt: skip
 BEFORE = {"battery_c": 30.1, "battery_level": 78, "thermal_status": 0, "charging": False, "fixed_performance": True,
-          "caps_khz": {"policy0": 1_400_000, "policy9": 1_996_000},
+          "caps_khz": {"0": 1_400_000, "9": 1_996_000}, "residency": {"9": {"1996000": 0.9, "1000000": 0.1}},
           "gate": {"waited_s": 41.0, "timed_out": False, "threshold_c": 35}}  # fmt: skip
 COSTS = {"params": None, "weight_bytes": None, "memory_bytes": 4096, "cache_bytes": 4096}
 NUM_TRIALS = 42
@@ -91,18 +90,14 @@ def _trial(ctx: Context, store: SqlStudyStore, agents: dict[str, Agent], number:
         return
     store.update_trial(trial.id, state=TrialState.PREPARING, costs=costs)
     store.update_trial(trial.id, state=TrialState.MEASURING)
+    plan = samples.with_canary(samples.plan(f"demo-{number}"))
     for group in groups_of(store.study().spec, store.devices()):
-        store.submit(trial.id, group, samples.job(f"demo-{number}").model_copy(update={"plan": _plan(number)}))
+        store.submit(trial.id, group, samples.job(f"demo-{number}").model_copy(update={"plan": plan}))
     if number >= NUM_TRIALS - 2:
         return
     rows = [_answer(ctx, agent, arch, number, rng) for agent in agents.values()]
     if None not in rows:
         _judge(store, trial.id, arch, number, rng)
-
-
-def _plan(number: int) -> Plan:
-    canary = Canary(chain=samples.plan("canary").chain, hidden_size=256, cache=Cache(capacity=256))
-    return samples.plan(f"demo-{number}").model_copy(update={"canary": canary})
 
 
 def _answer(ctx: Context, agent: Agent, arch: ArchConfig, number: int, rng: random.Random) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.contracts.measurement import Verdict
-from nas.contracts.plan import Cache, Canary, Plan
+from nas.contracts.plan import Plan
 from nas.contracts.study import StoredMeasurement
 from nas.targets import Group
 from server.context import Context
@@ -85,10 +85,8 @@ class Phones:
         self.num_trials = 0
 
     def plan(self, threads: int = 2) -> Plan:
-        plan = samples.plan(f"trial-{self.num_trials}")
-        canary = Canary(chain=samples.plan("canary").chain, hidden_size=256, cache=Cache(capacity=256))
-        protocol = plan.protocol.model_copy(update={"threads": threads})
-        return plan.model_copy(update={"canary": canary, "protocol": protocol})
+        plan = samples.with_canary(samples.plan(f"trial-{self.num_trials}"))
+        return plan.model_copy(update={"protocol": plan.protocol.model_copy(update={"threads": threads})})
 
     def measure(
         self, name: str, median_ms: float, drift: float = 0.0, *, threads: int = 2, alone: bool = False,

@@ -76,14 +76,21 @@ function environment({ id, environment: { before = {}, after = {} } }) {
     ["battery temperature", pair("battery_c", (value) => `${plain(value)} °C`)],
     ["thermal status", pair("thermal_status", (value) => THERMAL[value] ?? String(value))],
     ["battery", pair("battery_level", (value) => `${value} %`)], ["charging", pair("charging", (value) => (value ? "yes" : "no"))],
-    ["fixed performance", pair("fixed_performance", (value) => (value ? "on" : "off"))], ["frequency caps", pair("caps_khz", caps)],
+    ["fixed performance", pair("fixed_performance", (value) => (value ? "on" : "off"))], ["clocks", pair("measuring_policy", ({ mode }) => (mode ? mode.replaceAll("_", " ") : ""))],
+    ["frequency caps", pair("caps_khz", caps)], ["mean frequency", pair("residency", means)],
     ["temperature gate", pair("gate", gate)], ["governor", pair("governor", String)],
   ].filter(([, value]) => value);
   return rows.length ? fold(`${id} environment`, true, "at its last measurement", table(rows)) : null;
 }
 
-function caps(byPolicy) {
-  return Object.entries(byPolicy).map(([policy, khz]) => `${policy} ${(khz / 1e6).toFixed(2)} GHz`).join(", ");
+const ghz = (policy, khz) => `${/^\d+$/.test(policy) ? "policy" : ""}${policy} ${(khz / 1e6).toFixed(2)} GHz`;
+
+const caps = (byPolicy) => Object.entries(byPolicy).map(([policy, khz]) => ghz(policy, khz)).join(", ");
+
+/** From the share of time at each frequency. */
+function means(byPolicy) {
+  const mean = (shares) => Object.entries(shares).reduce((sum, [khz, share]) => sum + khz * share, 0);
+  return Object.entries(byPolicy).map(([policy, shares]) => ghz(policy, mean(shares))).join(", ");
 }
 
 function gate({ waited_s: waited, timed_out: timedOut, threshold_c: threshold }) {
