@@ -15,7 +15,7 @@ from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Le
 from nas.contracts.measurement import Verdict
 from nas.contracts.states import JobState, StudyState
 from nas.contracts.study import StudySpec
-from nas.targets import Group, groups_of, on_target
+from nas.targets import Group, groups_of, on_cores, on_target
 from server.auth.service import Agent
 from server.context import Context, new_id
 from server.devices import repository as devices
@@ -248,7 +248,8 @@ def _measure_trained(session: Session, ctx: Context, row: JobRow, job: MeasureJo
     spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
     facts = {device.id: DeviceFacts.model_validate(device.facts) for device in devices.measuring(session)}
     for group in groups_of(spec, facts):
-        own = job.model_copy(update={"plan": on_target(job.plan, spec, group.target)})
+        equal = [one for one in facts.values() if one.fingerprint == group.fingerprint]
+        own = job.model_copy(update={"plan": on_cores(on_target(job.plan, spec, group.target), equal)})
         submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=group, job=own)
 
 

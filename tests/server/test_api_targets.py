@@ -181,11 +181,14 @@ def test_a_device_shows_its_last_environment_and_verdicts(
 
 
 def test_a_trained_program_goes_to_every_target(enrol: EnrolAgent, client: TestClient, store: SqlStudyStore) -> None:
-    desk, phone, trainer = enrol("desk"), enrol("galaxy-s24-a", **PHONE), enrol("trainer", serves=("train",))
+    phone = enrol("galaxy-s24-a", **PHONE, details={"affinity": {"2": [6, 7]}})
+    desk, trainer = enrol("desk"), enrol("trainer", serves=("train",))
     trial = store.add_trial({}, samples.arch(), "a")
     client.post(f"trials/{trial.id}/train", json={})
     measure = samples.job("trained", form="trained").model_dump(mode="json")
     trainer.result(trainer.lease() or {}, training={**samples.training(), "measure": measure})
-    for agent in (desk, phone):
-        agent.result(agent.lease() or {})
+    for agent, cores in ((desk, None), (phone, [6, 7])):
+        lease = agent.lease() or {}
+        assert lease["job"]["plan"]["protocol"]["affinity"] == cores
+        agent.result(lease)
     assert set(store.trials()[0].trained) == {f"desk:{desk.device_id}", f"s24:{phone.device_id}"}
