@@ -7,10 +7,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from nas.contracts.measurement import Measurement, Verdict
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 TWIN_TOLERANCE = 0.10
 EQUAL_DRIFT = 0.02  # drifts closer than this say nothing about which of two twins is off: they are within the noise
 UNLIKE_ROWS = 2  # in a row, then quarantine
+PROBE_AFTER = timedelta(minutes=10)  # long enough for a hot phone to cool; costs its twins one session in ten minutes
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def compare(session: Session, ctx: Context, device: DeviceRow, job: JobRow, row:
     known = _known(session, ctx, device, key, row.canary.get("reference_ms") or median_ms)
     if row.verdict is not Verdict.VALID:
         return stored
+    known.measured_at = ctx.now()
     own = CanaryTime(device.name, median_ms, known.reference_ms)
     twins = _latest_of_twins(session, device, key)
     verdict = agreement(own, twins)
@@ -100,7 +103,7 @@ def compare(session: Session, ctx: Context, device: DeviceRow, job: JobRow, row:
         reason = f"{device.name} is {sentence}"
         change = {"verdict": Verdict.UNLIKE_TWIN, "agent_verdict": row.verdict, "reason": reason}
         return stored.model_copy(update=change)
-    known.median_ms, known.measured_at = median_ms, ctx.now()
+    known.median_ms = median_ms
     if verdict is Agreement.AGREES:
         known.unlike_rows = 0
         if device.quarantine and not _is_doubted(session, device):
@@ -124,6 +127,17 @@ def _is_doubted(session: Session, device: DeviceRow) -> bool:
     session.flush()
     query = select(CanaryRow.key).where(CanaryRow.device_id == device.id, CanaryRow.unlike_rows >= UNLIKE_ROWS)
     return session.scalars(query.limit(1)).first() is not None
+
+
+def shares_work(session: Session, ctx: Context, device: DeviceRow) -> bool:
+    """In quarantine one shared job now and then: how else should its canary agree again."""
+    if not device.quarantine:
+        return True
+    query = select(func.max(CanaryRow.measured_at)).where(
+        CanaryRow.device_id == device.id, CanaryRow.unlike_rows >= UNLIKE_ROWS
+    )
+    last = session.scalar(query)
+    return last is not None and ctx.now() - last >= PROBE_AFTER
 
 
 def _canary_key(job: JobRow) -> str:

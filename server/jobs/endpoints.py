@@ -64,7 +64,7 @@ def _try_lease(ctx: Context, agent: Agent) -> Lease | None:
 def upcoming(ctx: Ctx, agent: DeviceAgent) -> Upcoming:
     """What this device will need next, so that an agent fetches and pushes it while the device cools."""
     with ctx.database.read() as session:
-        return Upcoming(blocks=service.upcoming(session, agent))
+        return Upcoming(blocks=service.upcoming(session, ctx, agent))
 
 
 @router.post("/jobs/{job_id}/heartbeat", responses=NOT_FOUND | CONFLICT)

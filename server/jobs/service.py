@@ -92,14 +92,15 @@ def get_or_raise(session: Session, job_id: str) -> JobRow:
 
 
 def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
-    """The next job for this agent's device, or None. A draining device gets none, one in quarantine none it shares."""
+    """The next job for this agent's device, or None. A draining device gets none, one in quarantine none it
+    shares but a probe now and then."""
     device = session.get_one(DeviceRow, agent.device_id)
     if device.draining:
         return None
     expires_at = ctx.now() + timedelta(seconds=ctx.settings.lease_s)
     row = repository.lease_next(
-        session, device_id=device.id, pool=_pool_of(device), agent_id=agent.agent_id, serves=device.serves,
-        now=ctx.now(), expires_at=expires_at,
+        session, device_id=device.id, pool=_pool_of(session, ctx, device), agent_id=agent.agent_id,
+        serves=device.serves, now=ctx.now(), expires_at=expires_at,
     )  # fmt: skip
     if row is None:
         return None
@@ -111,16 +112,16 @@ def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
     )  # fmt: skip
 
 
-def _pool_of(device: DeviceRow) -> str | None:
-    return None if device.quarantine else device.fingerprint
+def _pool_of(session: Session, ctx: Context, device: DeviceRow) -> str | None:
+    return device.fingerprint if twins.shares_work(session, ctx, device) else None
 
 
-def upcoming(session: Session, agent: Agent) -> list[str]:
+def upcoming(session: Session, ctx: Context, agent: Agent) -> list[str]:
     """Digests of the blocks that this device's next jobs need, first needed first, without leasing anything."""
     device = session.get_one(DeviceRow, agent.device_id)
     if device.draining:
         return []
-    rows = repository.upcoming(session, device.id, _pool_of(device), device.serves, NUM_UPCOMING)
+    rows = repository.upcoming(session, device.id, _pool_of(session, ctx, device), device.serves, NUM_UPCOMING)
     jobs = [job for job in map(job_of, rows) if isinstance(job, MeasureJob)]
     return list(dict.fromkeys(digest for job in jobs for digest in job.blocks))
 

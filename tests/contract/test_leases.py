@@ -231,10 +231,10 @@ class LeaseContract:
             queue.submit(device=None, pool=queue.pool)
         stranger = queue._enrol("stranger", model="another")
         with queue.database.read() as session:
-            assert service.upcoming(session, queue.agents[0]) == ["ab" * 32, "cd" * 32, "ef" * 32]
+            assert service.upcoming(session, queue.ctx, queue.agents[0]) == ["ab" * 32, "cd" * 32, "ef" * 32]
             rows = repository.upcoming(session, queue.agents[0].device_id, queue.pool, ["measure"], 4)
             assert [row.id for row in rows] == queue.jobs[1:5]
-            assert service.upcoming(session, stranger) == []
+            assert service.upcoming(session, queue.ctx, stranger) == []
         assert queue.states(queue.jobs) == {JobState.QUEUED}
 
     @staticmethod

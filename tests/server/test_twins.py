@@ -17,7 +17,7 @@ from server.context import Context
 from server.devices.twins import TWIN_TOLERANCE, Agreement, CanaryTime, agreement, difference
 from server.store import SqlStudyStore
 from tests.server import samples
-from tests.server.helpers import AgentClient, EnrolAgent, only
+from tests.server.helpers import AgentClient, EnrolAgent, FakeClock, only
 
 TARGET = {"name": "s24", "model": "SM-S921B"}
 FACTS: dict[str, Any] = {"kind": "android", "model": "SM-S921B", "arch": "aarch64", "cores": 8}
@@ -186,6 +186,23 @@ def test_its_owner_lifts_the_quarantine(phones: Phones, path: str) -> None:
     row = phones.measure("b", 10.2)
     assert row is not None
     assert row.verdict is Verdict.VALID
+
+
+def test_in_quarantine_one_shared_job_every_ten_minutes_is_a_probe(phones: Phones, clock: FakeClock) -> None:
+    phones.measure("a", 10.0)
+    for _ in range(2):
+        phones.measure("b", 11.8)
+    clock.advance(601)
+    still = phones.measure("b", 11.9)
+    assert still is not None
+    assert still.verdict is Verdict.UNLIKE_TWIN
+    assert phones.measure("b", 10.0) is None, "the next probe is ten minutes away"
+    while lease := phones.agents["a"].lease():
+        phones.agents["a"].result(lease)
+    clock.advance(601)
+    better = phones.measure("b", 10.2)
+    assert better is not None
+    assert (better.verdict, phones.view("b")["quarantine"]) == (Verdict.VALID, "")
 
 
 def test_a_canary_that_agrees_again_lifts_the_quarantine(phones: Phones) -> None:
