@@ -11,7 +11,8 @@ import typer
 from nas.contracts.errors import InvalidConfig
 
 app = typer.Typer(help="Run the published benchmarks.")
-BENCHMARKS = ("search_throughput", "composition_fidelity", "operator_costs", "repeatability", "quality_separation")
+BENCHMARKS = ("search_throughput", "composition_fidelity", "operator_costs", "repeatability", "quality_separation",
+              "phone_overhead", "phone_push")  # fmt: skip
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

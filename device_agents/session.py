@@ -212,7 +212,7 @@ def judge(session: Session, samples: Samples, job: MeasureJob, reference_ms: flo
         return Verdict.WRONG_CORE, f"ran on cores {sorted(samples.cores)}, asked for {allowed}"
     clean = len(session.clean())
     if clean < job.cold_repeats and (spoiled := [run.spoiled for run in session.runs if run.spoiled]):
-        return spoiled[-1]
+        return spoiled[0]  # what came first; a phone that throttled is too hot for the runs after
     if clean < job.cold_repeats:
         return Verdict.DRIFTED, f"only {clean} of {runs} cold runs had a steady canary, {job.cold_repeats} are needed"
     if reference_ms and samples.canary_ms > reference_ms * (1 + MAX_SESSION_DRIFT):

@@ -161,9 +161,11 @@ work() { # KEY BUNDLE: every pass of the plan file, one a line, each a process o
   while IFS= read -r plan; do
     pass=$((pass + 1))
     printf '%s\n' "$plan" >"pass-$pass.json"
+    read -r began _ </proc/uptime
     runner "$b" "pass-$pass.json" --out "pass-$pass.jsonl" 2>"pass-$pass.err"
     code=$?
-    echo "$code" >"pass-$pass.code"
+    read -r ended _ </proc/uptime
+    echo "$code $began $ended" >"pass-$pass.code"
     [ $code -eq 0 ] || break
   done <plans
   state >after

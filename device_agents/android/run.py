@@ -29,11 +29,12 @@ class JobCancelled(DeviceLost):
 
 @dataclass(frozen=True)
 class Pass:
-    """What one process of the runner left: its lines, exit code and last words."""
+    """What one process of the runner left: its lines, exit code and last words; ``seconds`` from start to exit."""
 
     lines: str
     exit_code: int
     words: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,11 @@ class ColdRun:
 def parse_result(text: str) -> RunResult:
     sections = split_sections(text)
     states = [parse_state(split_sections(sections.get(f"file {name}", ""), "=-= ")) for name in ("before", "after")]
-    passes = [
-        Pass(sections.get(f"pass {n}", ""), int(sections[f"code {n}"].strip() or 1), sections.get(f"words {n}", ""))
-        for n in (1, 2)
-        if f"code {n}" in sections
-    ]
+    passes = [_pass(sections, n) for n in (1, 2) if f"code {n}" in sections]
     return RunResult(states[0], states[1], passes)
+
+
+def _pass(sections: dict[str, str], n: int) -> Pass:
+    code, began, ended = [*sections[f"code {n}"].split(), "1", "0", "0"][:3]
+    took = round(float(ended) - float(began), 2)
+    return Pass(sections.get(f"pass {n}", ""), int(code), sections.get(f"words {n}", ""), took)

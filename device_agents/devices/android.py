@@ -87,6 +87,8 @@ class AndroidDevice(DeviceDefaults):
     def _unfit_sentence(self) -> str:
         if found := unfit(self.state, self.limits, time.time()):
             return found[1]
+        if is_hot(self.state, self.limits):
+            return f"too hot: {self.state.get('battery_c')} C, thermal status {self.state.get('thermal_status')}"
         free = self.state.get("free_bytes", self.limits.min_free_bytes)
         return f"{free / 2**20:.0f} MiB free on the phone" if free < self.limits.min_free_bytes else ""
 
@@ -136,7 +138,8 @@ class AndroidDevice(DeviceDefaults):
         cores = plan.protocol.affinity or self._cores(plan.protocol.threads)
         result = self._cold_run(plan, cores, cancelled)
         if isinstance(result, Hot):
-            return [_spoiled(Verdict.HOT_START, self._hot_sentence(result))]
+            self._problem = self._hot_sentence(result)
+            return [_spoiled(Verdict.HOT_START, self._problem)]
         return self._events(result, cores)
 
     @contextlib.contextmanager
@@ -230,7 +233,7 @@ class AndroidDevice(DeviceDefaults):
         shares = residency(result.before, result.after)
         self._keep({**result.after, "residency": shares})
         told: list[Event] = [_reading("before", result.before, self._gate), _reading("after", result.after, {})]
-        told[1]["residency"] = shares
+        told[1] |= {"residency": shares, "runner_s": [one.seconds for one in result.passes]}
         found = spoiled(result.before, result.after, cores) or self._slower(
             shares, set(used_caps(result.before, cores))
         )

@@ -1,0 +1,72 @@
+"""Does pushing a block library keep up with the cable? All blocks of the 350M class, verified by sha256 on the phone,
+against a plain push of one file of the same size, in turn, over the same connection to the virtual phone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.record import publish
+from benchmarks.workbench import Workbench, random_layouts
+from device_agents.android.phone import Phone
+from device_agents.transports.adb_server import AdbServerTransport
+from device_agents.transports.adb_shell import AdbShellTransport
+from device_agents.transports.base import Transport
+from device_agents.virtual_phone.phone import VirtualPhone
+from nas.contracts.plan import screening
+from search_space.space import lfm2_350m_class
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--adb-server", action="store_true", help="through Google's adb instead of the built-in client")
+    options = parser.parse_args()
+    bench = Workbench()
+    archs = random_layouts(lfm2_350m_class(), 12, seed=1)  # 192 layers drawn from 24 kinds: every block is among them
+    bench.compile(archs)
+    digests = {digest for arch in archs for digest in bench.plan(arch, screening(), check=False).blocks}
+    files = {digest: bench.library.path(digest) for digest in sorted(digests)}
+    size = sum(path.stat().st_size for path in files.values())
+    with tempfile.TemporaryDirectory() as folder, VirtualPhone(Path(folder) / "phone") as virtual:
+        os.environ["HILNAS_ADB_KEY"] = str(Path(folder) / "key")
+        way: Transport = (
+            AdbServerTransport(virtual.address) if options.adb_server else AdbShellTransport(virtual.address)
+        )
+        phone = Phone(way)
+        phone.connect()
+        one = Path(folder) / "one"
+        one.write_bytes(b"".join(path.read_bytes() for path in files.values()))
+        rows = []
+        for _ in range(options.rounds):
+            shutil.rmtree(virtual.root / "blocks")
+            (virtual.root / "blocks").mkdir()
+            plain_s = seconds(lambda: way.push(one, f"{virtual.root}/blocks/one"))
+            (virtual.root / "blocks" / "one").unlink()
+            library_s = seconds(lambda: phone.put_blocks(files))
+            assert len(phone.inventory()) == len(files)
+            rows.append({"plain_s": plain_s, "library_s": library_s, "share": plain_s / library_s})
+    bench.close()
+    share = statistics.median(row["share"] for row in rows)
+    rate = size / 2**20 / statistics.median(row["library_s"] for row in rows)
+    summary = {
+        "share_of_plain_push": round(share, 3), "library_mib_s": round(rate, 1), "blocks": len(files),
+        "library_mib": round(size / 2**20, 1), "transport": "adb_server" if options.adb_server else "adb_shell",
+    }  # fmt: skip
+    publish("phone_push", summary, rows)
+
+
+def seconds(action: Callable[[], None]) -> float:
+    start = time.monotonic()
+    action()
+    return time.monotonic() - start
+
+
+if __name__ == "__main__":
+    main()
