@@ -82,7 +82,7 @@ class VirtualPhone:
         """Leaves no process and keeps the files."""
         if self._life is not None:
             self._life.stop()
-        self._proxy.unplug()
+        self._proxy.close()
         if self._lock is not None:
             self._processes.kill_all()
             self._adbd.wait_gone()

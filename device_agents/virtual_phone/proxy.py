@@ -46,7 +46,8 @@ class AdbProxy:
         self._lock, self._open = threading.Lock(), set[socket.socket]()
         self._cut_after: int | None = None
         self._on_cut: Callable[[], None] = lambda: None
-        self._listener: socket.socket | None = None
+        self._socket: socket.socket | None = None
+        self._is_listening = False
 
     @property
     def port(self) -> int:
@@ -54,30 +55,45 @@ class AdbProxy:
 
     def listen(self) -> None:
         """Takes connections from now on; nothing to do when it does already."""
-        if self._listener is not None:
+        if self._is_listening:
             return
-        try:
-            listener = socket.create_server(("127.0.0.1", self._port), backlog=16)
-        except OSError as error:
-            raise InvalidConfig(f"port {self._port} of 127.0.0.1 is taken; give --port another one, or 0") from error
-        self._port = listener.getsockname()[1]
-        self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), name="phone-proxy", daemon=True).start()
+        self._socket = self._socket or self._bind()
+        self._socket.listen(16)
+        self._is_listening = True
+        threading.Thread(target=self._accept, args=(self._socket,), name="phone-proxy", daemon=True).start()
 
     def unplug(self) -> None:
-        """Every connection is reset and none is taken until ``listen``."""
-        if self._listener is not None:
-            _reset(self._listener)
-            self._listener = None
+        """Every connection is reset and none is taken until ``listen``; the port stays this phone's."""
+        if self._is_listening and self._socket is not None:
+            self._is_listening = False
+            _reset(self._socket)
+            self._socket = self._bind()
         with self._lock:
             sockets, self._open = self._open, set()
         for connection in sockets:
             _reset(connection)
 
+    def close(self) -> None:
+        self.unplug()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def cut_after(self, num_bytes: int, on_cut: Callable[[], None]) -> None:
         """Cuts once that many more bytes went through, in either direction."""
         with self._lock:
             self._cut_after, self._on_cut = num_bytes, on_cut
+
+    def _bind(self) -> socket.socket:
+        bound = socket.socket()
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind(("127.0.0.1", self._port))
+        except OSError as error:
+            bound.close()
+            raise InvalidConfig(f"port {self._port} of 127.0.0.1 is taken; give --port another one, or 0") from error
+        self._port = bound.getsockname()[1]
+        return bound
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -88,6 +104,9 @@ class AdbProxy:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._open.add(client)
+            if listener is not self._socket:  # unplugged in between
+                _reset(client)
+                return
             threading.Thread(target=self._session, args=(client,), name="phone-session", daemon=True).start()
 
     def _session(self, client: socket.socket) -> None:
