@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -15,8 +14,9 @@ from device_agents.devices.base import Device
 from device_agents.outbox import Outbox
 from device_agents.session import measure
 from nas.contracts.client import CoordinatorClient, CoordinatorError
-from nas.contracts.errors import DeviceError, DeviceLost, HilnasError, InvalidConfig
-from nas.contracts.job import Credential, Enrolment, Heartbeat, JobResult, Lease, MeasureJob
+from nas.contracts.errors import DeviceError, DeviceLost, HilnasError
+from nas.contracts.job import JobResult, Lease, MeasureJob
+from nas.contracts.leasing import Heartbeats, enrol_once
 
 log = structlog.get_logger()
 LEASE_WAIT_S = 20.0
@@ -77,19 +77,7 @@ class Agent:
         self.stopping.set()
 
     def enrol(self) -> None:
-        """Uses the stored credential, or spends the single-use token for one (file mode 0600)."""
-        if self._credential_path.exists():
-            credential = Credential.model_validate_json(self._credential_path.read_text())
-        elif self._token:
-            credential = self.client.enrol(Enrolment(token=self._token, facts=self.device.facts))
-            self._credential_path.parent.mkdir(parents=True, exist_ok=True)
-            with open(os.open(self._credential_path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-                file.write(credential.model_dump_json())
-        else:
-            raise InvalidConfig(
-                "this agent is not enrolled yet: give it a token (POST /api/v1/devices/tokens makes one)"
-            )
-        self.client.use(credential)
+        credential = enrol_once(self.client, self._credential_path, self._token, self.device.facts, ["measure"])
         log.info("agent_enrolled", device_id=credential.device_id, device=self.device.facts.name)
 
     def serve(self, lease: Lease) -> None:
@@ -152,38 +140,3 @@ class Agent:
             else:
                 log.info("result_sent", job_id=job_id, accepted=reply.accepted, reason=reply.reason)
             self.outbox.remove(job_id)
-
-
-class Heartbeats:
-    """Renews a lease from a thread while its job runs; hears of cancellation and draining."""
-
-    def __init__(self, client: CoordinatorClient, lease: Lease, drain: Callable[[], None]) -> None:
-        self.cancelled = threading.Event()
-        self._client, self._lease, self._drain = client, lease, drain
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"heartbeat-{lease.job_id}")
-
-    def __enter__(self) -> Heartbeats:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._done.wait(self._lease.heartbeat_s):
-            with contextlib.suppress(DeviceError):
-                try:
-                    reply = self._client.heartbeat(
-                        self._lease.job_id, Heartbeat(fencing_token=self._lease.fencing_token)
-                    )
-                except CoordinatorError as error:
-                    if error.status in (404, 409, 410):  # the lease is not ours any more
-                        self.cancelled.set()
-                        return
-                    continue
-                if reply.cancel:
-                    self.cancelled.set()
-                if reply.drain:
-                    self._drain()

@@ -14,16 +14,8 @@ import structlog
 from nas.contracts.client import CoordinatorClient, CoordinatorError
 from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import DeviceError, HilnasError, InvalidConfig
-from nas.contracts.job import (
-    Credential,
-    Enrolment,
-    Heartbeat,
-    JobResult,
-    Lease,
-    MeasureJob,
-    TrainJob,
-    TrainResult,
-)  # fmt: skip
+from nas.contracts.job import JobResult, Lease, MeasureJob, TrainJob, TrainResult
+from nas.contracts.leasing import Heartbeats, enrol_once
 from nas.contracts.plan import PROTOCOLS, Cache, Check, Plan
 from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_checkpoint, one_piece_chain
@@ -66,24 +58,14 @@ class Worker:
         return done
 
     def enrol(self) -> None:
-        if self._credential_path.exists():
-            credential = Credential.model_validate_json(self._credential_path.read_text())
-        elif self._token:
-            credential = self.client.enrol(Enrolment(token=self._token, facts=facts(), serves=["train"]))
-            with open(os.open(self._credential_path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-                file.write(credential.model_dump_json())
-        else:
-            raise InvalidConfig(
-                "this trainer is not enrolled yet: give it a token (POST /api/v1/devices/tokens makes one)"
-            )
-        self.client.use(credential)
+        credential = enrol_once(self.client, self._credential_path, self._token, facts(), ["train"])
         log.info("trainer_enrolled", device_id=credential.device_id)
 
     def serve(self, lease: Lease) -> None:
         job = lease.job
         assert isinstance(job, TrainJob)
         log.info("training_leased", job_id=lease.job_id, recipe=job.recipe)
-        beat = Progress(self.client, lease)
+        beat = Heartbeats(self.client, lease)
         try:
             with beat:
                 result = JobResult(fencing_token=lease.fencing_token, training=self.train(job, lease.job_id, beat))
@@ -99,7 +81,7 @@ class Worker:
         self.client.report(lease.job_id, result)
         log.info("training_reported", job_id=lease.job_id, error=result.error)
 
-    def train(self, job: TrainJob, job_id: str, beat: Progress) -> TrainResult:
+    def train(self, job: TrainJob, job_id: str, beat: Heartbeats) -> TrainResult:
         """The run's folder is named by the job, so a re-leased job goes on where it was."""
         arch, recipe = ArchConfig.from_dict(job.arch), recipe_of(job)
         folder = self.home / "runs" / job_id
@@ -114,35 +96,6 @@ class Worker:
             program=self.client.upload(program), program_bytes=program.stat().st_size,
             measure=MeasureJob(plan=plan, form="trained"),
         )  # fmt: skip
-
-
-class Progress:
-    """Heartbeats with the run's progress, from a thread of their own."""
-
-    def __init__(self, client: CoordinatorClient, lease: Lease) -> None:
-        self._client, self._lease = client, lease
-        self._done, self._last = threading.Event(), (0.0, "starting")
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def report(self, share: float, message: str) -> None:
-        self._last = (share, message)
-
-    def __enter__(self) -> Progress:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._done.wait(self._lease.heartbeat_s):
-            share, message = self._last
-            beat = Heartbeat(fencing_token=self._lease.fencing_token, progress=share, message=message)
-            try:
-                self._client.heartbeat(self._lease.job_id, beat)
-            except HilnasError as error:
-                log.warning("heartbeat_failed", reason=str(error))
 
 
 def recipe_of(job: TrainJob) -> PretrainRecipe:

@@ -21,13 +21,22 @@ facts() {
 
 state() {
   section clock; date +%s; echo "$(cat "$S/proc/sys/kernel/random/boot_id")"; cut -d' ' -f1 "$S/proc/uptime"
-  section battery; dumpsys battery
+  section battery; battery
   section thermal; dumpsys thermalservice 2>&1
   section zones; for zone in "$S"/sys/class/thermal/thermal_zone*; do echo "$(cat "$zone/type" 2>/dev/null) $(cat "$zone/temp" 2>/dev/null)"; done 2>/dev/null
   section power; dumpsys power 2>/dev/null | grep -m1 mWakefulness=
   cpus
   section disk; df -k "$R"
   section load; cat /proc/loadavg
+}
+
+battery() { # all of its readings stand still while charging is reported as stopped: let them through for a moment
+  read=$(dumpsys battery)
+  case $read in *"UPDATES STOPPED"*)
+    dumpsys battery reset; read=$(dumpsys battery); dumpsys battery unplug
+    echo "  charging stopped: true" ;;
+  esac
+  echo "$read"
 }
 
 cpus() {
@@ -123,7 +132,7 @@ run() { # KEY BUNDLE MAX_TENTHS_C MAX_STATUS [DONE_WITH]
   [ -f "$d/done" ] && { echo finished; return 0; }
   touch "$R/alive"
   if [ ! -f "$d/pid" ]; then
-    temperature=$(dumpsys battery | sed -n 's/^ *temperature: *//p')
+    temperature=$(battery | sed -n 's/^ *temperature: *//p')
     status=$(dumpsys thermalservice 2>/dev/null | sed -n 's/^Thermal Status: *//p')
     if [ "${temperature:-0}" -gt "$3" ] || [ "${status:-0}" -gt "$4" ]; then echo "hot ${temperature:-0} ${status:-0}"; return 0; fi
     setsid sh "$0" work "$1" "$2" </dev/null >"$d/log" 2>&1 3>&- &

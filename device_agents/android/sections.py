@@ -37,9 +37,9 @@ def parse_battery(text: str) -> dict[str, Any]:
         found["battery_level"] = level
     sources = [name for name in ("AC", "USB", "Wireless", "Dock") if fields.get(f"{name} powered") == "true"]
     if fields:
-        found["charging"] = bool(sources)
+        found["charging_stopped"] = "UPDATES STOPPED" in text or fields.get("charging stopped") == "true"
+        found["charging"] = bool(sources) and not found["charging_stopped"]
         found["power_source"] = sources[0].lower() if sources else "battery"
-        found["charging_stopped"] = "UPDATES STOPPED" in text
     return found
 
 

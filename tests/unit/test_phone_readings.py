@@ -91,7 +91,7 @@ def state(**changes: object) -> dict[str, object]:
 def test_battery_in_degrees_and_percent() -> None:
     found = parse_battery(BATTERY)
     assert found == {
-        "battery_c": 31.2, "battery_level": 81, "charging": True, "power_source": "usb", "charging_stopped": True
+        "battery_c": 31.2, "battery_level": 81, "charging": False, "power_source": "usb", "charging_stopped": True
     }  # fmt: skip
 
 
