@@ -19,11 +19,16 @@ from device_agents.transports.base import OnLine, Progress, ShellResult, Traffic
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline, PhoneUnauthorized, absent_or_blocked
 from device_agents.transports.keys import default_key, load_signer
 
+try:
+    from usb1 import USBError
+except (ImportError, OSError):  # no libusb on this host: TCP works all the same
+    USBError = OSError
+
 CONNECT_S = 10.0
 CUT = (
     exceptions.AdbConnectionError, exceptions.AdbTimeoutError, exceptions.InvalidCommandError,
     exceptions.InvalidChecksumError, exceptions.InvalidResponseError, exceptions.TcpTimeoutException,
-    exceptions.UsbReadFailedError, exceptions.UsbWriteFailedError, OSError,
+    exceptions.UsbReadFailedError, exceptions.UsbWriteFailedError, OSError, USBError,
 )  # fmt: skip
 NO_SPACE = ("no space left", "enospc")
 
@@ -61,7 +66,7 @@ class AdbShellTransport:
             device.close()
             if waiting:
                 raise PhoneUnauthorized(self.serial) from error
-            raise absent_or_blocked(self.serial) from error
+            raise usb_refusal(self.serial, error) or absent_or_blocked(self.serial) from error
         self._device = device
 
     def _open(self) -> AdbDevice:
@@ -139,6 +144,21 @@ def apart(command: str, mark: str) -> str:
         "exec 3>&1; err=$( { " + command + "\n} 2>&1 1>&3 3>&- ); rc=$?; "
         f"printf '{mark} %d %s' $rc \"$err\""
     )  # fmt: skip
+
+
+def usb_refusal(serial: str, error: BaseException) -> PhoneError | None:
+    """What libusb means by busy and access."""
+    name = type(error).__name__
+    if "Busy" in name:
+        return PhoneError(
+            f"phone {serial} is held by another program, most likely an adb server: `adb kill-server`, or give --adb"
+        )
+    if "Access" in name:
+        return PhoneError(
+            f"this user may not open phone {serial} on USB: install the udev rules (Debian, Ubuntu: apt-get install "
+            "android-sdk-platform-tools-common) and plug it in again"
+        )
+    return None
 
 
 class LineBuffer:
