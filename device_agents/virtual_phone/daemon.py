@@ -69,7 +69,7 @@ class Adbd:
         }  # fmt: skip
         with open(self._files.state / "adbd.log", "wb") as log:
             self._process = subprocess.Popen(
-                [*init, *command], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*init, *command], env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log,
                 start_new_session=True, cwd=self._files.root,
             )  # fmt: skip
         self._wait()
@@ -82,7 +82,7 @@ class Adbd:
 
     def wait_gone(self) -> None:
         if self._process is not None:
-            self._process.wait()
+            self._process.communicate()
             self._process = None
 
     def _wait(self) -> None:

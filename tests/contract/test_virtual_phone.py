@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ from nas.contracts.errors import InvalidConfig  # noqa: E402
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 20.0
+ROOT = Path(__file__).parents[2]
 SYS_CPU = "$HILNAS_SYSROOT/sys/devices/system/cpu"
 SPIN = "while :; do sleep 0.1; done"
 
@@ -267,8 +270,23 @@ def test_close_leaves_no_process(tmp_path: Path) -> None:
         client.connect()
         client.shell(f"setsid sh -c 'echo >started; {SPIN}' </dev/null >/dev/null 2>&1 & {wait_for('started')}")
         client.close()
-    mark = str(tmp_path / "phone").encode()
-    assert not [path for path in Path("/proc").glob("[0-9]*/environ") if mark in _environment(path)]
+    assert not left_behind(tmp_path / "phone")
+
+
+def test_a_killed_owner_leaves_no_process(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from device_agents.virtual_phone.phone import VirtualPhone; "
+    code += "VirtualPhone(Path(sys.argv[1])).start(); print('up', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(tmp_path / "phone")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as owner:
+        assert owner.stdout is not None and owner.stdout.readline() == b"up\n"
+        assert left_behind(tmp_path / "phone")
+        owner.kill()
+    until(lambda: not left_behind(tmp_path / "phone"))
+
+
+def left_behind(state: Path) -> list[Path]:
+    mark = f"={state}".encode()
+    return [path for path in Path("/proc").glob("[0-9]*/environ") if mark in _environment(path)]
 
 
 def _environment(path: Path) -> bytes:
