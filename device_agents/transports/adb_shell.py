@@ -7,13 +7,15 @@ both there is ``adb_server``.
 from __future__ import annotations
 
 import contextlib
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from adb_shell import exceptions
-from adb_shell.adb_device import AdbDevice, AdbDeviceTcp, AdbDeviceUsb
+from adb_shell.adb_device import AdbDevice, AdbDeviceUsb
+from adb_shell.transport.tcp_transport import TcpTransport
 
 from device_agents.transports.base import OnLine, Progress, ShellResult, Traffic
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline, PhoneUnauthorized, absent_or_blocked
@@ -31,6 +33,14 @@ CUT = (
     exceptions.UsbReadFailedError, exceptions.UsbWriteFailedError, OSError, USBError,
 )  # fmt: skip
 NO_SPACE = ("no space left", "enospc")
+
+
+class PromptTcp(TcpTransport):
+    """Sends small messages at once: with Nagle's algorithm each file and command waits 40 ms for a late answer."""
+
+    def connect(self, transport_timeout_s: float | None) -> None:
+        super().connect(transport_timeout_s)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class AdbShellTransport:
@@ -72,7 +82,7 @@ class AdbShellTransport:
     def _open(self) -> AdbDevice:
         host, colon, port = self._address.rpartition(":")
         if colon:
-            return AdbDeviceTcp(host, int(port), default_transport_timeout_s=CONNECT_S)
+            return AdbDevice(PromptTcp(host, int(port)), default_transport_timeout_s=CONNECT_S)
         try:
             return AdbDeviceUsb(serial=self._address, default_transport_timeout_s=CONNECT_S)
         except (exceptions.UsbDeviceNotFoundError, exceptions.InvalidTransportError) as error:
