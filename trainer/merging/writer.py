@@ -24,12 +24,15 @@ def write_shard(path: Path, tensors: Mapping[str, TensorInfo], produce: Callable
     with open(path, "wb") as file:
         file.write(_header(tensors))
         for name, info in tensors.items():
-            value = produce(name)
-            assert tuple(value.shape) == info.shape and value.dtype == TORCH_DTYPES[info.dtype], name
-            # bytes of any dtype: numpy has no bfloat16. A scalar cannot be viewed as bytes, a row of one can
-            file.write(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            file.write(_bytes(produce(name), info))  # in one expression: no name keeps a value into the next round
         file.flush()
         os.fsync(file.fileno())
+
+
+def _bytes(value: Tensor, info: TensorInfo) -> memoryview:
+    assert tuple(value.shape) == info.shape and value.dtype == TORCH_DTYPES[info.dtype], info
+    # numpy has no bfloat16, so all dtypes go as bytes; a scalar cannot be viewed as bytes, a row of one can
+    return value.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def write_index(folder: Path, tensors: Mapping[str, TensorInfo]) -> None:
