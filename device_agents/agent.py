@@ -110,12 +110,13 @@ class Agent:
 
     def fetch_blocks(self, digests: Iterable[str]) -> bool:
         """Downloads what the device lacks; later candidates share nearly all of it. False when it had everything."""
-        missing = [digest for digest in dict.fromkeys(digests) if not self.device.has_block(digest)]
+        wanted = list(dict.fromkeys(digests))
+        missing = [digest for digest in wanted if not self.device.has_block(digest)]
         paths = {digest: self.home / "blocks" / f"{digest}.pte" for digest in missing}
         for digest, path in paths.items():
             if not path.exists():
                 self.client.fetch(digest, path)
-        self.device.add_blocks(paths)
+        self.device.add_blocks(paths, keep=wanted)
         return bool(missing)
 
     def prefetch(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,9 +17,11 @@ from device_agents.android.sections import split_sections
 from device_agents.bundle.manifest import Bundle
 from device_agents.transports.base import OnLine, ShellResult, Transport
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline, PhoneUnauthorized
+from nas.contracts.errors import InvalidConfig
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 SCRIPT = Path(__file__).with_name("phone.sh")
 PART = 64 << 20  # larger files go in parts, so that a cut costs one of them
 RECONNECT_S = 180.0  # a phone reboots in less
@@ -44,8 +48,10 @@ class Phone:
     def connect(self) -> None:
         """Opens the way and makes sure that this very ``phone.sh`` is on the phone. Two round trips when it is."""
         self.transport.connect()
-        told = self.shell("echo ${HILNAS_PHONE_ROOT:-/data/local/tmp/hilnas}").stdout.strip()
-        self.root = told.splitlines()[-1]
+        told = self.shell("echo ${HILNAS_PHONE_ROOT:-/data/local/tmp/hilnas}").stdout.split()
+        if not told:
+            raise PhoneOffline(self.serial, "its shell says nothing")
+        self.root = told[-1]
         found = self.shell(f"mkdir -p {self.root}/blocks {self.root}/runs && sha256sum {self.root}/{self._name}").stdout
         if not found.startswith(hashlib.sha256(self._script).hexdigest()):
             self.transport.push(SCRIPT, f"{self.root}/{self._name}")
@@ -74,7 +80,7 @@ class Phone:
 
     def verb(self, *words: str, timeout_s: float = 60.0, on_line: OnLine | None = None) -> ShellResult:
         """One verb of ``phone.sh``."""
-        return self.shell(f"sh {self.root}/{self._name} {' '.join(words)}", timeout_s, on_line)
+        return self.shell(f"sh {self.root}/{self._name} {shlex.join(words)}", timeout_s, on_line)
 
     def sections(self, *words: str) -> dict[str, str]:
         """A verb's output by section, reconnecting once: reading changes nothing."""
@@ -97,6 +103,9 @@ class Phone:
 
         Raises PhoneFull, or PhoneError for one that keeps arriving different.
         """
+        for digest in files:
+            if not DIGEST.fullmatch(digest):
+                raise InvalidConfig(f"a block is named by its sha256 in hex, got {digest!r}")
         waiting = dict(files)
         for _ in range(TRIES):
             self._send_all(waiting, on_file)
@@ -109,6 +118,10 @@ class Phone:
             f"{len(waiting)} blocks arrive on phone {self.serial} with other content than sent, {TRIES} times in a row:"
             " try another cable or port"
         )
+
+    def evict(self, keep: Iterable[str]) -> None:
+        """Removes every block but ``keep``."""
+        self._through_cuts(lambda: self.verb("evict", *keep))
 
     def _verify(self, digests: list[str]) -> str:
         return self._through_cuts(lambda: self.verb("verify", *digests, timeout_s=600.0).stdout)

@@ -1,6 +1,6 @@
 #!/system/bin/sh
 # The phone's side of a measurement. Pushed beside the bundle; everything it keeps is under $R.
-#   facts | state | inventory | append SHA256 | verify SHA256... | bundle DIGEST | apply | restore | run KEY BUNDLE ... | drop KEY...
+#   facts | state | inventory | append SHA256 | verify SHA256... | evict SHA256... | bundle DIGEST | apply | restore | run KEY BUNDLE ... | drop KEY...
 # Readings are printed raw, section by section; the host parses them, where tests hold recorded ones.
 R=${HILNAS_PHONE_ROOT:-/data/local/tmp/hilnas}
 S=$HILNAS_SYSROOT
@@ -51,7 +51,7 @@ cpus() {
     for name in related_cpus cpuinfo_max_freq scaling_max_freq scaling_cur_freq scaling_governor; do
       echo "$name $(cat "$policy/$name" 2>/dev/null)"
     done
-    while read -r khz ticks; do echo "in_state $khz $ticks"; done <"$policy/stats/time_in_state" 2>/dev/null
+    while read -r khz ticks; do echo "in_state $khz $ticks"; done 2>/dev/null <"$policy/stats/time_in_state"
   done
 }
 
@@ -74,6 +74,13 @@ verify() { # a file takes its name once its content is what the name says
   for digest in "$@"; do
     if [ "$(sha256sum <"$digest.partial" | cut -d' ' -f1)" = "$digest" ]; then mv "$digest.partial" "$digest.pte"; else
       echo "bad $digest"; rm -f "$digest.partial"; fi
+  done
+}
+
+evict() { # SHA256...: every block but these goes
+  cd "$R/blocks" || exit 1
+  for file in *.pte *.partial *.part; do
+    case " $* " in *" ${file%%.*} "*) ;; *) rm -f "$file" ;; esac
   done
 }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from device_agents.android.topology import choose_cores
 from device_agents.bundle.manifest import Bundle
 from device_agents.devices.base import DeviceDefaults, Event
 from device_agents.devices.host import parse_events
-from device_agents.transports.errors import PhoneError
+from device_agents.transports.errors import PhoneError, PhoneFull
 from nas.contracts.device import DeviceFacts
 from nas.contracts.measurement import Verdict
 from nas.contracts.plan import Plan
@@ -110,12 +111,23 @@ class AndroidDevice(DeviceDefaults):
     def has_block(self, digest: str) -> bool:
         return digest in self._blocks
 
-    def add_blocks(self, files: Mapping[str, Path]) -> None:
+    def add_blocks(self, files: Mapping[str, Path], keep: Collection[str] = ()) -> None:
         missing = {digest: path for digest, path in files.items() if digest not in self._blocks}
-        if missing:
-            with self._troubles():
+        if not missing:
+            return
+        with self._troubles():
+            try:
                 self.phone.put_blocks(missing, _log_block)
-            self._blocks |= set(missing)
+            except PhoneFull:
+                self._make_room({*files, *keep})
+                self.phone.put_blocks(missing, _log_block)
+        self._blocks |= set(missing)
+
+    def _make_room(self, keep: set[str]) -> None:
+        """Blocks of other candidates go: they are a cache, and come again when they are asked for."""
+        log.warning("phone_full", serial=self.phone.serial, evicted=len(self._blocks - keep))
+        self.phone.evict(sorted(keep))
+        self._blocks &= keep
 
     # --- measuring ---------------------------------------------------------------------------------------------------
 
@@ -156,7 +168,7 @@ class AndroidDevice(DeviceDefaults):
 
     def _cold_run(self, plan: Plan, cores: list[int], cancelled: Callable[[], bool]) -> RunResult | Hot:
         plans = self._passes(plan, cores)
-        key = f"{self._session}-{plan.digest[:12]}-{self._count}"
+        key = f"{re.sub('[^A-Za-z0-9-]', '_', self._session)}-{plan.digest[:12]}-{self._count}"
         self._count += 1
         run = ColdRun(self.phone, key, self.bundle.digest[:16], plans, self._done_with)
         self._gate = {"waited_s": 0.0, "timed_out": False, "threshold_c": self.limits.max_start_c}

@@ -3,7 +3,7 @@ process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +21,8 @@ class Device(Protocol):
 
     def has_block(self, digest: str) -> bool: ...
 
-    def add_blocks(self, files: Mapping[str, Path]) -> None:
-        """Makes verified files (digest -> path) available to later plans."""
+    def add_blocks(self, files: Mapping[str, Path], keep: Collection[str] = ()) -> None:
+        """Makes verified files (digest -> path) available to later plans; ``keep`` must stay if room is made."""
         ...
 
     def environment(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import platform
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class HostDevice(DeviceDefaults):
     def has_block(self, digest: str) -> bool:
         return (self.blocks_dir / f"{digest}.pte").exists()
 
-    def add_blocks(self, files: Mapping[str, Path]) -> None:
+    def add_blocks(self, files: Mapping[str, Path], keep: Collection[str] = ()) -> None:
         for digest, path in files.items():
             target = self.blocks_dir / f"{digest}.pte"
             if path != target and not target.exists():

@@ -8,7 +8,7 @@ fault.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class ReplayDevice(DeviceDefaults):
     def has_block(self, digest: str) -> bool:
         return digest in self.blocks
 
-    def add_blocks(self, files: Mapping[str, Path]) -> None:
+    def add_blocks(self, files: Mapping[str, Path], keep: Collection[str] = ()) -> None:
         self.blocks |= set(files)
 
     def environment(self) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from device_agents.android.phone import Phone
 from device_agents.canary import CanaryBook
 from device_agents.devices.android import AndroidDevice
 from device_agents.session import measure
-from device_agents.transports.errors import PhoneError, PhoneOffline
-from nas.contracts.errors import DeviceLost
+from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline
+from nas.contracts.errors import DeviceLost, InvalidConfig
 from nas.contracts.job import MeasureJob
 from nas.contracts.measurement import Verdict
 from nas.contracts.plan import Check
@@ -253,6 +253,32 @@ def test_a_block_that_arrives_damaged_is_sent_again_and_then_given_up(local: Loc
     with pytest.raises(PhoneError, match="3 times in a row"):
         device.add_blocks({digest: path})
     assert not device.has_block(digest) and not list((local.root / "blocks").iterdir())
+
+
+def test_a_full_phone_gives_up_blocks_of_other_candidates(local: LocalPhone, tmp_path: Path) -> None:
+    full: list[str] = []
+
+    def fail(what: str) -> None:
+        if full and full[0] in what:
+            full.clear()
+            raise PhoneFull("local", what)
+
+    device = device_of(local, fail)
+    (old, old_path), (kept, kept_path), (new, new_path) = (block(tmp_path, 10, fill) for fill in (1, 2, 3))
+    device.add_blocks({old: old_path, kept: kept_path})
+    full.append(new)
+    device.add_blocks({new: new_path}, keep=[kept, new])
+    assert device.has_block(new) and device.has_block(kept) and not device.has_block(old)
+    assert {path.stem for path in (local.root / "blocks").iterdir()} == {new, kept}
+
+
+def test_names_from_outside_never_become_commands(local: LocalPhone, tmp_path: Path) -> None:
+    device = device_of(local)
+    device.begin("job; touch owned")
+    assert measure(JOB, device, CanaryBook()).verdict is Verdict.VALID
+    with pytest.raises(InvalidConfig, match="sha256"):
+        device.add_blocks({"../../evil": tmp_path / "x"})
+    assert not (local.folder / "owned").exists()
 
 
 def test_a_block_that_rotted_on_the_phone_is_not_trusted(local: LocalPhone, tmp_path: Path) -> None:
