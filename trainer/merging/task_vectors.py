@@ -29,10 +29,11 @@ def elected_mean(deltas: Tensor, weights: Tensor, weighted_election: bool = Fals
 
 
 def trim(delta: Tensor, density: float) -> Tensor:
-    """Keeps the ``density`` share of largest magnitude, at least one element."""
+    """Keeps the ``density`` share of largest magnitude, at least one element; of equal magnitudes the first."""
     if density >= 1 or delta.numel() == 0:
         return delta
-    kept = delta.abs().flatten().topk(max(1, int(density * delta.numel()))).indices
+    order = delta.abs().flatten().argsort(descending=True, stable=True)
+    kept = order[: max(1, int(density * delta.numel()))]
     trimmed = torch.zeros_like(delta).flatten()
     trimmed[kept] = delta.flatten()[kept]
     return trimmed.view_as(delta)
