@@ -1,4 +1,4 @@
-"""``hilnas measure``: one preset or architecture file on this machine, without a coordinator."""
+"""``hilnas measure``: one preset or architecture file on this machine or on a phone, without a coordinator."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from device_agents.devices.android import AndroidDevice
 from nas.contracts.errors import HilnasError, InvalidConfig
 from nas.contracts.measurement import Measurement, Verdict
 from nas.contracts.plan import PROTOCOLS
+from nas.targets import on_cores
 from search_space.presets import architecture
 
 app = typer.Typer(help="Measure one preset or architecture file.")
@@ -33,6 +35,7 @@ def measure(
     one_piece: Annotated[
         bool, typer.Option(help="Export as one program instead of composing blocks (minutes).")
     ] = False,
+    phone: Annotated[str | None, typer.Option(help="Serial number or HOST:PORT of a phone to measure on.")] = None,
     library: Annotated[Path, typer.Option(help="Block library.")] = Path("var/library"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the measurement as JSON.")] = False,
 ) -> None:
@@ -43,16 +46,30 @@ def measure(
     from benchmarks.workbench import Workbench  # brings torch: not for --help, not for a mistyped name
     from nas.export.library import BlockLibrary
 
-    bench = Workbench(library=BlockLibrary(library), quantization=quantization, cache_dtype=cache_dtype)
+    device = connected(phone) if phone else None
+    bench = Workbench(BlockLibrary(library), quantization, cache_dtype, device)
     with console.status("compiling missing blocks") if not as_json else _silent():
         bench.compile([arch])
     settings = PROTOCOLS[protocol](threads)
     plan = bench.one_piece_plan(arch, settings, bench.export(arch)) if one_piece else bench.plan(arch, settings)
-    row = bench.measure(plan)
-    bench.close()
+    try:
+        if device:
+            device.add_blocks({digest: bench.library.path(digest) for digest in plan.blocks})
+        row = bench.measure(on_cores(plan, [device.facts]) if device else plan)
+    finally:
+        bench.close()
+        if device:
+            device.close()
     typer.echo(row.model_dump_json()) if as_json else show(target, row)
     if row.verdict is not Verdict.VALID:
         raise NotValid(f"verdict {row.verdict}: {row.reason}")
+
+
+def connected(address: str) -> AndroidDevice:
+    """The phone, fit to measure; else the doctor's sentence."""
+    from device_agents.android.command import open_phone
+
+    return open_phone(address)
 
 
 def show(name: str, row: Measurement) -> None:

@@ -92,6 +92,13 @@ def admitted(device: AndroidDevice, address: str, alone: bool) -> bool:
     return True
 
 
+def open_phone(address: str) -> AndroidDevice:
+    """A connected phone that can measure, for use without a coordinator."""
+    device = AndroidDevice(Phone(choose_transport(address, None, None)), ready_bundle())
+    admitted(device, address, alone=True)
+    return device
+
+
 def serve_all(agents: list[Agent]) -> None:
     """One thread and one lease loop per phone. A signal drains all; a second one ends at once."""
     threads = [threading.Thread(target=serve, args=(agent,), name=agent.device.facts.name) for agent in agents]
