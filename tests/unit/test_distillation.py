@@ -175,7 +175,7 @@ def test_bfloat16_logits_are_computed_in_float32() -> None:
     assert student.grad.dtype is torch.bfloat16
 
 
-@pytest.mark.parametrize("offset", [60.0, 1e3, -60.0, -1e3])
+@pytest.mark.parametrize("offset", [60.0, 200.0, -60.0, -200.0])
 def test_a_full_or_empty_top_k_keeps_its_precision(offset: float) -> None:
     """A student sure of the top K, or of the rest: 1 - S(A) is far below float32's resolution at 1."""
     student, _, logprobs, ids, labels = example(8)
