@@ -20,6 +20,7 @@ from nas.contracts.errors import DeviceLost
 
 log = structlog.get_logger()
 SILENCE_S = 60.0  # the phone says something every two seconds
+MAX_CUTS = 20  # of the connection, during one cold run
 MAX_LOST = 3  # a run that the phone lost (reboot, killed shell) is started afresh
 
 
@@ -63,17 +64,22 @@ class ColdRun:
     def take(self, limits: Limits, cancelled: Callable[[], bool], on_return: Callable[[], None]) -> RunResult | Hot:
         """Starts the run, or finds it again, and brings its result. ``on_return`` is called when the phone came back
         after a cut, before anything else is asked of it."""
-        lost = 0
+        lost = cuts = 0
         while True:
             try:
                 said = self._ask(limits, cancelled)
                 if said == "finished":
                     return self._fetch()
             except PhoneOffline as error:
+                cuts += 1
                 log.warning("phone_cut_off", serial=self._phone.serial, run=self._key, reason=str(error))
+                if cuts > MAX_CUTS:
+                    raise
                 self._phone.reconnect(cancelled)
                 on_return()
                 continue
+            except FileNotFoundError:
+                said = "its result is gone"
             if said.startswith("hot"):
                 _, tenths, status = said.split()
                 return Hot(int(tenths) / 10, int(status))
