@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import statistics
@@ -28,7 +27,7 @@ class CanaryBook:
         """
         if plan.canary is None or not samples_ms:
             return 0.0
-        key, median = canary_key(plan), statistics.median(samples_ms)
+        key, median = plan.canary_key, statistics.median(samples_ms)
         if median < FASTER * self._known.get(key, float("inf")):
             self._known[key] = median
             self._save()
@@ -41,10 +40,3 @@ class CanaryBook:
         partial = self._path.with_suffix(".partial")
         partial.write_text(json.dumps(self._known, indent=1))
         os.replace(partial, self._path)
-
-
-def canary_key(plan: Plan) -> str:
-    assert plan.canary is not None
-    protocol = plan.protocol
-    text = plan.canary.model_dump_json() + f"|{protocol.threads}|{protocol.affinity}"
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
