@@ -1,0 +1,47 @@
+"""JSON lines that survive a kill: a torn last line is dropped, and lines of steps that will be done again too."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Records:
+    """One JSON object a line. Only one process writes; any number read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, **fields: Any) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps(fields) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        return [row for line in self.path.read_text().splitlines() if (row := _parsed(line)) is not None]
+
+    def keep_until(self, step: int) -> None:
+        """Drops what a resumed run writes again: lines whose ``step`` is ``step`` or more."""
+        kept = [row for row in self.read() if row.get("step", -1) < step]
+        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file appears whole or not at all, also when the machine stops."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

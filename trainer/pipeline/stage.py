@@ -1,0 +1,77 @@
+"""What a stage is: a frozen config that turns the folders of earlier stages into one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nas.contracts.errors import HilnasError
+from trainer.pipeline.records import Records
+
+Progress = Callable[[float, str], None]
+
+
+class StageFailed(HilnasError):
+    """A stage that stopped, with what to do about it; what it had saved stays and the next start goes on from there."""
+
+    code = "stage_failed"
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(f"stage {stage} stopped: {reason}; the same command goes on from what is saved")
+        self.stage = stage
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a running stage may touch: its own folder, those of its inputs (by stage name), its records."""
+
+    folder: Path
+    inputs: dict[str, Path]
+    progress: Progress
+    curve: Records
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Subclasses are frozen dataclasses: every field changes the result and so the digest.
+
+    ``version`` grows when code changes what equal fields give. ``inputs`` names earlier stages of the chain.
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+
+    def run(self, context: StageContext) -> dict[str, Any]:
+        """Fills the folder and returns metrics. Called again after any kind of end: must go on from what is there."""
+        raise NotImplementedError
+
+    def check(self, folder: Path) -> None:
+        """Raises HilnasError when a finished folder is not what was written; it is then run again."""
+
+    def resolved(self) -> dict[str, Any]:
+        return {"stage": self.name, "version": self.version, **json.loads(json.dumps(asdict(self)))}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in order; every input of a stage stands before it."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def digests(self) -> dict[str, str]:
+        """Stage name -> sha256 of its resolved config and of the digests of its inputs."""
+        known: dict[str, str] = {}
+        for stage in self.stages:
+            content = {"config": stage.resolved(), "inputs": {name: known[name] for name in stage.inputs}}
+            known[stage.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return known
+
+    def resolved(self) -> dict[str, Any]:
+        return {"recipe": self.name, "stages": [stage.resolved() for stage in self.stages], "notes": list(self.notes)}
