@@ -178,6 +178,10 @@ def test_larger_magnitudes_are_kept_more(seed: int, shape: tuple[int, ...], dens
     assert keep.max() <= density + epsilon / 2 + 1e-6
 
 
+def test_of_equal_magnitudes_the_first_are_kept() -> None:
+    assert trim(torch.tensor([1.0, -1.0, 2.0, 1.0, 1.0]), 0.6).tolist() == [1.0, -1.0, 2.0, 0.0, 0.0]
+
+
 def rows_width(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape[1:] if len(shape) > 1 else shape).numel())
 
