@@ -7,6 +7,7 @@ Shapes: B sequences, T positions, N counted positions, V entries of the vocabula
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn.functional import logsigmoid
 from nas.contracts.errors import InvalidConfig
 from trainer.topk_cache import CacheBroken, CacheSpec, TopKCache
 
+LARGE = 1e4  # log odds that are a certainty in any precision
 IGNORE = -100  # label of a position that is not counted, as in torch and transformers
 
 
@@ -63,17 +65,13 @@ class DistillationObjective:
         Sums are divided by ``num_tokens``, by default the counted positions at hand; give the total when a batch is
         spread over processes or accumulated. Arithmetic is float32, or float64 for float64 logits.
         """
-        counted_BT = labels_BT != IGNORE
-        # selected before the arithmetic: a masked NaN would come back through the gradient of a masked sum
-        logits_NV = logits_BTV[counted_BT]
-        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
-        logprobs_NK = teacher_logprobs_BTK[counted_BT].to(logits_NV.dtype)
-        ids_NK, labels_N1 = teacher_ids_BTK[counted_BT], labels_BT[counted_BT].unsqueeze(1)
-        logits_NK = logits_NV.gather(1, ids_NK)
-        inside_N, outside_N = logits_NK.logsumexp(1), _logsumexp_outside(logits_NV, ids_NK)
-        normalizer_N = torch.logaddexp(inside_N, outside_N) if outside_N is not None else inside_N
+        logits_NV, logprobs_NK, ids_NK, labels_N = counted(
+            labels_BT != IGNORE, logits_BTV, teacher_logprobs_BTK, teacher_ids_BTK, labels_BT
+        )
+        logits_NK, label_logit_N, outside_N = _Split.apply(logits_NV, ids_NK, labels_N)
+        logprobs_NK, inside_N = logprobs_NK.to(logits_NK.dtype), logits_NK.logsumexp(1)
         parts = (
-            normalizer_N - logits_NV.gather(1, labels_N1).squeeze(1),
+            torch.logaddexp(inside_N, outside_N) - label_logit_N,
             mass_divergence(logprobs_NK, inside_N, outside_N),
             conditional_divergence(logprobs_NK, logits_NK, self.temperature),
         )
@@ -83,17 +81,26 @@ class DistillationObjective:
         return DistillationLoss(loss, cross_entropy, mass, conditional, len(logits_NV))
 
 
-def mass_divergence(teacher_logprobs_NK: Tensor, inside_N: Tensor, outside_N: Tensor | None) -> Tensor:
-    """KL(Bern(P(A)) || Bern(S(A))) [N], the student given by its log-sum-exps inside and outside A.
+def counted(where_BT: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """The positions [N, ...] of each [B, T, ...]. Selected before the arithmetic: a masked NaN would come back through
+    the gradient of a masked sum."""
+    if where_BT.all():  # as in packed pretraining: spares a copy of the logits
+        return [tensor.flatten(0, 1) for tensor in tensors]
+    return [tensor[where_BT] for tensor in tensors]
+
+
+def mass_divergence(teacher_logprobs_NK: Tensor, inside_N: Tensor, outside_N: Tensor) -> Tensor:
+    """KL(Bern(P(A)) || Bern(S(A))) [N], the student given by its log-sum-exps inside and outside A (-inf when A is the
+    whole vocabulary: there is nothing to diverge then).
 
     S(A) is a sigmoid of their difference, so neither log S(A) nor log(1 - S(A)) cancels, however full or empty A is.
     """
     # a mass stored with few bits may exceed 1
     log_mass_N = teacher_logprobs_NK.logsumexp(1).clamp(max=0)
-    if outside_N is None:
-        return torch.zeros_like(inside_N)
     rest_N = -torch.expm1(log_mass_N)
-    odds_N = inside_N - outside_N
+    whole_N = outside_N == -torch.inf
+    log_mass_N, rest_N = log_mass_N.masked_fill(whole_N, 0), rest_N.masked_fill(whole_N, 0)
+    odds_N = (inside_N - outside_N).masked_fill(whole_N, LARGE)
     kept_N = log_mass_N.exp() * (log_mass_N - logsigmoid(odds_N))
     return kept_N + torch.xlogy(rest_N, rest_N) - rest_N * logsigmoid(-odds_N)
 
@@ -114,11 +121,30 @@ def teacher_top_k(logits_BTV: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values_BTK - logits_BTV.logsumexp(-1, keepdim=True), ids_BTK
 
 
-def _logsumexp_outside(logits_NV: Tensor, ids_NK: Tensor) -> Tensor | None:
-    """Log-sum-exp [N] of the entries that are not in A; None when A is everything."""
-    if ids_NK.shape[1] == logits_NV.shape[1]:
-        return None
-    return logits_NV.scatter(1, ids_NK, -torch.inf).logsumexp(1)
+class _Split(torch.autograd.Function):
+    """Logits [N, V] -> those in A [N, K], the label's [N], log-sum-exp [N] of those outside A.
+
+    By hand because autograd would make a tensor of [N, V] for each of the three and add them up.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, ids_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        labels_N1, dtype = labels_N.unsqueeze(1), torch.promote_types(logits_NV.dtype, torch.float32)
+        inside_NK, label_N = logits_NV.gather(1, ids_NK).to(dtype), logits_NV.gather(1, labels_N1).squeeze(1).to(dtype)
+        others_NV = logits_NV.to(dtype, copy=True).scatter_(1, ids_NK, -torch.inf)
+        outside_N = others_NV.logsumexp(1)
+        ctx.save_for_backward(others_NV, outside_N, ids_NK, labels_N1)
+        ctx.dtype = logits_NV.dtype
+        return inside_NK, label_N, outside_N
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        others_NV, outside_N, ids_NK, labels_N1 = ctx.saved_tensors
+        of_inside_NK, of_label_N, of_outside_N = gradients
+        finite_N1 = outside_N.masked_fill(outside_N == -torch.inf, 0).unsqueeze(1)
+        grad_NV = (others_NV - finite_N1).exp_().mul_(of_outside_N.unsqueeze(1))
+        grad_NV.scatter_add_(1, ids_NK, of_inside_NK).scatter_add_(1, labels_N1, of_label_N.unsqueeze(1))
+        return grad_NV.to(ctx.dtype), None, None
 
 
 __all__ = [

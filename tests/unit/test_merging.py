@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
 from nas.contracts.errors import InvalidConfig
+from trainer.command import app
 from trainer.merging.checkpoint import Checkpoint
 from trainer.merging.merge import merge, merge_tensor, uniform
 from trainer.merging.methods import METHODS, method_named
@@ -394,6 +396,17 @@ def test_what_merge_needs_beforehand(directory: Maker, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InvalidConfig, match="give a Hugging Face directory"):
         merge(method_named("linear"), [tmp_path], tmp_path / "out")
+
+
+def test_the_command(directory: Maker, tmp_path: Path) -> None:
+    base, a, b = (str(directory(each, seed)) for seed, each in enumerate(("base", "a", "b")))
+    call = ["merge", "ties", str(tmp_path / "out"), a, b, "--base", base, "--weights", "0.7,0.3", "--density", "0.5"]
+    done = CliRunner().invoke(app, [*call, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    parameters = json.loads(done.stdout)["parameters"]
+    assert (parameters["weights"], parameters["density"], parameters["scale"]) == ([0.7, 0.3], 0.5, 1.0)
+    with pytest.raises(InvalidConfig, match=r"--weights '1;2' is no list of numbers; give one per model, e.g. 0.7,0.3"):
+        CliRunner().invoke(app, ["merge", "linear", str(tmp_path / "x"), a, "--weights", "1;2"], catch_exceptions=False)
 
 
 def test_what_a_killed_merge_left_is_no_obstacle(directory: Maker, tmp_path: Path) -> None:
