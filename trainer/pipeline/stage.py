@@ -34,6 +34,11 @@ class StageContext:
     progress: Progress
     curve: Records
 
+    @property
+    def cache(self) -> Path:
+        """What all runs share and any may fetch again: downloads, converted teachers."""
+        return self.folder.parents[1] / "cache"
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -1,0 +1,1 @@
+"""Text with its licences, a vocabulary cut from the teacher's, packed rows that keep documents apart."""

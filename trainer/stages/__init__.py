@@ -1,0 +1,1 @@
+"""The stages of training, each a frozen config that fills one folder."""

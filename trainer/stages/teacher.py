@@ -1,0 +1,61 @@
+"""Stage ``teacher``: its top-K log-probabilities about every token of the training stream, on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from trainer.data.vocabulary import Vocabulary
+from trainer.pipeline.chain import finished
+from trainer.pipeline.stage import Stage, StageContext
+from trainer.stages.data import VOCABULARY
+from trainer.teacher import MappedTeacher, answered, load_teacher, teacher_directory
+from trainer.topk_cache import CacheSpec, TopKCache
+
+
+@dataclass(frozen=True)
+class TeacherStage(Stage):
+    name: ClassVar[str] = "teacher"
+    inputs: ClassVar[tuple[str, ...]] = ("data",)
+    teacher: str
+    teacher_identity: str
+    k: int = 32
+    window: int = 256
+    shard_tokens: int = 16_384
+
+    def run(self, context: StageContext) -> dict[str, Any]:
+        data = context.inputs["data"]
+        cache = TopKCache(context.folder / "cache", self.spec(data))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_teacher(teacher_directory(self.teacher, context.cache), device)
+        tokens = np.fromfile(data / "train.teacher.bin", np.int32)
+        mapped = MappedTeacher(model, Vocabulary.load(data / VOCABULARY), tokens, self.k, self.window)
+        cache.fill(mapped, context.progress)
+        logprobs, _ = cache.read(0, min(cache.spec.num_tokens, 65_536))
+        told = answered(logprobs)
+        return {
+            "num_tokens": cache.spec.num_tokens, "answered_share": round(float(told.float().mean()), 4),
+            "mean_top_k_mass": round(float(logprobs[told].logsumexp(-1).exp().mean()), 4),
+        }  # fmt: skip
+
+    def spec(self, data: Path) -> CacheSpec:
+        """The cache of this stage over the stream in ``data``."""
+        metrics = (finished(data) or {})["metrics"]
+        source = f"{self.teacher_identity}, {data.name}, windows of {self.window}"
+        return CacheSpec(source, metrics["train_tokens"], metrics["vocab_size"], self.k, self.shard_tokens)
+
+    def check(self, folder: Path) -> None:
+        """Raises CacheBroken; running again then computes that shard alone."""
+        open_cache(folder).check()
+
+
+def open_cache(folder: Path) -> TopKCache:
+    """The cache of a finished or broken teacher stage, by what its index says."""
+    import json
+
+    spec = json.loads((folder / "cache" / "index.json").read_text())["spec"]
+    return TopKCache(folder / "cache", CacheSpec(**spec))
