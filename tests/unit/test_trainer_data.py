@@ -36,7 +36,7 @@ def teacher() -> Tokenizer:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = ["<|endoftext|>", "<|im_start|>"]
     tokenizer.train_from_iterator(
-        TEXTS, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+        TEXTS, trainers.BpeTrainer(vocab_size=360, special_tokens=special, initial_alphabet=alphabet)
     )
     return tokenizer
 
@@ -67,7 +67,7 @@ def test_a_vocabulary_survives_the_disk(trimmed, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [100, 501])
 def test_a_size_that_does_not_fit_is_answered_with_those_that_do(teacher, size: int) -> None:
-    with pytest.raises(InvalidConfig, match=r"258 \(bytes\) to 400 work"):
+    with pytest.raises(InvalidConfig, match=r"258 \(bytes\) to 360 work"):
         trim(teacher, size)
 
 
@@ -95,7 +95,7 @@ def test_the_teachers_word_is_summed_over_what_begins_with_a_piece(teacher, trim
     _, vocabulary = trimmed
     documents = [[*teacher.encode(text).ids, vocabulary.teacher_end] for text in TEXTS]
     tokens = np.array([t for document in documents for t in document], np.int32)
-    model = Uniformly(400)
+    model = Uniformly(360)
     mapped = MappedTeacher(model, vocabulary, tokens, k=300, window=16, batch=3)
     logprobs, ids = mapped(0, int(vocabulary.num_pieces[tokens].sum()))
     ends = vocabulary.num_pieces[tokens].cumsum()
