@@ -78,8 +78,8 @@ def test_the_knee_was_exported_and_measured_as_one_piece(service: Service, knee:
 
 def test_the_composed_plan_was_measured_with_a_canary(service: Service, knee: dict[str, Any]) -> None:
     rows = service.get(f"/trials/{knee['id']}/measurements")
-    composed = next(row["measurement"] for row in rows if row["form"] == "composed")
-    assert composed["verdict"] == "valid"
+    rows = [row["measurement"] for row in rows if row["form"] == "composed"]
+    composed = next(row for row in rows if row["verdict"] == "valid")  # a spoiled session may stand before it
     assert composed["canary"]["median_ms"] > 0
     assert {event["event"] for event in composed["events"][0]} >= {"load", "check", "repetition", "end"}
 
