@@ -14,6 +14,7 @@ from nas.contracts.errors import InvalidConfig
 
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
 Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
+Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
 
 
 @app.command()
@@ -29,12 +30,59 @@ def start(
 
 
 @app.command()
+def run(
+    recipe: Annotated[str, typer.Option(help="tiny.")] = "tiny",
+    arch: Annotated[
+        str | None, typer.Option(help="Preset, architecture file or checkpoint; its vocabulary is replaced.")
+    ] = None,
+    teacher: Annotated[str, typer.Option(help="smollm2-135m or a Hugging Face directory.")] = "smollm2-135m",
+    processes: Annotated[int, typer.Option(help="Processes that torchrun starts here.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Of the run; the recipe's when absent.")] = None,
+    root: Root = Path("var/train"),
+) -> None:
+    """Run a whole recipe here; started again after any end, it goes on where it was."""
+    from trainer.recipes import architecture_of, recipe_named  # brings torch
+    from trainer.runs import Stopped, run_here
+
+    chosen = recipe_named(recipe, architecture_of(arch), teacher, processes)
+    try:
+        results = run_here(chosen, root, name or recipe, typer.echo)
+    except Stopped:
+        typer.echo("stopped; the same command goes on", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps({stage: record["metrics"] for stage, record in results.items()}))
+
+
+@app.command()
+def logs(
+    run_name: Annotated[str, typer.Argument(metavar="RUN")], lines: int = 20, root: Root = Path("var/train")
+) -> None:
+    """The last curve lines of a run on this machine, as JSON lines."""
+    from trainer.runs import curve_of
+
+    for row in curve_of(root, run_name)[-lines:]:
+        typer.echo(json.dumps(row))
+
+
+@app.command()
+def stop(run_name: Annotated[str, typer.Argument(metavar="RUN")], root: Root = Path("var/train")) -> None:
+    """End a run on this machine; what it saved stays."""
+    from trainer.runs import stop as stop_run
+
+    typer.echo(f"{run_name} is told to stop" if stop_run(root, run_name) else f"{run_name} is not running")
+
+
+@app.command()
 def status(
-    trial_id: str,
+    trial_id: Annotated[str, typer.Argument(metavar="TRIAL_OR_RUN")],
     url: Url = "http://127.0.0.1:8000",
     as_json: Annotated[bool, typer.Option("--json")] = False,
+    root: Root = Path("var/train"),
 ) -> None:
-    """What training brought for a trial, and what its program measured."""
+    """What training brought for a trial and what its program measured; or how far a run on this machine is."""
+    if (root / "runs" / trial_id).exists():
+        _show_run(root, trial_id, as_json)
+        return
     rest = Rest(url)
     trainings, trial = rest.get(f"/trials/{trial_id}/trainings"), rest.get(f"/trials/{trial_id}")
     if as_json:
@@ -95,6 +143,19 @@ def merge(
     chosen = method_named(method, **{name: value for name, value in given.items() if value is not None})
     record = merge_directories(chosen, models, out, base)
     typer.echo(json.dumps(record) if as_json else f"{out}: {record['num_tensors']} tensors merged by {method}")
+
+
+def _show_run(root: Path, name: str, as_json: bool) -> None:
+    from trainer.runs import state_of
+
+    state = state_of(root, name)
+    if as_json:
+        typer.echo(json.dumps(state))
+        return
+    typer.echo(f"{name} ({state['recipe']}) is {'running' if state['running'] else 'not running'}")
+    for stage, entry in state["stages"].items():
+        told = f"{entry['seconds']:.0f} s" if entry["state"] == "done" else entry.get("message", "not begun")
+        typer.echo(f"  {stage}: {entry['state']}, {told}")
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:

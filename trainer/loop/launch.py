@@ -1,0 +1,147 @@
+"""One training job in this process, or in several that torchrun starts; what it ends with is a Hugging Face directory.
+
+``python -m trainer.loop.launch job.json`` is what every process of torchrun runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from nas.contracts.errors import HilnasError
+from search_space.arch import ArchConfig
+from search_space.modeling.model import build_model
+from trainer.data.packing import PackedStream
+from trainer.data.vocabulary import Vocabulary
+from trainer.loop.config import LoopConfig
+from trainer.loop.processes import Processes, alone, joined
+from trainer.loop.train import TrainingData, train
+from trainer.pipeline.records import Records, write_whole
+from trainer.stages.data import VOCABULARY
+from trainer.stages.teacher import open_cache
+
+JOB, ERROR, MODEL, PROCESS_LOG = "job.json", "error.json", "model", "torchrun.log"
+TIED = "--ends-with-its-parent"
+Progress = Callable[[float, str], None]
+
+
+class LaunchFailed(HilnasError):
+    code = "launch_failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Folders of the finished stages it reads, and its own."""
+
+    arch: dict[str, Any]
+    config: dict[str, Any]
+    data: str
+    teacher: str | None
+    folder: str
+
+
+def run(job: Job, processes: Processes, progress: Progress = lambda *_: None) -> None:
+    """Trains and saves ``model`` in the job's folder; all processes call this."""
+    config = LoopConfig(**{**job.config, "betas": tuple(job.config["betas"])})
+    folder, arch = Path(job.folder), ArchConfig.from_dict(job.arch)
+    model = build_model(arch, seed=config.seed)
+    train(model, training_data(job, config), config, folder, processes, progress)
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if processes.first:
+        whole = build_model(arch)
+        whole.load_state_dict(state)
+        whole.save_pretrained(folder / MODEL)
+    processes.wait()
+
+
+def training_data(job: Job, config: LoopConfig) -> TrainingData:
+    vocabulary = Vocabulary.load(Path(job.data) / VOCABULARY)
+    stream = PackedStream.open(Path(job.data) / "train.bin", config.length, vocabulary.end)
+    return TrainingData(stream, open_cache(Path(job.teacher)) if job.teacher and config.kd_weight else None)
+
+
+def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None) -> None:
+    """Raises the sentence of the process that failed."""
+    if num_processes == 1:
+        run(job, alone(), progress)
+        return
+    folder = Path(job.folder)
+    write_whole(folder / JOB, json.dumps(asdict(job)))
+    (folder / ERROR).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes),
+               "-m", "trainer.loop.launch", str(folder / JOB), TIED]  # fmt: skip
+    threads = max(1, (os.cpu_count() or 1) // num_processes)
+    with open(folder / PROCESS_LOG, "wb") as log:
+        started = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )  # fmt: skip
+        try:
+            _follow(started, Records(folder / "curve.jsonl"), job.config["steps"], progress)
+        finally:
+            assert started.stdin is not None
+            started.stdin.close()
+            if started.poll() is None:
+                os.killpg(started.pid, signal.SIGKILL)
+                started.wait()
+    if started.returncode:
+        raise LaunchFailed(_reason(folder, started.returncode))
+
+
+def _follow(started: subprocess.Popen[bytes], curve: Records, steps: int, progress: Progress) -> None:
+    while started.poll() is None:
+        if rows := curve.read():
+            step, loss = rows[-1]["step"] + 1, rows[-1]["loss"]
+            progress(min(step / steps, 0.999), f"step {step} of {steps}, loss {loss:.3f}")
+        time.sleep(0.5)
+
+
+def _reason(folder: Path, code: int) -> str:
+    if (folder / ERROR).exists():
+        return str(json.loads((folder / ERROR).read_text())["message"])
+    return f"a training process ended with exit code {code}; {folder / PROCESS_LOG} has its last words"
+
+
+def whole_model(folder: Path) -> nn.Module:
+    """What a finished job left."""
+    from search_space.modeling.model import HilnasForCausalLM
+
+    return HilnasForCausalLM.from_pretrained(folder / MODEL)
+
+
+def _end_with_parent() -> None:
+    """The pipe on standard input closes also when the parent is killed."""
+    os.read(0, 1)  # not sys.stdin: its lock would be held when the interpreter ends
+    os._exit(1)
+
+
+def main() -> None:
+    if TIED in sys.argv:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    job = Job(**json.loads(Path(sys.argv[1]).read_text()))
+    with joined() as processes:
+        try:
+            run(job, processes)
+        except (HilnasError, OSError) as error:
+            write_whole(Path(job.folder) / ERROR, json.dumps({"message": str(error), "rank": processes.rank}))
+            sys.stderr.write(f"{error}\n")
+            sys.stderr.flush()
+            os._exit(1)  # the others wait inside a collective; torchrun ends them
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    main()
