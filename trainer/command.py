@@ -37,6 +37,7 @@ def run(
     ] = None,
     teacher: Annotated[str, typer.Option(help="smollm2-135m or a Hugging Face directory.")] = "smollm2-135m",
     processes: Annotated[int, typer.Option(help="Processes that torchrun starts here.")] = 1,
+    scale: Annotated[float, typer.Option(help="Of tokens and steps: 0.25 is a quarter of the recipe.")] = 1.0,
     name: Annotated[str | None, typer.Option(help="Of the run; the recipe's when absent.")] = None,
     root: Root = Path("var/train"),
 ) -> None:
@@ -44,7 +45,7 @@ def run(
     from trainer.recipes import architecture_of, recipe_named  # brings torch
     from trainer.runs import Stopped, run_here
 
-    chosen = recipe_named(recipe, architecture_of(arch), teacher, processes)
+    chosen = recipe_named(recipe, architecture_of(arch), teacher, processes, scale)
     try:
         results = run_here(chosen, root, name or recipe, typer.echo)
     except Stopped:
