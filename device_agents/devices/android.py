@@ -45,7 +45,8 @@ class AndroidDevice(DeviceDefaults):
         self._name, self._sleep, self._clock = name, sleep, clock
         self._facts: DeviceFacts | None = None
         self._blocks: set[str] = set()
-        self._session, self._count, self._done_with, self._fastest_khz = "local", 0, "", 0.0
+        self._session, self._count, self._done_with = "local", 0, ""
+        self._fastest_khz: dict[str, float] = {}  # by plan: runs of one plan only can be compared
         self._read_at, self._problem = 0.0, ""
         self._gate: dict[str, Any] = {}
 
@@ -104,7 +105,7 @@ class AndroidDevice(DeviceDefaults):
         self.phone.transport.close()
 
     def begin(self, session: str) -> None:
-        self._session, self._count, self._fastest_khz = session, 0, 0.0
+        self._session, self._count, self._fastest_khz = session, 0, {}
 
     # --- blocks ------------------------------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class AndroidDevice(DeviceDefaults):
         if isinstance(result, Hot):
             self._problem = self._hot_sentence(result)
             return [_spoiled(Verdict.HOT_START, self._problem)]
-        return self._events(result, cores)
+        return self._events(plan, result, cores)
 
     @contextlib.contextmanager
     def _troubles(self) -> Iterator[None]:
@@ -241,25 +242,23 @@ class AndroidDevice(DeviceDefaults):
 
     # --- what came back ----------------------------------------------------------------------------------------------
 
-    def _events(self, result: RunResult, cores: list[int]) -> list[Event]:
+    def _events(self, plan: Plan, result: RunResult, cores: list[int]) -> list[Event]:
         shares = residency(result.before, result.after)
         self._keep({**result.after, "residency": shares})
         told: list[Event] = [_reading("before", result.before, self._gate), _reading("after", result.after, {})]
         told[1] |= {"residency": shares, "runner_s": [one.seconds for one in result.passes]}
-        found = spoiled(result.before, result.after, cores) or self._slower(
-            shares, set(used_caps(result.before, cores))
-        )
+        used = set(used_caps(result.before, cores))
+        found = spoiled(result.before, result.after, cores) or self._slower(plan, mean_khz(shares, used))
         if found:
             told.append(_spoiled(*found))
         return [*told, *join_passes(result.passes)]
 
-    def _slower(self, shares: dict[str, dict[str, float]], policies: set[str]) -> tuple[Verdict, str] | None:
-        mean = mean_khz(shares, policies)
-        self._fastest_khz = max(self._fastest_khz, mean)
-        if mean >= SLOWER * self._fastest_khz:
+    def _slower(self, plan: Plan, mean: float) -> tuple[Verdict, str] | None:
+        fastest = self._fastest_khz[plan.digest] = max(self._fastest_khz.get(plan.digest, 0.0), mean)
+        if mean >= SLOWER * fastest:
             return None
         return Verdict.THROTTLED, (
-            f"mean frequency {mean / 1e6:.2f} GHz, {mean / self._fastest_khz:.0%} of the session's fastest run"
+            f"mean frequency {mean / 1e6:.2f} GHz, {mean / fastest:.0%} of the session's fastest run"
         )
 
     def _keep(self, state: dict[str, Any]) -> None:
