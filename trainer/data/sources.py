@@ -158,7 +158,7 @@ def _docstrings(path: Path) -> str:
 def _run(command: list[str], folder: Path, what: str) -> None:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise InvalidConfig(f"{what} needs {command[0]}, which is not here; leave this source out") from None
     if done.returncode:
         raise InvalidConfig(f"{what} cannot be had: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
