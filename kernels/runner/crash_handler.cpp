@@ -49,7 +49,7 @@ void on_crash(int signal) {
   out = append_number(out, monotonic_ns());
   // Under a memory limit a fatal signal is an allocation that some library did not check.
   const bool out_of_memory = memory_limited != 0;
-  out = append(out, out_of_memory ? ",\"code\":\"out_of_memory\",\"message\":\"memory_limit_bytes is exhausted, " : ",\"code\":\"crashed\",\"message\":\"");
+  out = append(out, out_of_memory ? ",\"code\":\"out_of_memory\",\"message\":\"fatal signal under memory_limit_bytes, most likely exhausted: " : ",\"code\":\"crashed\",\"message\":\"");
   out = append(out, signal_name(signal));
   out = append(out, "\"}\n");
   const ssize_t ignored = write(output_fd, line, static_cast<size_t>(out - line));

@@ -215,6 +215,19 @@ def test_what_a_killed_agent_left_is_put_back_at_the_next_start(local: LocalPhon
     assert not (local.root / "restore.sh").exists()
 
 
+def test_the_phone_puts_itself_back_when_no_host_is_heard_of(local: LocalPhone) -> None:
+    local.write("settings-system-screen_brightness", "87\n")
+    device = device_of(local)
+    measure(JOB, device, CanaryBook())
+    local.write("bin/sleep", "#!/bin/sh\nexit 0\n")  # the watchdog looks once a minute
+    (local.folder / "bin" / "sleep").chmod(0o755)
+    long_ago = time.time() - 16 * 60
+    os.utime(local.root / "alive", (long_ago, long_ago))
+    device.phone.verb("guard")
+    assert (local.folder / "settings-system-screen_brightness").read_text() == "87\n"
+    assert not (local.root / "restore.sh").exists()
+
+
 def test_a_cancelled_job_ends_on_the_phone_too(local: LocalPhone) -> None:
     local.runner("sleep 60")
     device = device_of(local)

@@ -76,7 +76,7 @@ function environment({ id, environment: { before = {}, after = {} } }) {
     ["battery temperature", pair("battery_c", (value) => `${plain(value)} °C`)],
     ["thermal status", pair("thermal_status", (value) => THERMAL[value] ?? String(value))],
     ["battery", pair("battery_level", (value) => `${value} %`)], ["charging", pair("charging", (value) => (value ? "yes" : "no"))],
-    ["fixed performance", pair("fixed_performance", (value) => (value ? "on" : "off"))], ["clocks", pair("measuring_policy", ({ mode }) => (mode ? mode.replaceAll("_", " ") : ""))],
+    ["clocks", pair("measuring_policy", ({ mode }) => (mode ? mode.replaceAll("_", " ") : ""))],
     ["frequency caps", pair("caps_khz", caps)], ["mean frequency", pair("residency", means)],
     ["temperature gate", pair("gate", gate)], ["governor", pair("governor", String)],
   ].filter(([, value]) => value);
