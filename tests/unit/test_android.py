@@ -220,7 +220,8 @@ def test_the_phone_puts_itself_back_when_no_host_is_heard_of(local: LocalPhone) 
     device = device_of(local)
     measure(JOB, device, CanaryBook())
     # the watchdog looks once a minute; a broken one is let out of its loop after three looks and fails the test
-    give_up = f"echo x >>{local.folder}/looks; [ $(wc -l <{local.folder}/looks) -lt 3 ] || rm -f {local.root}/restore.sh"
+    looks = local.folder / "looks"
+    give_up = f"echo x >>{looks}; [ $(wc -l <{looks}) -lt 3 ] || rm -f {local.root}/restore.sh"
     local.write("bin/sleep", f"#!/bin/sh\n{give_up}\n")
     (local.folder / "bin" / "sleep").chmod(0o755)
     long_ago = time.time() - 16 * 60
