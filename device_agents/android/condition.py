@@ -25,13 +25,24 @@ class Limits:
     min_free_bytes: int = 1 << 30
 
 
-def unfit(state: dict[str, Any], limits: Limits, now_s: float) -> tuple[Verdict, str] | None:
+def with_clock(state: dict[str, Any], known: dict[str, Any], now_s: float) -> dict[str, Any]:
+    """``state`` with ``clock_off_s``: the phone's clock ahead of this host's (``now_s``). A reading may arrive
+    long after it was taken, so within one boot the offset follows from the last ``known`` reading by the uptimes."""
+    if "epoch_s" not in state or "uptime_s" not in state:
+        return state
+    if "clock_off_s" in known and known.get("boot_id") == state["boot_id"]:
+        passed = state["uptime_s"] - known["uptime_s"]
+        return {**state, "clock_off_s": known["clock_off_s"] + state["epoch_s"] - known["epoch_s"] - passed}
+    return {**state, "clock_off_s": state["epoch_s"] - now_s}
+
+
+def unfit(state: dict[str, Any], limits: Limits) -> tuple[Verdict, str] | None:
     """What forbids measuring and does not pass by waiting a few minutes."""
     if (level := state.get("battery_level", 100)) < limits.battery_floor:
         return Verdict.LOW_BATTERY, f"battery at {level} %, the floor is {limits.battery_floor} %"
-    if (epoch := state.get("epoch_s")) is not None and abs(epoch - now_s) > limits.clock_s:
+    if abs(off := state.get("clock_off_s", 0.0)) > limits.clock_s:
         return Verdict.WRONG_CLOCK, (
-            f"the phone's clock is {epoch - now_s:+.0f} s off this host's (allowed {limits.clock_s:.0f} s): switch on "
+            f"the phone's clock is {off:+.0f} s off this host's (allowed {limits.clock_s:.0f} s): switch on "
             "Settings > Date and time > Automatic"
         )
     return None

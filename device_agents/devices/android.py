@@ -11,7 +11,17 @@ from typing import Any
 
 import structlog
 
-from device_agents.android.condition import SLOWER, Limits, is_hot, mean_khz, residency, spoiled, unfit, used_caps
+from device_agents.android.condition import (
+    SLOWER,
+    Limits,
+    is_hot,
+    mean_khz,
+    residency,
+    spoiled,
+    unfit,
+    used_caps,
+    with_clock,
+)  # fmt: skip
 from device_agents.android.facts import phone_facts
 from device_agents.android.phone import Phone
 from device_agents.android.policy import MeasuringPolicy
@@ -86,8 +96,14 @@ class AndroidDevice(DeviceDefaults):
             self.rest()
         return self._problem
 
+    def _unfit(self) -> tuple[Verdict, str] | None:
+        """By the last reading; remembered, so that the phone is read again before the next job is taken."""
+        if found := unfit(self.state, self.limits):
+            self._problem = found[1]
+        return found
+
     def _unfit_sentence(self) -> str:
-        if found := unfit(self.state, self.limits, time.time()):
+        if found := unfit(self.state, self.limits):
             return found[1]
         if is_hot(self.state, self.limits):
             return f"too hot: {self.state.get('battery_c')} C, thermal status {self.state.get('thermal_status')}"
@@ -140,8 +156,7 @@ class AndroidDevice(DeviceDefaults):
     def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
         """Events of the timed pass, the memory pass's ``memory`` events among them; a ``phone`` event for each reading,
         and ``spoiled`` when the phone did not hold still."""
-        if found := unfit(self.state, self.limits, time.time()):
-            self._problem = found[1]
+        if found := self._unfit():
             return [_spoiled(*found)]
         with self._troubles():
             return self._run(plan, cancelled)
@@ -244,11 +259,14 @@ class AndroidDevice(DeviceDefaults):
 
     def _events(self, plan: Plan, result: RunResult, cores: list[int]) -> list[Event]:
         shares = residency(result.before, result.after)
+        self._keep(result.before)
+        unfit_at_start = self._unfit()
         self._keep({**result.after, "residency": shares})
         told: list[Event] = [_reading("before", result.before, self._gate), _reading("after", result.after, {})]
         told[1] |= {"residency": shares, "runner_s": [one.seconds for one in result.passes]}
         used = set(used_caps(result.before, cores))
-        found = spoiled(result.before, result.after, cores) or self._slower(plan, mean_khz(shares, used))
+        found = unfit_at_start or spoiled(result.before, result.after, cores)
+        found = found or self._slower(plan, mean_khz(shares, used))
         if found:
             told.append(_spoiled(*found))
         return [*told, *join_passes(result.passes)]
@@ -262,7 +280,7 @@ class AndroidDevice(DeviceDefaults):
         )
 
     def _keep(self, state: dict[str, Any]) -> None:
-        self.state, self._read_at = state, self._clock()
+        self.state, self._read_at = with_clock(state, self.state, time.time()), self._clock()
 
 
 def _log_block(digest: str, num_bytes: int) -> None:

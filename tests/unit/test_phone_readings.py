@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_agents.android.condition import Limits, is_hot, mean_khz, residency, spoiled, unfit
+from device_agents.android.condition import Limits, is_hot, mean_khz, residency, spoiled, unfit, with_clock
 from device_agents.android.doctor import parse_list
 from device_agents.android.facts import one_ui, phone_facts
 from device_agents.android.sections import (
@@ -188,10 +188,19 @@ def test_residency_and_mean_frequency() -> None:
     assert mean_khz(shares, {"4"}) == pytest.approx(0.75 * 2_112_000 + 0.25 * 400_000) and mean_khz(shares, {"0"}) == 0
 
 
+def test_the_clock_of_a_reading_that_arrives_late_is_judged_by_its_boot() -> None:
+    known = with_clock(state(), {}, 1003.0)
+    assert known["clock_off_s"] == -3.0
+    late = with_clock(state(epoch_s=1100, uptime_s=150.0), known, 9000.0)
+    assert late["clock_off_s"] == -3.0
+    assert with_clock(state(epoch_s=4700, uptime_s=150.0), known, 9000.0)["clock_off_s"] == 3597.0
+    assert with_clock(state(epoch_s=8990, boot_id="b"), known, 9000.0)["clock_off_s"] == -10.0
+
+
 def test_fitness() -> None:
-    assert unfit(state(battery_level=50), Limits(), 1000.0) is None
-    assert unfit(state(battery_level=12), Limits(), 1000.0)[0] is Verdict.LOW_BATTERY  # type: ignore[index]
-    assert unfit(state(), Limits(), 90_000.0)[0] is Verdict.WRONG_CLOCK  # type: ignore[index]
+    assert unfit(state(battery_level=50, clock_off_s=-100.0), Limits()) is None
+    assert unfit(state(battery_level=12), Limits())[0] is Verdict.LOW_BATTERY  # type: ignore[index]
+    assert unfit(state(clock_off_s=-3600.0), Limits())[0] is Verdict.WRONG_CLOCK  # type: ignore[index]
     assert is_hot(state(battery_c=37.1), Limits()) and is_hot(state(thermal_status=1), Limits())
     assert not is_hot(state(), Limits())
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 class Count(Stage):
     """Counts to ``steps``, one line of its curve a step."""
 
-    name: ClassVar[str] = "count"
+    kind: ClassVar[str] = "count"
     steps: int = 3
     pause_s: float = 0.0
 
@@ -51,9 +51,12 @@ class Count(Stage):
 
 @dataclass(frozen=True)
 class Double(Stage):
-    name: ClassVar[str] = "double"
-    inputs: ClassVar[tuple[str, ...]] = ("count",)
+    kind: ClassVar[str] = "double"
     fault: str = ""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("count",)
 
     def run(self, context: StageContext) -> dict[str, Any]:
         if self.fault == "full":

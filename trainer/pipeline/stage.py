@@ -42,14 +42,25 @@ class StageContext:
 
 @dataclass(frozen=True)
 class Stage:
-    """Subclasses are frozen dataclasses: every field changes the result and so the digest.
+    """Subclasses are frozen dataclasses: every field changes the result and so the digest, but for ``label``.
 
-    ``version`` grows when code changes what equal fields give. ``inputs`` names earlier stages of the chain.
+    ``version`` grows when code changes what equal fields give. A chain may hold a kind of stage several times, each
+    with a ``label`` of its own.
     """
 
-    name: ClassVar[str]
-    inputs: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[str]
     version: ClassVar[int] = 1
+    label: str = field(default="", kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """Unique in a chain."""
+        return self.label or self.kind
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of earlier stages of the chain, in an order that means something."""
+        return ()
 
     def run(self, context: StageContext) -> dict[str, Any]:
         """Fills the folder and returns metrics. Called again after any kind of end: must go on from what is there."""
@@ -59,7 +70,9 @@ class Stage:
         """Raises HilnasError when a finished folder is not what was written; it is then run again."""
 
     def resolved(self) -> dict[str, Any]:
-        return {"stage": self.name, "version": self.version, **json.loads(json.dumps(asdict(self)))}
+        """Without its inputs' names: what they hold is in the digest."""
+        fields = {key: value for key, value in asdict(self).items() if key != "label"}
+        return {"stage": self.kind, "version": self.version, **json.loads(json.dumps(fields))}
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class Recipe:
         """Stage name -> sha256 of its resolved config and of the digests of its inputs."""
         known: dict[str, str] = {}
         for stage in self.stages:
-            content = {"config": stage.resolved(), "inputs": {name: known[name] for name in stage.inputs}}
+            content = {"config": stage.resolved(), "inputs": [known[name] for name in stage.inputs]}
             known[stage.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return known
 

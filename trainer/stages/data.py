@@ -26,7 +26,7 @@ VOCABULARY = "vocabulary.npz"
 class DataStage(Stage):
     """``max_tokens`` counts the teacher's tokens, ``teacher_identity`` says which teacher by content."""
 
-    name: ClassVar[str] = "data"
+    kind: ClassVar[str] = "data"
     teacher: str
     teacher_identity: str
     sources: tuple[str, ...]

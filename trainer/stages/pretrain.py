@@ -24,11 +24,14 @@ from trainer.stages.data import VOCABULARY
 class PretrainStage(Stage):
     """``processes`` is how many torchrun starts on this machine; it does not change the losses."""
 
-    name: ClassVar[str] = "pretrain"
-    inputs: ClassVar[tuple[str, ...]] = ("data", "teacher")
+    kind: ClassVar[str] = "pretrain"
     arch: dict[str, Any]
     loop: LoopConfig = field(default_factory=LoopConfig)
     processes: int = 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("data", "teacher")
 
     def run(self, context: StageContext) -> dict[str, Any]:
         data, arch = context.inputs["data"], ArchConfig.from_dict(self.arch)

@@ -19,13 +19,16 @@ from trainer.topk_cache import CacheSpec, TopKCache
 
 @dataclass(frozen=True)
 class TeacherStage(Stage):
-    name: ClassVar[str] = "teacher"
-    inputs: ClassVar[tuple[str, ...]] = ("data",)
+    kind: ClassVar[str] = "teacher"
     teacher: str
     teacher_identity: str
     k: int = 32
     window: int = 256
     shard_tokens: int = 16_384
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("data",)
 
     def run(self, context: StageContext) -> dict[str, Any]:
         data = context.inputs["data"]
