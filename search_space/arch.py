@@ -12,6 +12,7 @@ from typing import Any
 from search_space.errors import InvalidConfig
 from search_space.mixers import MixerConfig, mixer_from_dict
 from search_space.mixers.base import Linear, require_positive
+from search_space.rope import Yarn, yarn_from
 
 ACTIVATIONS = ("silu", "gelu_tanh")
 
@@ -63,7 +64,8 @@ class ArchConfig:
     """A decoder: embedding, layers, final norm, head. All norms are RMS norms; no biases.
 
     ``sandwich_norm`` adds a norm after the mixer and after the feed-forward, before each residual sum (Gemma 2/3,
-    LFM3). ``embedding_multiplier`` scales the embedding output (Gemma: sqrt(d_model)); it changes no sizes.
+    LFM3). ``embedding_multiplier`` scales the embedding output (Gemma: sqrt(d_model)); it changes no sizes. ``yarn``
+    stretches the positions of attention without a window.
     """
 
     d_model: int
@@ -74,9 +76,11 @@ class ArchConfig:
     norm_eps: float = 1e-5
     rope_theta: float = 1_000_000.0
     embedding_multiplier: float = 1.0
+    yarn: Yarn | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "yarn", yarn_from(self.yarn))
         self.validate()
 
     def validate(self) -> None:
@@ -101,8 +105,9 @@ class ArchConfig:
         return len(self.layers)
 
     def to_dict(self) -> dict[str, Any]:
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}
-        return {**plain, "layers": [layer.to_dict() for layer in self.layers]}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layers", "yarn")}
+        stretched = {"yarn": asdict(self.yarn)} if self.yarn else {}
+        return {**plain, **stretched, "layers": [layer.to_dict() for layer in self.layers]}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ArchConfig:

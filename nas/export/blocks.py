@@ -78,13 +78,17 @@ def _layer_blocks(index: int, layer: LayerConfig, arch: ArchConfig, quantization
     found = []
     if not layer.mixer.is_identity:
         states = layer.mixer.states(arch.d_model)
-        rotated = {"rope_theta": arch.rope_theta} if any(state.kind == "kv" for state in states) else {}
+        rotated = _rotated(arch) if any(state.kind == "kv" for state in states) else {}
         options = {**shared, **rotated, "mixer": layer.mixer.to_dict()}
         plan_states = tuple(State(**state.to_plan()) for state in states)
         found.append(_placed(f"{index}.{layer.mixer.kind}", "mixer", arch, quantization, options, plan_states))
     if layer.ffn:
         found.append(_placed(f"{index}.swiglu", "ffn", arch, quantization, {**shared, "ffn": asdict(layer.ffn)}))
     return found
+
+
+def _rotated(arch: ArchConfig) -> dict[str, Any]:
+    return {"rope_theta": arch.rope_theta, **({"yarn": asdict(arch.yarn)} if arch.yarn else {})}
 
 
 def _placed(
@@ -131,7 +135,7 @@ def _layer(spec: BlockSpec, config: LayerConfig) -> Layer:
     options = spec.parsed()
     arch = ArchConfig(
         spec.d_model, 32, (config,), sandwich_norm=options["sandwich_norm"], norm_eps=options["norm_eps"],
-        rope_theta=options.get("rope_theta", 1_000_000.0),
+        rope_theta=options.get("rope_theta", 1_000_000.0), yarn=options.get("yarn"),
     )  # fmt: skip
     layer = Layer(config, arch)
     for module in layer.modules():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedModel
@@ -13,6 +13,7 @@ from search_space.errors import InvalidConfig
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.configuration import HilnasConfig
 from search_space.modeling.model import HilnasForCausalLM
+from search_space.rope import Yarn
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 _NAMES = (  # ours -> Lfm2's, per layer
@@ -55,7 +56,7 @@ def lfm2_config(arch: ArchConfig) -> Lfm2Config:
         vocab_size=arch.vocab_size, hidden_size=arch.d_model, intermediate_size=ffn.width,
         block_auto_adjust_ff_dim=False, num_hidden_layers=arch.depth, num_attention_heads=head.num_heads,
         num_key_value_heads=head.num_kv_heads, conv_L_cache=next(iter(conv), GatedShortConv()).kernel, conv_bias=False,
-        norm_eps=arch.norm_eps, rope_parameters={"rope_type": "default", "rope_theta": arch.rope_theta},
+        norm_eps=arch.norm_eps, rope_parameters=_rope_parameters(arch),
         tie_word_embeddings=arch.tie_embeddings,
         layer_types=["conv" if layer.mixer.kind == "gated_short_conv" else "full_attention" for layer in arch.layers],
     )  # fmt: skip
@@ -93,8 +94,27 @@ def arch_of_lfm2(config: Lfm2Config) -> ArchConfig:
     theta = float(config.rope_parameters["rope_theta"] or 1e6)
     return ArchConfig(
         config.hidden_size, config.vocab_size, layers, tie_embeddings=config.tie_word_embeddings,
-        norm_eps=config.norm_eps, rope_theta=theta,
+        norm_eps=config.norm_eps, rope_theta=theta, yarn=_yarn_of(dict(config.rope_parameters)),
     )  # fmt: skip
+
+
+def _rope_parameters(arch: ArchConfig) -> dict[str, Any]:
+    if arch.yarn is None:
+        return {"rope_type": "default", "rope_theta": arch.rope_theta}
+    return {
+        "rope_type": "yarn", "rope_theta": arch.rope_theta, "factor": arch.yarn.factor,
+        "original_max_position_embeddings": arch.yarn.original_length, "beta_fast": arch.yarn.beta_fast,
+        "beta_slow": arch.yarn.beta_slow,
+    }  # fmt: skip
+
+
+def _yarn_of(parameters: dict[str, Any]) -> Yarn | None:
+    if parameters.get("rope_type", "default") == "default":
+        return None
+    if parameters["rope_type"] != "yarn":
+        raise InvalidConfig(f"rope type {parameters['rope_type']!r} is none of ours; default and yarn are")
+    betas = {key: parameters[key] for key in ("beta_fast", "beta_slow") if parameters.get(key)}
+    return Yarn(parameters["factor"], parameters["original_max_position_embeddings"], **betas)
 
 
 def _to_lfm2_name(name: str) -> str:

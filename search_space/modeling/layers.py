@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from search_space.rope import Rope
+
 
 @dataclass
 class Sequence:
@@ -39,10 +41,15 @@ class RMSNorm(nn.Module):
         return self.weight * (wide * scale).to(x.dtype)
 
 
-def inverse_frequencies(head_dim: int, theta: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Rotary frequencies theta^(-2i/N), shape [N/2] (Su et al. 2021)."""
+def inverse_frequencies(head_dim: int, rope: Rope, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rotary frequencies theta^(-2i/N), shape [N/2] (Su et al. 2021), the slow ones slowed further under YaRN."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(dtype) / head_dim
-    return 1.0 / (theta**exponents)
+    frequencies = 1.0 / (rope.theta**exponents)
+    if rope.yarn is None:
+        return frequencies
+    low, high = rope.yarn.blend_range(head_dim, rope.theta)
+    slowed = ((torch.arange(head_dim // 2).to(dtype) - low) / max(high - low, 1e-3)).clamp(0, 1)
+    return frequencies * (1 - slowed) + frequencies / rope.yarn.factor * slowed
 
 
 def rotate(x_BTHN: Tensor, positions_BT: Tensor, inv_freq: Tensor) -> Tensor:

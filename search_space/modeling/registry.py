@@ -10,6 +10,7 @@ from search_space.mixers.gated_short_conv.deploy import DeployedGatedShortConv
 from search_space.mixers.gated_short_conv.module import GatedShortConvModule
 from search_space.mixers.gqa.deploy import DeployedGqa
 from search_space.mixers.gqa.module import GqaModule
+from search_space.rope import Rope
 
 MODULES: dict[str, type[nn.Module]] = {
     "gated_short_conv": GatedShortConvModule,
@@ -28,4 +29,4 @@ def build_mixer(mixer: MixerConfig, arch: ArchConfig) -> nn.Module | None:
     """The trainable module of a mixer, None for ``skip``."""
     if mixer.is_identity:
         return None
-    return MODULES[mixer.kind](mixer, arch.d_model, arch.norm_eps, arch.rope_theta)
+    return MODULES[mixer.kind](mixer, arch.d_model, arch.norm_eps, Rope(arch.rope_theta, arch.yarn))

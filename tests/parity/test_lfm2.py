@@ -13,6 +13,7 @@ from search_space.errors import InvalidConfig
 from search_space.mixers import GatedShortConv, Gqa, Skip
 from search_space.modeling.convert_lfm2 import from_lfm2, to_lfm2
 from search_space.modeling.model import build_model
+from search_space.rope import Yarn
 
 LAYERS = tuple(LayerConfig(Gqa(4, 2, 32) if i in (1, 3) else GatedShortConv(3), SwiGLU(192)) for i in range(5))
 ARCH = ArchConfig(128, 300, LAYERS)
@@ -27,6 +28,18 @@ def test_ours_to_lfm2_and_back() -> None:
     back = from_lfm2(theirs)
     assert back.config.to_arch() == ARCH
     assert torch.equal(back(IDS).logits, ours(IDS).logits)
+
+
+@torch.no_grad()
+def test_yarn_is_transformers_yarn() -> None:
+    stretched = replace(ARCH, rope_theta=10_000.0, yarn=Yarn(factor=4.0, original_length=64))
+    ours = build_model(stretched, seed=3).eval()
+    theirs = to_lfm2(ours)
+    ids = torch.randint(0, 300, (1, 200), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(theirs(ids).logits, ours(ids).logits, atol=2e-6, rtol=0)
+    assert from_lfm2(theirs).config.to_arch() == stretched
+    plain = build_model(replace(stretched, yarn=None), seed=3).eval()
+    assert (plain(ids).logits - ours(ids).logits).abs().max() > 1e-3
 
 
 @torch.no_grad()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from device_agents.devices.host import HostDevice
 from nas.contracts.plan import Check, Protocol
 from nas.export.compose import build_plan, candidate_check, chain_of
 from nas.export.library import BlockLibrary
-from nas.export.one_piece import export_candidate, one_piece_chain
+from nas.export.modules import deploy
+from nas.export.one_piece import check_model, export_candidate, one_piece_chain
 from nas.export.reference import EagerChain
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.cost import weight_bytes
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
+from search_space.modeling.model import build_model
+from search_space.rope import Yarn
 
 ARCH = ArchConfig(
     128, 512,
@@ -30,6 +35,7 @@ GATED = ArchConfig(
     (LayerConfig(Gqa(4, 2, 32, gate=True), None), LayerConfig(GatedShortConv(7), SwiGLU(256))),
     sandwich_norm=True,
 )
+STRETCHED = replace(ARCH, rope_theta=10_000.0, yarn=Yarn(factor=4.0, original_length=64))
 PROTOCOL = Protocol(
     name="parity", threads=2, warmup=0, repetitions=1, prefill_lengths=[20], decode_contexts=[20], decode_tokens=2
 )
@@ -58,6 +64,19 @@ def test_composed_chain_equals_eager(library: BlockLibrary, runner: Path, quanti
 
 def test_gate_sandwich_norm_and_kernel_seven(library: BlockLibrary, runner: Path) -> None:
     assert checked(library, plan_for(GATED, "fp32", "fp32", library))["sqnr_db"] > 80
+
+
+def test_yarn(library: BlockLibrary, runner: Path) -> None:
+    assert checked(library, plan_for(STRETCHED, "fp32", "fp32", library))["sqnr_db"] > 80
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("arch", [ARCH, GATED, STRETCHED], ids=["plain", "gated", "stretched"])
+def test_the_export_form_says_what_the_trained_model_says(arch: ArchConfig) -> None:
+    trained = build_model(arch, seed=1).eval()
+    check = check_model(deploy(trained, "fp32"), arch, "fp32")
+    wanted = trained(torch.tensor([check.tokens])).logits[0, -1]
+    torch.testing.assert_close(torch.tensor(check.expected[-1]), wanted[check.probe_ids], atol=1e-4, rtol=1e-4)
 
 
 def test_half_precision_cache(library: BlockLibrary, runner: Path) -> None:

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from search_space.mixers.gated_short_conv.config import GatedShortConv
 from search_space.modeling.cache import ConvState, HilnasCache
 from search_space.modeling.layers import Sequence
+from search_space.rope import Rope
 
 
 class GatedShortConvModule(nn.Module):
     """x_BTD -> [B, T, D]. ``conv_weight`` is [D, K]; its last column multiplies the current token."""
 
-    def __init__(self, config: GatedShortConv, d_model: int, norm_eps: float, rope_theta: float) -> None:
+    def __init__(self, config: GatedShortConv, d_model: int, norm_eps: float, rope: Rope) -> None:
         super().__init__()
         self.config = config
         self.in_proj = nn.Linear(d_model, 3 * d_model, bias=False)

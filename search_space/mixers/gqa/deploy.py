@@ -23,15 +23,16 @@ class DeployedGqa(nn.Module):
             for norm in (trained.q_norm, trained.k_norm)
         )
         self.eps = trained.q_norm.eps if trained.q_norm is not None else 0.0
-        self.register_buffer("inv_freq", inverse_frequencies(self.config.head_dim, trained.rope_theta))
+        self.register_buffer("inv_freq", inverse_frequencies(self.config.head_dim, trained.rope))
+        # YaRN's factor on queries and on keys, as one on their product
+        self.scale = trained.rope.attention_factor**2 * self.config.head_dim**-0.5
 
     def forward(self, x: Tensor, slots: Tensor, pos: Tensor) -> Tensor:
         heads = (-1, self.config.head_dim)
         q = ops.norm_rope(self.q_proj(x).unflatten(-1, heads), self.q_weight, self.inv_freq, pos, self.eps)
         k = ops.norm_rope(self.k_proj(x).unflatten(-1, heads), self.k_weight, self.inv_freq, pos, self.eps)
         v = self.v_proj(x).unflatten(-1, heads)
-        scale = self.config.head_dim**-0.5
-        mixed = ops.attention(q, k, v, slots, pos, self.index, self.config.attention_window, scale)
+        mixed = ops.attention(q, k, v, slots, pos, self.index, self.config.attention_window, self.scale)
         if self.gate_proj is not None:
             mixed = mixed * torch.sigmoid(self.gate_proj(x)).unsqueeze(-1)
         return self.o_proj(mixed.flatten(2))

@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from search_space.mixers.gqa.config import Gqa
 from search_space.modeling.cache import HilnasCache, KvState
 from search_space.modeling.layers import RMSNorm, Sequence, inverse_frequencies, rotate
+from search_space.rope import Rope
 
 
 class GqaModule(nn.Module):
     """x_BTD -> [B, T, D]."""
 
-    def __init__(self, config: Gqa, d_model: int, norm_eps: float, rope_theta: float) -> None:
+    def __init__(self, config: Gqa, d_model: int, norm_eps: float, rope: Rope) -> None:
         super().__init__()
         self.config = config
-        self.rope_theta = config.rope_theta or rope_theta
+        # a window never sees further than it was trained to
+        self.rope = Rope(config.rope_theta or rope.theta, None if config.attention_window else rope.yarn)
         q_width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         self.q_proj = nn.Linear(d_model, q_width, bias=False)
         self.k_proj = nn.Linear(d_model, kv_width, bias=False)
@@ -49,7 +51,9 @@ class GqaModule(nn.Module):
         if norm is not None:
             heads_BTHN = norm(heads_BTHN)
         dtype = torch.promote_types(heads_BTHN.dtype, torch.float32)
-        frequencies = inverse_frequencies(self.config.head_dim, self.rope_theta, dtype).to(heads_BTHN.device)
+        frequencies = inverse_frequencies(self.config.head_dim, self.rope, dtype).to(heads_BTHN.device)
+        if self.rope.yarn is not None:
+            heads_BTHN = heads_BTHN * self.rope.attention_factor
         return rotate(heads_BTHN, sequence.positions_BT, frequencies)
 
 

@@ -1,0 +1,64 @@
+"""Rotary positions as plain data: the base, and YaRN's stretch of it to longer contexts (Peng et al. 2023)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from search_space.errors import InvalidConfig
+
+
+@dataclass(frozen=True)
+class Yarn:
+    """Positions up to ``factor * original_length``, the latter being what the model was trained on.
+
+    Dimensions that turn more than ``beta_fast`` times in the original length keep their frequency, those that turn
+    less than ``beta_slow`` times are slowed by ``factor``, between them it is blended.
+    """
+
+    factor: float
+    original_length: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.factor < 1 or self.original_length < 1:
+            raise InvalidConfig(f"yarn: factor {self.factor} and original_length {self.original_length} must be >= 1")
+        if not 0 < self.beta_slow < self.beta_fast:
+            raise InvalidConfig(f"yarn: give 0 < beta_slow < beta_fast, got {self.beta_slow} and {self.beta_fast}")
+
+    @property
+    def attention_factor(self) -> float:
+        """What queries and keys are multiplied by: attention sharpens as the context grows."""
+        return 0.1 * math.log(self.factor) + 1.0
+
+    def blend_range(self, head_dim: int, theta: float) -> tuple[int, int]:
+        """First and last frequency index that is blended."""
+        low = math.floor(self._dimension(self.beta_fast, head_dim, theta))
+        high = math.ceil(self._dimension(self.beta_slow, head_dim, theta))
+        return max(low, 0), min(high, head_dim - 1)
+
+    def _dimension(self, turns: float, head_dim: int, theta: float) -> float:
+        return head_dim * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+
+@dataclass(frozen=True)
+class Rope:
+    theta: float
+    yarn: Yarn | None = None
+
+    @property
+    def attention_factor(self) -> float:
+        return self.yarn.attention_factor if self.yarn else 1.0
+
+
+def yarn_from(data: Any) -> Yarn | None:
+    """Raises InvalidConfig for anything but None and the fields of ``Yarn``."""
+    if data is None or isinstance(data, Yarn):
+        return data
+    try:
+        return Yarn(**data)
+    except TypeError:
+        known = ", ".join(Yarn.__dataclass_fields__)
+        raise InvalidConfig(f"architecture: yarn takes {known}, got {data!r}") from None
