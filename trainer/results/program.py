@@ -1,0 +1,158 @@
+"""A trained directory as one measured program. Exports and measurements are kept by content: a second call reads
+them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from nas.contracts.device import DeviceFacts
+from nas.contracts.errors import InvalidConfig
+from nas.contracts.job import MeasureJob
+from nas.contracts.measurement import SPOILED, Measurement, Verdict
+from nas.contracts.plan import PRECISION, PROTOCOLS, Cache, Check, Plan
+from nas.contracts.quiet import QuietLock
+from trainer.pipeline.records import write_whole
+
+HOST = "host"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PROTOCOL = "quick"
+
+
+class Measurer(Protocol):
+    """One device, from this process (device_agents.here)."""
+
+    @property
+    def facts(self) -> DeviceFacts: ...
+
+    def measure(self, job: MeasureJob, programs: Mapping[str, Path]) -> Measurement: ...
+
+
+def measure_here(
+    model_dir: Path, cache: Path, quantization: str = "8da4w", target: str = HOST, threads: int = 2
+) -> dict[str, Any]:
+    """``model_dir`` as a program, its parity with eager torch checked on the target, then timed.
+
+    Returns {target, device, verdict, reason, protocol, quantization, threads, program, digest, bytes, metrics}; a
+    metric is {value, low, high, n, unit}. ``target`` is ``host`` or the address of a phone.
+    """
+    exported = export(model_dir, cache, quantization)
+    record = cache / "measured" / f"{exported['digest'][:24]}-{_sum([target, PROTOCOL, str(threads)])[:12]}.json"
+    if record.exists():
+        return dict(json.loads(record.read_text()))
+    with measurer(target, cache / "library") as device:
+        row = _measured(exported, device, cache / "library", quantization, threads)
+        facts = device.facts
+    result = {
+        "target": target, "device": {"name": facts.name, "model": facts.model, "os": facts.os, "cores": facts.cores},
+        "verdict": row.verdict.value, "reason": row.reason, "protocol": PROTOCOL, "quantization": quantization,
+        "threads": threads, "program": exported["program"], "digest": exported["digest"], "bytes": exported["bytes"],
+        "metrics": {
+            name: {"value": e.median, "low": e.low, "high": e.high, "n": e.num_samples, "unit": e.unit}
+            for name, e in row.metrics.items()
+        },
+        "parity": parity_of(row.events), "cold_repeats": row.cold_repeats,
+    }  # fmt: skip
+    if Verdict(row.verdict) not in SPOILED:  # else the machine was at fault: the next call may find it quiet
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(record, json.dumps(result, indent=1))
+    return result
+
+
+def measure_on(
+    model_dir: Path, cache: Path, targets: Sequence[str] = (HOST,), quantization: str = "8da4w"
+) -> list[dict[str, Any]]:
+    """One row per target, in their order."""
+    return [measure_here(model_dir, cache, quantization, target) for target in targets]
+
+
+def export(model_dir: Path, cache: Path, quantization: str) -> dict[str, Any]:
+    """{digest, program, bytes, arch, check, seconds, delegation}; compiled once per content and toolchain."""
+    for name in (WEIGHTS, CONFIG):
+        if not (model_dir / name).exists():
+            raise InvalidConfig(f"{model_dir} has no {name}; give a Hugging Face directory that a stage left")
+    from nas.export.blocks import FORMAT_VERSION, toolchain  # brings torch
+    from nas.export.library import BlockLibrary
+    from nas.export.one_piece import export_checkpoint
+
+    library = BlockLibrary(cache / "library")
+    key = _sum([content_of(model_dir), quantization, str(FORMAT_VERSION), toolchain()])
+    record = library.root / "pieces" / f"trained-{key}.json"
+    if record.exists():
+        known = dict(json.loads(record.read_text()))
+        if Path(known["program"]).exists():
+            return known
+    with QuietLock().heavy():
+        done = export_checkpoint(str(library.root), str(model_dir), quantization)
+    program = library.path(done["digest"])
+    arch = json.loads((model_dir / CONFIG).read_text())["arch"]
+    exported = {**done, "program": str(program), "bytes": program.stat().st_size, "arch": arch}
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(record, json.dumps(exported))
+    return exported
+
+
+def measurer(target: str, home: Path) -> AbstractContextManager[Measurer]:
+    """What the installed packages offer to measure with."""
+    for point in entry_points(group="hilnas.measurers"):
+        device: AbstractContextManager[Measurer] = point.load()(target, home)
+        return device
+    raise InvalidConfig("nothing here can measure: install hilnas with its agent (`make setup` does)")
+
+
+def _measured(
+    exported: dict[str, Any], device: Measurer, library_root: Path, quantization: str, threads: int
+) -> Measurement:
+    from nas.export.library import BlockLibrary
+    from nas.targets import on_cores
+
+    library = BlockLibrary(library_root)
+    try:
+        plan = on_cores(plan_of(exported, quantization, threads, library), [device.facts])
+    finally:
+        library.close()
+    half_width, repeats = PRECISION[PROTOCOL]
+    job = MeasureJob(plan=plan, form="trained", max_half_width=half_width, max_repeats=repeats)
+    return device.measure(job, {digest: library.path(digest) for digest in plan.blocks})
+
+
+def plan_of(exported: dict[str, Any], quantization: str, threads: int, library: Any) -> Plan:
+    """The program beside the canary of its width, which tells whether the machine held still."""
+    from nas.export.compose import canary_of
+    from nas.export.one_piece import one_piece_chain
+    from nas.export.prompts import token_ids
+    from search_space.arch import ArchConfig
+
+    arch, protocol = ArchConfig.from_dict(exported["arch"]), PROTOCOLS[PROTOCOL](threads)
+    return Plan(
+        id=f"trained-{exported['digest'][:12]}", chain=one_piece_chain(arch, exported["digest"]),
+        cache=Cache(capacity=protocol.capacity), hidden_size=arch.d_model, vocab_size=arch.vocab_size,
+        protocol=protocol, tokens=token_ids(arch.vocab_size, 64), check=Check(**exported["check"]),
+        canary=canary_of(arch.d_model, quantization, library),
+    )  # fmt: skip
+
+
+def parity_of(events: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """What the parity gate found in the first cold run: how near the program is to eager torch."""
+    for event in (event for run in events for event in run):
+        if event["event"] == "check":
+            return {key: event[key] for key in ("max_abs_error", "sqnr_db", "token_agreement") if key in event}
+    return {}
+
+
+def content_of(model_dir: Path) -> str:
+    """sha256 of weights and configuration."""
+    total = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS):
+        with open(model_dir / name, "rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _sum(parts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()
