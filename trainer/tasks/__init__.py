@@ -1,0 +1,1 @@
+"""Tasks with verifiers: one file each, listed in ``registry``."""

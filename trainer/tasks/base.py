@@ -1,0 +1,51 @@
+"""What a task is: examples by split, and a verifier that scores any answer."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """``prompt`` is what the user says, ``answer`` one right answer, ``entry`` what the verifier needs (plain data).
+
+    ``source`` says who wrote it: a verifier's template, or a teacher.
+    """
+
+    task: str
+    prompt: str
+    answer: str
+    entry: dict[str, Any] = field(default_factory=dict)
+    level: int = 0
+    system: str = ""
+    source: str = "template"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Task(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def examples(self, split: Split, count: int) -> list[Example]:
+        """The same for the same arguments; splits draw from seeds of their own."""
+        ...
+
+    def score(self, example: Example, answer: str) -> float:
+        """0 to 1; nonsense scores 0 and raises nothing."""
+        ...
+
+
+def seed_of(*parts: object) -> int:
+    """A seed that depends on all parts and on no process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def drawn(name: str, split: Split, level: int = 0) -> random.Random:
+    return random.Random(seed_of(name, split, level))

@@ -1,0 +1,80 @@
+"""reasoning-gym's generators and verifiers as tasks, by level: level 0 is ours and easy, each later one a step of the
+package's curriculum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from nas.contracts.errors import InvalidConfig
+from trainer.tasks.base import Example, Split, seed_of
+
+EASIEST: dict[str, dict[str, Any]] = {
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
+    "gcd": {"min_value": 2, "max_value": 40},
+    "letter_counting": {"min_words": 2, "max_words": 4},
+    "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 4},
+    "products": {"min_digits": 1, "max_digits": 2},
+    "spell_backward": {"min_word_len": 3, "max_word_len": 4},
+    "word_sequence_reversal": {"min_words": 2, "max_words": 3},
+}
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """``dataset`` is any name that reasoning-gym registers."""
+
+    dataset: str
+    level: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"reasoning:{self.dataset}" + (f"@{self.level}" if self.level else "")
+
+    def examples(self, split: Split, count: int) -> list[Example]:
+        """Raises InvalidConfig for a data set that reasoning-gym does not have."""
+        source = _dataset(self.dataset, self.level, seed_of(self.name, split), count)
+        return [self._example(source[index], index, split) for index in range(count)]
+
+    def _example(self, entry: dict[str, Any], index: int, split: Split) -> Example:
+        plain = {"index": index, "split": split, "question": entry["question"]}
+        return Example(self.name, entry["question"].strip(), str(entry["answer"]), plain, self.level)
+
+    def score(self, example: Example, answer: str) -> float:
+        """The data set's own verifier for the entry that has this question; an exact answer always counts."""
+        if answer.strip() == example.answer.strip():
+            return 1.0
+        source = _dataset(self.dataset, self.level, seed_of(self.name, example.entry["split"]), 1 << 16)
+        entry = source[example.entry["index"]]
+        if entry["question"] != example.entry["question"]:
+            return 0.0
+        try:
+            # partial credit for a wrong answer of the right form is not success
+            return float(source.score_answer(answer.strip(), entry) >= 1.0)
+        except Exception:  # verifiers parse whatever a model said
+            return 0.0
+
+
+@lru_cache(maxsize=64)
+def _dataset(name: str, level: int, seed: int, size: int) -> Any:
+    import reasoning_gym
+
+    if name not in reasoning_gym.factory.DATASETS:
+        raise InvalidConfig(f"reasoning-gym has no data set {name!r}; for example: {', '.join(sorted(EASIEST))}")
+    if level == 0:
+        return reasoning_gym.create_dataset(name, seed=seed, size=size, **EASIEST.get(name, {}))
+    return reasoning_gym.factory.DATASETS[name][0](_curriculum(name, level, seed, size))
+
+
+def _curriculum(name: str, level: int, seed: int, size: int) -> Any:
+    """The package's curriculum with every attribute ``level - 1`` steps up."""
+    import reasoning_gym
+
+    if not reasoning_gym.factory.has_curriculum(name):
+        raise InvalidConfig(f"reasoning-gym has no curriculum for {name!r}; only level 0 exists")
+    course = reasoning_gym.factory.create_curriculum(name)
+    for attribute in course.attributes:
+        for _ in range(level - 1):
+            course.increment_attr_level(attribute)
+    return course.generate_configuration({"seed": seed, "size": size})
