@@ -88,6 +88,13 @@ class TopKCache:
         rows = np.concatenate(parts)
         return torch.from_numpy(rows["logprobs"].astype(np.float32)), torch.from_numpy(rows["ids"].astype(np.int64))
 
+    def read_or_silence(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """As ``read``; where the cache has ended, log-probabilities are LEAST: nothing was said there."""
+        known = min(max(self.spec.num_tokens, start), stop)
+        logprobs, ids = self.read(start, known) if known > start else self.read(0, 0)
+        silence = torch.full((stop - known, self.spec.k), LEAST)
+        return torch.cat((logprobs, silence)), torch.cat((ids, torch.zeros_like(silence, dtype=ids.dtype)))
+
     def check(self) -> None:
         """Raises CacheBroken with the first shard that is missing, cut or changed. Reads everything."""
         for shard in range(self.spec.num_shards):

@@ -30,17 +30,23 @@ class Rows:
 
 class PackedStream:
     """Row r is tokens [r T, (r + 1) T) of a stream of documents that each end with ``end``. A document cut by the end
-    of a row goes on in the next one as if it began there."""
+    of a row goes on in the next one as if it began there. ``learned`` says of each token whether it is a label;
+    without it all are."""
 
-    def __init__(self, tokens: NDArray[np.int32], length: int, end: int) -> None:
-        self.tokens, self.length, self.end = tokens, length, end
+    def __init__(
+        self, tokens: NDArray[np.int32], length: int, end: int, learned: NDArray[np.bool_] | None = None
+    ) -> None:
+        self.tokens, self.length, self.end, self.learned = tokens, length, end, learned
         self.num_rows = (len(tokens) - 1) // length
         if self.num_rows < 1:
             raise InvalidConfig(f"{len(tokens)} tokens of text make no row of {length}; give more text or shorter rows")
 
     @classmethod
     def open(cls, path: Path, length: int, end: int) -> PackedStream:
-        return cls(np.memmap(path, np.int32, "r"), length, end)
+        """``path`` holds int32 tokens; beside it, as ``.learned``, may lie a byte for each."""
+        marks = path.with_suffix(".learned")
+        learned = np.memmap(marks, np.bool_, "r") if marks.exists() else None
+        return cls(np.memmap(path, np.int32, "r"), length, end, learned)
 
     def rows(self, indices: NDArray[np.int64]) -> Rows:
         starts = indices * self.length
@@ -48,6 +54,9 @@ class PackedStream:
         ids, following = window[:, :-1], window[:, 1:]
         segments = np.cumsum(ids == self.end, axis=1) - (ids == self.end)
         labels = np.where(ids == self.end, IGNORE, following)
+        if self.learned is not None:
+            marks = np.stack([self.learned[start + 1 : start + self.length + 1] for start in starts])
+            labels = np.where(marks, labels, IGNORE)
         ids_BT, labels_BT, segments_BT, positions_BT = (
             torch.from_numpy(np.ascontiguousarray(value)) for value in (ids, labels, segments, _within(segments))
         )

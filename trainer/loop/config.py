@@ -6,14 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas.contracts.errors import InvalidConfig
+from trainer.data.packing import order
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """``batch`` rows of ``length`` tokens a step over all processes, ``micro_batch`` of them at once in each.
 
-    ``kd_weight`` 0 is cross-entropy alone. LFM2's pretraining constants were never published: the defaults are ours.
+    ``kd_weight`` 0 is cross-entropy alone; ``in_order`` reads the rows as they lie, for a curriculum.
+    LFM2's pretraining constants were never published: the defaults are ours.
     """
 
     steps: int = 200
@@ -33,6 +38,7 @@ class LoopConfig:
     autocast: bool = False
     seed: int = 0
     save_every: int = 50
+    in_order: bool = False
 
     def __post_init__(self) -> None:
         if self.schedule not in ("wsd", "cosine"):
@@ -48,6 +54,12 @@ class LoopConfig:
         done = max(0.0, 1 - (self.steps - step) / max(1, decay))
         shape = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
         return self.final_share + (1 - self.final_share) * shape
+
+    def rows_of(self, step: int, num_rows: int) -> NDArray[np.int64]:
+        """Row numbers of a step, a function of these numbers alone."""
+        if self.in_order:
+            return np.arange(step * self.batch, (step + 1) * self.batch) % num_rows
+        return order(num_rows, step * self.batch, self.batch, self.seed)
 
     def micro_batches(self, rank: int, world: int) -> list[slice]:
         """This process's part of a step's rows, a slice for each forward pass."""

@@ -44,20 +44,26 @@ class LaunchFailed(HilnasError):
 
 @dataclass(frozen=True)
 class Job:
-    """Folders of the finished stages it reads, and its own."""
+    """Folders of the finished stages it reads, and its own.
+
+    ``start``: the Hugging Face directory that it goes on from, else random weights. ``stream``: a file of tokens other
+    than the training text of ``data``.
+    """
 
     arch: dict[str, Any]
     config: dict[str, Any]
     data: str
     teacher: str | None
     folder: str
+    start: str | None = None
+    stream: str | None = None
 
 
 def run(job: Job, processes: Processes, progress: Progress = lambda *_: None) -> None:
     """Trains and saves ``model`` in the job's folder; all processes call this."""
     config = LoopConfig(**{**job.config, "betas": tuple(job.config["betas"])})
     folder, arch = Path(job.folder), ArchConfig.from_dict(job.arch)
-    model = build_model(arch, seed=config.seed)
+    model = started(arch, config.seed, job.start)
     train(model, training_data(job, config), config, folder, processes, progress)
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if processes.first:
@@ -67,9 +73,20 @@ def run(job: Job, processes: Processes, progress: Progress = lambda *_: None) ->
     processes.wait()
 
 
+def started(arch: ArchConfig, seed: int, start: str | None) -> nn.Module:
+    """Weights of ``start`` in ``arch``, which may differ in what has no weights, such as YaRN."""
+    model = build_model(arch, seed=seed)
+    if start is not None:
+        from search_space.modeling.model import HilnasForCausalLM
+
+        model.load_state_dict(HilnasForCausalLM.from_pretrained(start).state_dict())
+    return model
+
+
 def training_data(job: Job, config: LoopConfig) -> TrainingData:
     vocabulary = Vocabulary.load(Path(job.data) / VOCABULARY)
-    stream = PackedStream.open(Path(job.data) / "train.bin", config.length, vocabulary.end)
+    path = Path(job.stream) if job.stream else Path(job.data) / "train.bin"
+    stream = PackedStream.open(path, config.length, vocabulary.end)
     return TrainingData(stream, open_cache(Path(job.teacher)) if job.teacher and config.kd_weight else None)
 
 

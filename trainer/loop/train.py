@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nas.contracts.errors import HilnasError
 from nas.contracts.quiet import QuietLock
-from trainer.data.packing import PackedStream, Rows, order
+from trainer.data.packing import PackedStream, Rows
 from trainer.distillation import IGNORE, DistillationObjective
 from trainer.loop.checkpoint import load, save
 from trainer.loop.config import LoopConfig
@@ -41,7 +41,7 @@ class TrainingData:
     def teachers_word(self, starts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and ids [B, T, K] of the rows that start there."""
         assert self.teacher is not None
-        parts = [self.teacher.read(start, start + self.stream.length) for start in starts]
+        parts = [self.teacher.read_or_silence(start, start + self.stream.length) for start in starts]
         return torch.stack([logprobs for logprobs, _ in parts]), torch.stack([ids for _, ids in parts])
 
 
@@ -88,8 +88,8 @@ def _step(
     """One update; losses are means over every labelled token of the whole step."""
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * config.share(step)
-    indices = order(data.stream.num_rows, step * config.batch, config.batch, config.seed)
-    num_tokens = int((data.stream.rows(indices).labels_BT != IGNORE).sum())
+    indices = config.rows_of(step, data.stream.num_rows)
+    num_tokens = max(1, int((data.stream.rows(indices).labels_BT != IGNORE).sum()))
     micro_batches = config.micro_batches(processes.rank, processes.world)
     sums = torch.zeros(4, dtype=torch.float64)
     for at, part in enumerate(micro_batches):

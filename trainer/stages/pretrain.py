@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from nas.contracts.errors import InvalidConfig
 from search_space import cost
 from search_space.arch import ArchConfig
 from search_space.modeling.model import build_model
@@ -18,6 +18,7 @@ from trainer.loop.launch import MODEL, Job, launch, whole_model
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.stages.data import VOCABULARY
+from trainer.stages.going_on import check_model, with_tokenizer
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class PretrainStage(Stage):
             )
         job = Job(self.arch, asdict(self.loop), str(data), str(context.inputs["teacher"]), str(context.folder))
         launch(job, self.processes, context.progress)
-        _with_tokenizer(data, context.folder / MODEL)
+        with_tokenizer(data, context.folder / MODEL)
         held_out = PackedStream.open(data / "held_out.bin", self.loop.length, vocabulary.end)
         models = {"before": build_model(arch, seed=self.loop.seed), "after": whole_model(context.folder)}
         bits = {when: bits_per_byte(model, held_out, vocabulary.num_bytes) for when, model in models.items()}
@@ -61,10 +62,4 @@ class PretrainStage(Stage):
         return {key: value for key, value in plain.items() if key != "processes"}
 
     def check(self, folder: Path) -> None:
-        if not (folder / MODEL / "model.safetensors").exists():
-            raise HilnasError(f"{folder / MODEL} is gone")
-
-
-def _with_tokenizer(data: Path, model: Path) -> None:
-    for file in (data / "tokenizer").iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
+        check_model(folder)

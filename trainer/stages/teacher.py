@@ -19,10 +19,13 @@ from trainer.topk_cache import CacheSpec, TopKCache
 
 @dataclass(frozen=True)
 class TeacherStage(Stage):
+    """``max_tokens`` of the student's stream are asked about, the first ones; all of it without."""
+
     kind: ClassVar[str] = "teacher"
     teacher: str
     teacher_identity: str
     k: int = 32
+    max_tokens: int | None = None
     window: int = 256
     shard_tokens: int = 16_384
 
@@ -49,7 +52,8 @@ class TeacherStage(Stage):
         """The cache of this stage over the stream in ``data``."""
         metrics = (finished(data) or {})["metrics"]
         source = f"{self.teacher_identity}, {data.name}, windows of {self.window}"
-        return CacheSpec(source, metrics["train_tokens"], metrics["vocab_size"], self.k, self.shard_tokens)
+        num_tokens = min(metrics["train_tokens"], self.max_tokens or metrics["train_tokens"])
+        return CacheSpec(source, num_tokens, metrics["vocab_size"], self.k, self.shard_tokens)
 
     def check(self, folder: Path) -> None:
         """Raises CacheBroken; running again then computes that shard alone."""

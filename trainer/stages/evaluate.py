@@ -1,0 +1,108 @@
+"""Stage ``evaluate``: what the model of an earlier stage can do, in numbers with intervals."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nas.contracts.errors import HilnasError
+from trainer.evaluation.subject import Settings, Subject, open_subject
+from trainer.evaluation.suites import Named, suite_named
+from trainer.evaluation.values import Metric
+from trainer.loop.launch import MODEL
+from trainer.pipeline.records import Records, write_whole
+from trainer.pipeline.stage import Stage, StageContext
+
+EVALUATION, FINISHED = "evaluation.json", "finished.jsonl"
+STANDARD = ("bits_per_byte", "loss_by_position count=16", "retrieval count=4")
+
+
+@dataclass(frozen=True)
+class EvaluateStage(Stage):
+    """``suites`` as trainer/evaluation/suites.py names them, ``settings`` what they do not set themselves; ``device``
+    also exports the model and measures it on this machine."""
+
+    kind: ClassVar[str] = "evaluate"
+    subject: str
+    data: str = "data"
+    suites: tuple[str, ...] = STANDARD
+    settings: Settings = Settings()
+    device: bool = False
+
+    def __post_init__(self) -> None:
+        self._named()  # what cannot work is told before hours of training, not after
+
+    @property
+    def name(self) -> str:
+        return self.label or f"evaluate_{self.subject}"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.data, self.subject)
+
+    def resolved(self) -> dict[str, Any]:
+        plain = super().resolved()
+        return {key: value for key, value in plain.items() if key not in ("subject", "data")}
+
+    def run(self, context: StageContext) -> dict[str, Any]:
+        """Metric name -> {value, low, high, n, better}. Suites that an ended run had finished are not run again."""
+        finished = Records(context.folder / FINISHED)
+        done = {line["suite"]: line for line in finished.read()}
+        todo = [named for named in self._named() if named.text not in done]
+        if todo:
+            subject = self._subject(context)
+            for index, named in enumerate(todo):
+                context.progress(index / (len(todo) + self.device), named.text)
+                line = _measured(named, subject)
+                finished.add(**line)
+                done[named.text] = line
+        if self.device and "device" not in done:
+            context.progress(len(todo) / (len(todo) + 1), "on this device")
+            done["device"] = _on_device(context.inputs[self.subject] / MODEL, context.cache)
+            finished.add(**done["device"])
+        metrics = {name: entry for line in done.values() for name, entry in line["metrics"].items()}
+        seconds = {suite: line["seconds"] for suite, line in done.items()}
+        write_whole(context.folder / EVALUATION, json.dumps({"metrics": metrics, "seconds": seconds}, indent=1))
+        return metrics
+
+    def check(self, folder: Path) -> None:
+        if not (folder / EVALUATION).exists():
+            raise HilnasError(f"{folder / EVALUATION} is gone")
+
+    def _named(self) -> list[Named]:
+        return [suite_named(text, self.settings) for text in self.suites]
+
+    def _subject(self, context: StageContext) -> Subject:
+        folders = context.inputs[self.subject], context.inputs[self.data]
+        return open_subject(*folders, context.folder, self.settings)
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Metric -> its rows and weights, for comparing two models row by row."""
+    return {name: rows for line in Records(folder / FINISHED).read() for name, rows in line.get("rows", {}).items()}
+
+
+def _measured(named: Named, subject: Subject) -> dict[str, Any]:
+    start = time.monotonic()
+    found: list[Metric] = named.metrics(subject)
+    return {
+        "suite": named.text, "seconds": round(time.monotonic() - start, 2),
+        "metrics": {metric.name: metric.to_dict() for metric in found},
+        "rows": {metric.name: {"rows": metric.rows, "weights": metric.weights} for metric in found if metric.rows},
+    }  # fmt: skip
+
+
+def _on_device(model: Path, cache: Path) -> dict[str, Any]:
+    """Prefill, decode and memory of the exported program, with the verdict of the measurement."""
+    from trainer.results.program import measure_here
+
+    start = time.monotonic()
+    result = measure_here(model, cache)
+    better = {"better": "low", "verdict": result["verdict"], "note": result["reason"] or ""}
+    return {
+        "suite": "device", "seconds": round(time.monotonic() - start, 2),
+        "metrics": {f"device/{name}": {**entry, **better} for name, entry in result["metrics"].items()},
+    }  # fmt: skip
