@@ -12,6 +12,7 @@ help:
 	@echo "make bench    the published benchmarks (BENCH=name for one)"
 	@echo "make virtual-phone  a Galaxy S24 to try phones with, at 127.0.0.1:5555 (ARGS='--model s25')"
 	@echo "make check    ruff, mypy, import contracts"
+	@echo "make llama-cpp  llama.cpp from source for its parity tests (4-10 minutes, once)"
 	@echo "make kernels  rebuild operators and runner"
 	@echo "make clean    forget the demo's database and results (keeps $(VENV) and compiled blocks)"
 
@@ -40,7 +41,16 @@ bench: setup
 kernels: setup
 	@$(BIN)/cmake --build $(KERNELS)
 
+# Portable instructions: built native inside a virtual machine with AMX it crashed. The wheel is kept in build/.
+LLAMA_CPP := llama-cpp-python==0.3.36
+llama-cpp: setup
+	@ls build/llama-cpp/*.whl >/dev/null 2>&1 || CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DMTMD_BUILD=OFF -DLLAVA_BUILD=OFF" \
+	  CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) nice $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+	  --no-binary llama-cpp-python $(LLAMA_CPP) -w build/llama-cpp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check diskcache==5.6.3
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --find-links build/llama-cpp $(LLAMA_CPP)
+
 clean:
 	rm -rf var/demo
 
-.PHONY: help setup run test check bench kernels clean virtual-phone
+.PHONY: help setup run test check bench kernels clean virtual-phone llama-cpp
