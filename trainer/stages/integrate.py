@@ -1,0 +1,108 @@
+"""Stage ``integrate``: specialists merged in several ways, and the one kept that does best on the validation tasks."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tokenizers import Tokenizer
+
+from nas.contracts.errors import InvalidConfig
+from search_space.modeling.model import HilnasForCausalLM
+from trainer.data.vocabulary import Vocabulary
+from trainer.examples.success import success
+from trainer.loop.launch import MODEL
+from trainer.merging.merge import merge
+from trainer.merging.methods import method_named
+from trainer.pipeline.records import write_whole
+from trainer.pipeline.stage import Stage, StageContext
+from trainer.stages.data import VOCABULARY
+from trainer.stages.going_on import check_model
+from trainer.tasks.registry import task_named
+
+# method with its options, as recipes write them: "ties scale=1.0 density=0.5"
+DEFAULT_CANDIDATES = (
+    "linear", "slerp t=0.5", "task_arithmetic scale=0.7", "task_arithmetic scale=1.0", "ties density=0.5",
+    "dare_ties density=0.5", "della density=0.5",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IntegrateStage(Stage):
+    """Every candidate's score is the mean over ``tasks`` of its success on ``count`` validation examples each; a
+    specialist, or ``base`` itself, stays when no merge reaches it."""
+
+    kind: ClassVar[str] = "integrate"
+    base: str
+    specialists: tuple[str, ...]
+    tasks: tuple[str, ...]
+    count: int = 100
+    candidates: tuple[str, ...] = DEFAULT_CANDIDATES
+    data: str = "data"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.base, *self.specialists, self.data)
+
+    def run(self, context: StageContext) -> dict[str, Any]:
+        scores: dict[str, float] = {}
+        singles = {name: context.inputs[name] / MODEL for name in (self.base, *self.specialists)}
+        folders = {**singles, **{text: context.folder / "candidates" / _slug(text) for text in self.candidates}}
+        for index, (name, folder) in enumerate(folders.items()):
+            context.progress(index / len(folders), f"{name}")
+            if name not in singles and not folder.exists():
+                self._merge(name, singles, folder)
+            scores[name] = round(self._score(folder, context.inputs[self.data]), 4)
+        best = max(scores, key=lambda name: (scores[name], name in self.candidates))
+        _keep(folders[best], context.folder)
+        return {
+            "chosen": best, "score": scores[best], "best_specialist": max(scores[name] for name in self.specialists),
+            "base": scores[self.base], "scores": scores,
+        }  # fmt: skip
+
+    def _merge(self, text: str, singles: dict[str, Path], out: Path) -> None:
+        out.parent.mkdir(exist_ok=True)
+        name, options = parse_method(text)
+        if name == "slerp" and len(self.specialists) != 2:
+            raise InvalidConfig(f"slerp merges two specialists, not {len(self.specialists)}; leave it out")
+        method = method_named(name, **options)
+        base = singles[self.base] if method.needs_base else None
+        merge(method, [singles[specialist] for specialist in self.specialists], out, base)
+
+    def _score(self, folder: Path, data: Path) -> float:
+        tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
+        model, end = HilnasForCausalLM.from_pretrained(folder), Vocabulary.load(data / VOCABULARY).end
+        means = []
+        for name in self.tasks:
+            examples = task_named(name).examples("validation", self.count)
+            means.append(float(success(model, tokenizer, examples, end).right.mean()))
+        return sum(means) / len(means)
+
+    def check(self, folder: Path) -> None:
+        check_model(folder)
+
+
+def parse_method(text: str) -> tuple[str, dict[str, float]]:
+    """``ties density=0.5`` -> ties and its options."""
+    name, *options = text.split()
+    try:
+        return name, {key: float(value) for key, value in (option.split("=") for option in options)}
+    except ValueError:
+        raise InvalidConfig(f"{text!r} is no merging method with options; write e.g. 'ties density=0.5'") from None
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text)
+
+
+def _keep(model: Path, folder: Path) -> None:
+    """``folder/model`` appears whole."""
+    partial = folder / "model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(model, partial)
+    shutil.rmtree(folder / MODEL, ignore_errors=True)
+    partial.rename(folder / MODEL)
+    shutil.rmtree(folder / "candidates", ignore_errors=True)
+    write_whole(folder / "chosen.txt", f"{model.name}\n")

@@ -1,0 +1,86 @@
+"""Stage ``sft``: supervised fine-tuning on the answers of examples, all of them or a specialist's, in the order of a
+curriculum where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from nas.contracts.errors import InvalidConfig
+from trainer.chat import encode, prompt_of
+from trainer.data.vocabulary import Vocabulary
+from trainer.examples.files import EXAMPLES, read_examples
+from trainer.examples.stream import Draws, write_stream
+from trainer.loop.config import LoopConfig
+from trainer.pipeline.stage import Stage, StageContext
+from trainer.stages.curriculum import EASE, easiest_first
+from trainer.stages.data import VOCABULARY
+from trainer.stages.going_on import check_model, go_on
+from trainer.tasks.base import Example
+
+STREAM = "stream.bin"
+
+
+@dataclass(frozen=True)
+class SftStage(Stage):
+    """``tasks`` are the beginnings of the tasks' names that it trains on, all without. ``first_share`` of the examples,
+    the easiest by ``curriculum``, come first. Labels are answers and the text that fills rows."""
+
+    kind: ClassVar[str] = "sft"
+    start: str = "extend"
+    tasks: tuple[str, ...] = ()
+    curriculum: str | None = None
+    first_share: float = 0.4
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(kd_weight=0.0, in_order=True))
+    examples: str = "sft_data"
+    data: str = "data"
+    processes: int = 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.start, self.examples, self.data, *([self.curriculum] if self.curriculum else []))
+
+    def run(self, context: StageContext) -> dict[str, Any]:
+        data = context.inputs[self.data]
+        shares = self._write_stream(context, data)
+        stream = context.folder / STREAM
+        trained = go_on(
+            context, context.inputs[self.start], data, self.loop, stream=stream, processes=self.processes
+        )
+        return {**trained, **shares}
+
+    def _write_stream(self, context: StageContext, data: Path) -> dict[str, Any]:
+        examples = read_examples(context.inputs[self.examples] / EXAMPLES)
+        chosen = self._chosen(examples)
+        vocabulary = Vocabulary.load(data / VOCABULARY)
+        tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
+        encoded = [encode(tokenizer, prompt_of(e.prompt, e.system), e.answer, vocabulary.end) for e in examples]
+        draws = Draws(self.first_share if self.curriculum else 1.0, seed=self.loop.seed)
+        text = np.memmap(data / "train.bin", np.int32, "r")
+        num_rows = self.loop.steps * self.loop.batch
+        order = chosen[self._order(context, chosen)]
+        shares = write_stream(context.folder / STREAM, encoded, order, draws, num_rows, self.loop.length, text)
+        return {"examples": len(chosen), **shares}
+
+    def _chosen(self, examples: list[Example]) -> NDArray[np.int64]:
+        chosen = [i for i, e in enumerate(examples) if not self.tasks or e.task.startswith(self.tasks)]
+        if not chosen:
+            there = ", ".join(sorted({example.task for example in examples}))
+            raise InvalidConfig(f"no example is of the tasks {', '.join(self.tasks)}; there are {there}")
+        return np.array(chosen, np.int64)
+
+    def _order(self, context: StageContext, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.curriculum is None:
+            return np.arange(len(chosen))
+        return easiest_first(np.load(context.inputs[self.curriculum] / EASE)[chosen])
+
+    def resolved(self) -> dict[str, Any]:
+        return {key: value for key, value in super().resolved().items() if key != "processes"}
+
+    def check(self, folder: Path) -> None:
+        check_model(folder)
