@@ -18,8 +18,7 @@ from torch import Tensor
 from nas.contracts.errors import InvalidConfig
 from search_space.modeling.cache import HilnasCache
 from search_space.modeling.model import HilnasForCausalLM
-
-STOP = "<|im_end|>"
+from trainer.chat import STOP
 
 
 @dataclass(frozen=True)
