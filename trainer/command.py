@@ -55,6 +55,32 @@ def run(
 
 
 @app.command()
+def result(
+    run_name: Annotated[str, typer.Argument(metavar="RUN")],
+    stage: Annotated[str | None, typer.Option(help="Any that left a model; the last such when absent.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to fill; results/RUN-STAGE under --root when absent.")
+    ] = None,
+    quantization: Annotated[str, typer.Option(help="Of the program: 8da4w, 8da8w or fp32.")] = "8da4w",
+    target: Annotated[list[str] | None, typer.Option(help="host, or a phone's serial number or HOST:PORT.")] = None,
+    gguf: Annotated[list[str] | None, typer.Option(help="F32, F16, Q8_0, Q4_0; F16 when absent.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what result.json says.")] = False,
+    root: Root = Path("var/train"),
+) -> None:
+    """A stage's model for others: Hugging Face, GGUF, a measured program, a card."""
+    from trainer.results.records import run_record
+    from trainer.results.write import CARD, Wanted, write_result
+
+    run = run_record(root, run_name)
+    subject = run.stage(stage)
+    folder = out or root / "results" / f"{run_name}-{subject.name}"
+    wanted = Wanted(quantization, tuple(target or ("host",)), tuple(gguf or ("F16",)))
+    tell = lambda _, text: typer.echo(text, err=True)  # noqa: E731
+    written = write_result(subject, run, folder, root / "cache", wanted, tell)
+    typer.echo(json.dumps(written) if as_json else f"{folder / CARD}: {len(written['files'])} files")
+
+
+@app.command()
 def logs(
     run_name: Annotated[str, typer.Argument(metavar="RUN")], lines: int = 20, root: Root = Path("var/train")
 ) -> None:

@@ -41,6 +41,9 @@ def measure_here(
     Returns {target, device, verdict, reason, protocol, quantization, threads, program, digest, bytes, metrics}; a
     metric is {value, low, high, n, unit}. ``target`` is ``host`` or the address of a phone.
     """
+    if target != HOST and exported_before(model_dir, cache, quantization) is None:
+        with measurer(target, cache / "library"):
+            pass  # a phone that is gone is told before minutes of compiling
     exported = export(model_dir, cache, quantization)
     record = cache / "measured" / f"{exported['digest'][:24]}-{_sum([target, PROTOCOL, str(threads)])[:12]}.json"
     if record.exists():
@@ -73,28 +76,38 @@ def measure_on(
 
 def export(model_dir: Path, cache: Path, quantization: str) -> dict[str, Any]:
     """{digest, program, bytes, arch, check, seconds, delegation}; compiled once per content and toolchain."""
-    for name in (WEIGHTS, CONFIG):
-        if not (model_dir / name).exists():
-            raise InvalidConfig(f"{model_dir} has no {name}; give a Hugging Face directory that a stage left")
-    from nas.export.blocks import FORMAT_VERSION, toolchain  # brings torch
-    from nas.export.library import BlockLibrary
+    if (known := exported_before(model_dir, cache, quantization)) is not None:
+        return known
+    from nas.export.library import BlockLibrary  # brings torch
     from nas.export.one_piece import export_checkpoint
 
     library = BlockLibrary(cache / "library")
-    key = _sum([content_of(model_dir), quantization, str(FORMAT_VERSION), toolchain()])
-    record = library.root / "pieces" / f"trained-{key}.json"
-    if record.exists():
-        known = dict(json.loads(record.read_text()))
-        if Path(known["program"]).exists():
-            return known
     with QuietLock().heavy():
         done = export_checkpoint(str(library.root), str(model_dir), quantization)
     program = library.path(done["digest"])
     arch = json.loads((model_dir / CONFIG).read_text())["arch"]
     exported = {**done, "program": str(program), "bytes": program.stat().st_size, "arch": arch}
+    record = _record(model_dir, cache, quantization)
     record.parent.mkdir(parents=True, exist_ok=True)
     write_whole(record, json.dumps(exported))
     return exported
+
+
+def exported_before(model_dir: Path, cache: Path, quantization: str) -> dict[str, Any] | None:
+    """What ``export`` made of the same weights, if its program is still there."""
+    for name in (WEIGHTS, CONFIG):
+        if not (model_dir / name).exists():
+            raise InvalidConfig(f"{model_dir} has no {name}; give a Hugging Face directory that a stage left")
+    record = _record(model_dir, cache, quantization)
+    known = dict(json.loads(record.read_text())) if record.exists() else {}
+    return known if known and Path(known["program"]).exists() else None
+
+
+def _record(model_dir: Path, cache: Path, quantization: str) -> Path:
+    from nas.export.blocks import FORMAT_VERSION, toolchain  # brings torch
+
+    key = _sum([content_of(model_dir), quantization, str(FORMAT_VERSION), toolchain()])
+    return cache / "library" / "pieces" / f"trained-{key}.json"
 
 
 def measurer(target: str, home: Path) -> AbstractContextManager[Measurer]:
