@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Lfm2ForCausalLM
+from typer.testing import CliRunner
 
 from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import DeviceLost, HilnasError, InvalidConfig
@@ -22,6 +24,7 @@ from search_space.mixers import GatedShortConv, Gqa, Skip, SlidingWindow
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from search_space.rope import Yarn
 from trainer.chat import prompt_of
+from trainer.command import app
 from trainer.pipeline.chain import run_recipe, stage_folders
 from trainer.pipeline.stage import Recipe, Stage, StageContext, StageFailed
 from trainer.results import program
@@ -273,6 +276,19 @@ def test_a_layout_that_llama_cpp_cannot_load_is_a_row(tmp_path: Path, device: Fa
     rows = write_result(run.stage(None), run, tmp_path / "out", tmp_path / "cache", Wanted())["files"]
     assert "not written: llama.cpp cannot load this layout" in rows[1]["note"]
     assert "no sandwich norms" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_command_does_the_same_for_any_stage(model: Path, tmp_path: Path, device: Fake) -> None:
+    run_recipe(Recipe("small", (Maker(source=str(model), label="tuned"), Maker(label="text"))), tmp_path, "one")
+    given = ["result", "one", "--out", str(tmp_path / "out"), "--gguf", "Q8_0", "--gguf", "F16", "--json"]
+    done = CliRunner().invoke(app, [*given, "--root", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["stage"] == "tuned"
+    files = ["hugging_face/model.safetensors", "model.gguf", "model.F16.gguf", "programs/model-8da4w.pte"]
+    assert [row["file"] for row in told["files"]] == files
+    assert told == json.loads((tmp_path / "out" / "result.json").read_text())
+    assert not [row for row in told["devices"] if "program" in row]  # a path of this machine
 
 
 def test_a_spoiled_measurement_is_taken_again(model: Path, tmp_path: Path, device: Fake) -> None:

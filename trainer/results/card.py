@@ -13,7 +13,7 @@ from trainer.results.records import RunRecord, StageRecord
 HEAD = """---
 library_name: transformers
 pipeline_tag: text-generation
-tags: [hilnas, lfm2]
+tags: [hilnas]
 ---
 """
 
