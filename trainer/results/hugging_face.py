@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,8 @@ def write_hugging_face(model_dir: Path, out: Path) -> Written:
 
     ours = HilnasForCausalLM.from_pretrained(directory(model_dir)).eval()
     tokenizer = tokenizer_of(model_dir)
-    if out.exists():
-        shutil.rmtree(out)
+    for old in (path for path in out.glob("*") if path.suffix in (".safetensors", ".json", ".jinja")):
+        old.unlink()
     try:
         stock: Any = to_lfm2(ours)
         note = ""

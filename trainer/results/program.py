@@ -45,7 +45,8 @@ def measure_here(
         with measurer(target, cache / "library"):
             pass  # a phone that is gone is told before minutes of compiling
     exported = export(model_dir, cache, quantization)
-    record = cache / "measured" / f"{exported['digest'][:24]}-{_sum([target, PROTOCOL, str(threads)])[:12]}.json"
+    key = _sum([_identity(target, cache / "library"), PROTOCOL, str(threads)])
+    record = cache / "measured" / f"{exported['digest'][:24]}-{key[:12]}.json"
     if record.exists():
         return dict(json.loads(record.read_text()))
     with measurer(target, cache / "library") as device:
@@ -116,6 +117,14 @@ def measurer(target: str, home: Path) -> AbstractContextManager[Measurer]:
         device: AbstractContextManager[Measurer] = point.load()(target, home)
         return device
     raise InvalidConfig("nothing here can measure: install hilnas with its agent (`make setup` does)")
+
+
+def _identity(target: str, home: Path) -> str:
+    """What a kept measurement was taken on: this machine and its runner, or a phone's address."""
+    if target != HOST:
+        return target
+    with measurer(target, home) as device:
+        return f"{device.facts.fingerprint} {device.facts.runner_version}"
 
 
 def _measured(
