@@ -63,26 +63,25 @@ def tiny_student() -> ArchConfig:
 def pretraining(student: ArchConfig, teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
     """Data, the teacher's word, pretraining, 8 times the context, 4 times more by YaRN."""
 
-    def loop(steps: int, length: int, rate: float) -> LoopConfig:
+    def loop(steps: int, length: int, rate: float, kd_weight: float = 0.0) -> LoopConfig:
         batch = max(1, 4096 // length)
         return LoopConfig(
             steps=max(2, round(steps * scale)), batch=batch, micro_batch=min(8, batch), length=length, autocast=True,
-            learning_rate=rate, warmup=max(1, round(min(20, steps // 10) * scale)), save_every=50,
+            learning_rate=rate, warmup=max(1, round(min(20, steps // 10) * scale)), save_every=50, kd_weight=kd_weight,
         )  # fmt: skip
 
-    longer, longest = replace(loop(50, 8 * CONTEXT, 8e-4), kd_weight=0.0), replace(
-        loop(10, 32 * CONTEXT, 3e-4), kd_weight=0.0
-    )
     return (
         DataStage(teacher, who, SOURCES, VOCABULARY, max(240_000, round(900_000 * scale)), held_out_share=0.1),
         TeacherStage(teacher, who, max_tokens=round(160_000 * scale)),
-        PretrainStage(student.to_dict(), loop(340, CONTEXT, 2e-3), processes),
+        PretrainStage(student.to_dict(), loop(340, CONTEXT, 2e-3, kd_weight=0.5), processes),
         evaluated("pretrain", *CONTEXTS),
-        ExtendStage(start="pretrain", loop=longer, original_length=8 * CONTEXT, processes=processes),
+        ExtendStage(
+            start="pretrain", loop=loop(50, 8 * CONTEXT, 8e-4), original_length=8 * CONTEXT, processes=processes
+        ),
         evaluated("extend", *CONTEXTS),
         ExtendStage(
-            start="extend", loop=longest, yarn_factor=4.0, original_length=8 * CONTEXT, processes=processes,
-            label="stretch",
+            start="extend", loop=loop(12, 16 * CONTEXT, 3e-4), yarn_factor=4.0, original_length=8 * CONTEXT,
+            processes=processes, label="stretch",
         ),
         evaluated("stretch", *CONTEXTS),
     )  # fmt: skip

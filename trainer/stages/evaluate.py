@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from nas.contracts.errors import HilnasError
 from trainer.evaluation.subject import Settings, Subject, open_subject
 from trainer.evaluation.suites import Named, suite_named
+from trainer.evaluation.threads import quick_threads
 from trainer.evaluation.values import Metric
 from trainer.loop.launch import MODEL
 from trainer.pipeline.records import Records, write_whole
@@ -87,7 +88,8 @@ def rows_of(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 def _measured(named: Named, subject: Subject) -> dict[str, Any]:
     start = time.monotonic()
-    found: list[Metric] = named.metrics(subject)
+    with quick_threads(subject.model):
+        found: list[Metric] = named.metrics(subject)
     return {
         "suite": named.text, "seconds": round(time.monotonic() - start, 2),
         "metrics": {metric.name: metric.to_dict() for metric in found},

@@ -32,7 +32,7 @@ class FilterStage(Stage):
     teacher: str
     teacher_identity: str
     evaluation: tuple[str, ...]
-    evaluation_count: int = 400
+    evaluation_count: int = 100
     least_likelihood: float = -2.5
     near: float = 0.8
     meaning: float = 0.97

@@ -12,7 +12,7 @@ from trainer.tasks.base import Example, Split, seed_of
 
 EASIEST: dict[str, dict[str, Any]] = {
     "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
-    "gcd": {"min_value": 2, "max_value": 40},
+    "gcd": {"min_value": 2, "max_value": 99},
     "letter_counting": {"min_words": 2, "max_words": 4},
     "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 4},
     "products": {"min_digits": 1, "max_digits": 2},
