@@ -40,18 +40,24 @@ def run(
     scale: Annotated[float, typer.Option(help="Of tokens and steps: 0.25 is a quarter of the recipe.")] = 1.0,
     name: Annotated[str | None, typer.Option(help="Of the run; the recipe's when absent.")] = None,
     root: Root = Path("var/train"),
+    as_json: Annotated[bool, typer.Option("--json", help="End with every stage's metrics on one line.")] = False,
 ) -> None:
     """Run a whole recipe here; started again after any end, it goes on where it was."""
     from trainer.recipes import architecture_of, recipe_named  # brings torch
     from trainer.runs import Stopped, run_here
 
+    _without_progress_bars()
     chosen = recipe_named(recipe, architecture_of(arch), teacher, processes, scale)
     try:
         results = run_here(chosen, root, name or recipe, typer.echo)
     except Stopped:
         typer.echo("stopped; the same command goes on", err=True)
         raise typer.Exit(1) from None
-    typer.echo(json.dumps({stage: record["metrics"] for stage, record in results.items()}))
+    if as_json:
+        typer.echo(json.dumps({stage: record["metrics"] for stage, record in results.items()}))
+        return
+    minutes = sum(record["seconds"] for record in results.values()) / 60
+    typer.echo(f"{name or recipe}: {len(results)} stages, {minutes:.1f} minutes; `hilnas train report {name or recipe}`")
 
 
 @app.command()
@@ -78,6 +84,14 @@ def result(
     tell = lambda _, text: typer.echo(text, err=True)  # noqa: E731
     written = write_result(subject, run, folder, root / "cache", wanted, tell)
     typer.echo(json.dumps(written) if as_json else f"{folder / CARD}: {len(written['files'])} files")
+
+
+@app.command()
+def report(run_name: Annotated[str, typer.Argument(metavar="RUN")], root: Root = Path("var/train")) -> None:
+    """What each stage of a run brought, as one page and its Markdown twin; at any time, of what is finished."""
+    from trainer.evaluation.report import write_report  # brings torch
+
+    typer.echo(str(write_report(root, run_name)))
 
 
 @app.command()
@@ -170,6 +184,13 @@ def merge(
     chosen = method_named(method, **{name: value for name, value in given.items() if value is not None})
     record = merge_directories(chosen, models, out, base)
     typer.echo(json.dumps(record) if as_json else f"{out}: {record['num_tensors']} tensors merged by {method}")
+
+
+def _without_progress_bars() -> None:
+    """transformers draws one for every file it loads."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _show_run(root: Path, name: str, as_json: bool) -> None:
