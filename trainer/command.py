@@ -57,7 +57,8 @@ def run(
         typer.echo(json.dumps({stage: record["metrics"] for stage, record in results.items()}))
         return
     minutes = sum(record["seconds"] for record in results.values()) / 60
-    typer.echo(f"{name or recipe}: {len(results)} stages, {minutes:.1f} minutes; `hilnas train report {name or recipe}`")
+    run_name = name or recipe
+    typer.echo(f"{run_name}: {len(results)} stages, {minutes:.1f} minutes; `hilnas train report {run_name}`")
 
 
 @app.command()
