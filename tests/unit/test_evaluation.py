@@ -21,7 +21,7 @@ from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation import suites
 from trainer.evaluation.language import bits_per_byte, buckets, loss_by_position
-from trainer.evaluation.retrieval import DEPTHS, retrieval
+from trainer.evaluation.retrieval import DEPTHS, _haystacks, needles_of, retrieval
 from trainer.evaluation.subject import Settings, Subject, open_subject
 from trainer.evaluation.suites import SUITES, Suite, suite_named
 from trainer.evaluation.task_scores import scored
@@ -148,10 +148,12 @@ class Copying(torch.nn.Module):
         self.config = SimpleNamespace(vocab_size=vocab_size)
         self.anchor = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, ids_BT: torch.Tensor, logits_to_keep: int = 0, **_: Any) -> Any:
-        logits = torch.zeros(*ids_BT.shape, self.config.vocab_size)
-        for row, ids in enumerate(ids_BT.tolist()):
-            for at in range(len(ids)):
+    def forward(self, ids_BT: torch.Tensor, past_key_values: Any, use_cache: bool, logits_to_keep: int) -> Any:
+        read = past_key_values.state(0, lambda: SimpleNamespace(ids=ids_BT[:, :0]))
+        read.ids = torch.cat((read.ids, ids_BT), 1)
+        logits = torch.zeros(*read.ids.shape, self.config.vocab_size)
+        for row, ids in enumerate(read.ids.tolist()):
+            for at in range(len(ids) - logits_to_keep, len(ids)):
                 tail = ids[max(0, at - 11) : at + 1]
                 found = [i for i in range(at - 11) if ids[i : i + 12] == tail]
                 logits[row, at, ids[found[0] + 12] if found else 5] = 20
@@ -171,6 +173,17 @@ def test_a_bootstrap_interval_shrinks_with_rows_and_holds_the_value() -> None:
     few, many = (ratio("r", random.normal(2, 1, n).tolist(), [1.0] * n, "low") for n in (10, 1000))
     assert few.low < few.value < few.high and few.high - few.low > 5 * (many.high - many.low)
     assert many.high - many.low == pytest.approx(2 * 1.96 / 1000**0.5, rel=0.15)
+
+
+def test_few_rows_claim_little() -> None:
+    """Of 400 samples of five normal rows, about 95 % of the intervals hold the mean."""
+    random = np.random.default_rng(2)
+    found = [ratio("r", random.normal(0, 1, 5).tolist(), [1.0] * 5, "low") for _ in range(400)]
+    assert 0.92 < np.mean([metric.low < 0 < metric.high for metric in found]) <= 0.995
+    one = ratio("r", [3.0], [1.0], "low")
+    assert (one.low, one.high, one.note) == (3, 3, "one row: no interval")
+    assert not difference(one, ratio("r", [5.0], [1.0], "low")).certain
+    assert not difference(one, replace(found[0], value=90.0)).certain
 
 
 def test_differences_are_paired_where_rows_are_equal() -> None:
@@ -205,8 +218,11 @@ def test_loss_by_position_covers_four_times_the_length(subject: Subject) -> None
     assert all(metric.value == pytest.approx(np.log(len(subject.tokenizer))) for metric in found)
     joined = replace(subject, held_out=np.tile(np.append(subject.held_out[:120], 0), 20))
     assert "joined" in next(loss_by_position(joined)).note
-    with pytest.raises(InvalidConfig, match="90 held-out tokens make no row of 256"):
-        list(loss_by_position(replace(subject, held_out=subject.held_out[:90])))
+    short = list(loss_by_position(replace(subject, held_out=subject.held_out[:200])))
+    assert [metric.name for metric in short][-1] == "loss_by_position/32-63"
+    assert "too short for positions from 64" in short[0].note and short[0].n >= 2
+    with pytest.raises(InvalidConfig, match="9 held-out tokens make no row of 8"):
+        list(loss_by_position(replace(subject, held_out=np.zeros(9, np.int32))))
 
 
 def test_a_model_that_copies_retrieves_and_a_random_one_does_not(subject: Subject) -> None:
@@ -232,6 +248,28 @@ class Echo:
 
     def score(self, example: Example, answer: str) -> float:
         return float(example.entry["index"] % 2)
+
+
+@torch.no_grad()
+def test_retrieval_reads_with_its_cache_what_a_whole_reading_gives(subject: Subject) -> None:
+    settings = replace(subject.settings, count=5, contexts=(160,))
+    subject = replace(subject, model=subject.model.double(), settings=settings)
+    found = {metric.name: metric for metric in retrieval(subject)}
+    hay, needles = _haystacks(subject, 160), needles_of(subject, 5, 0)
+    longest = max(len(n.question) + len(n.value) + max(len(n.sentence), len(n.other)) for n in needles)
+    for depth in DEPTHS:
+        at, gained = round(depth * (160 - longest)), []
+        for row, needle in zip(hay, needles, strict=True):
+            nats = []
+            for sentence in (needle.sentence, needle.other):
+                rest = row[at : 160 - len(sentence) - len(needle.question) - len(needle.value)]
+                ids = torch.tensor([[*row[:at], *sentence, *rest, *needle.question, *needle.value]])
+                assert ids.shape[1] == 160
+                logprobs = subject.model(ids, use_cache=False).logits[0].log_softmax(-1)
+                value = range(160 - len(needle.value), 160)
+                nats.append(sum(float(logprobs[i - 1, ids[0, i]]) for i in value))
+            gained.append(nats[0] - nats[1])
+        assert found[f"retrieval/160/{depth:g}/gain_nats"].rows == pytest.approx(gained, abs=1e-4)
 
 
 def test_a_task_is_scored_and_its_answers_are_kept(subject: Subject) -> None:

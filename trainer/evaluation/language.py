@@ -52,12 +52,16 @@ def bits_per_byte(subject: Subject, _: str = "") -> Iterator[Metric]:
 
 
 def loss_by_position(subject: Subject, _: str = "") -> Iterator[Metric]:
-    """Mean nats per token in buckets that double up to four times the trained length, over rows of that length."""
-    longest = 4 * subject.settings.length
+    """Mean nats per token in buckets that double up to four times the trained length, over rows of that length; to
+    less where the held-out text is too short for two such rows."""
+    length, longest = subject.settings.length, 4 * subject.settings.length
+    while longest > length // 8 and 2 * (longest + 1) > len(subject.text_without_ends()):
+        longest //= 2
     text, note = _long_rows(subject, longest)
-    ids_BT = torch.from_numpy(text[:, :-1].copy())
-    nats_BT = nats_of(subject.model, ids_BT, torch.from_numpy(text[:, 1:].copy()))
-    for first, after in buckets(subject.settings.length):
+    if longest < 4 * length:
+        note += f"; the text is too short for positions from {longest}"
+    nats_BT = nats_of(subject.model, torch.from_numpy(text[:, :-1].copy()), torch.from_numpy(text[:, 1:].copy()))
+    for first, after in (bucket for bucket in buckets(length) if bucket[1] <= longest):
         part = nats_BT[:, first:after].double()
         yield ratio(
             f"loss_by_position/{first}-{after - 1}", part.sum(1).tolist(), [after - first] * len(part), "low", note

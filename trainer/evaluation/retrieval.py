@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nas.contracts.errors import InvalidConfig
+from search_space.modeling.cache import HilnasCache
 from trainer.distillation import IGNORE
 from trainer.evaluation.language import spread
 from trainer.evaluation.subject import Subject
@@ -22,7 +24,7 @@ from trainer.generation import encoded
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 KEYS = ("Anna", "Bernard", "Clara", "David", "Emma", "Felix", "Greta", "Henry", "Iris", "Jonas", "Karla", "Leon")
-ROWS = 8  # of the longest context that are read at once
+TOKENS = 16_384  # of context that are read at once
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,13 @@ def retrieval(subject: Subject, _: str = "") -> Iterator[Metric]:
     settings = subject.settings
     needles = needles_of(subject, settings.count, settings.seed)
     for context in settings.contexts or tuple(settings.length * factor for factor in (1, 2, 4)):
-        hay = _haystacks(subject, context)
-        for depth in DEPTHS:
-            hidden = [(needle, needle.sentence) for needle in needles], [(needle, needle.other) for needle in needles]
-            rows, without = ([_row(hay[i], *pair, context, depth) for i, pair in enumerate(pairs)] for pairs in hidden)
-            (present, whole), (absent, _other) = answered(subject, rows), answered(subject, without)
+        hay, size = _haystacks(subject, context), max(1, TOKENS // context)
+        parts = [_answered(subject, needles[at : at + size], hay[at : at + size]) for at in range(0, len(hay), size)]
+        for index, depth in enumerate(DEPTHS):
+            found = [row for part in parts for row in part[index]]
             at = f"retrieval/{context}/{depth:g}"
-            yield score(f"{at}/accuracy", whole)
-            gained = [found - lost for found, lost in zip(present, absent, strict=True)]
-            yield ratio(f"{at}/gain_nats", gained, [1.0] * len(gained), "high")
+            yield score(f"{at}/accuracy", [whole for _, whole in found])
+            yield ratio(f"{at}/gain_nats", [gained for gained, _ in found], [1.0] * len(found), "high")
 
 
 def needles_of(subject: Subject, count: int, seed: int) -> list[Needle]:
@@ -66,43 +66,58 @@ def needles_of(subject: Subject, count: int, seed: int) -> list[Needle]:
     return made
 
 
-def answered(subject: Subject, rows: list[tuple[list[int], int]]) -> tuple[list[float], list[float]]:
-    """Per row of (ids, how many of the last are the value): the value's log-likelihood, and 1 where each of its tokens
-    is the likeliest, which is when greedy decoding says it."""
-    nats, whole = [], []
-    for at in range(0, len(rows), ROWS):
-        for likelihood, right in _batch(subject, rows[at : at + ROWS]):
-            nats.append(likelihood)
-            whole.append(right)
-    return nats, whole
-
-
 @torch.inference_mode()
-def _batch(subject: Subject, rows: list[tuple[list[int], int]]) -> list[tuple[float, float]]:
-    most = max(size for _, size in rows)
-    ids_BT = torch.tensor([ids for ids, _ in rows], device=subject.device)
-    logits = subject.model(ids_BT[:, :-1], use_cache=False, logits_to_keep=most).logits.float()
+def _answered(subject: Subject, needles: list[Needle], hay: NDArray[np.int64]) -> list[list[tuple[float, float]]]:
+    """Per depth and needle: nats gained, and 1 where each token of the value is the likeliest, which is when greedy
+    decoding says it. What stands before the sentence is read once for all depths and both sentences."""
+    context, cache, read, found = hay.shape[1], HilnasCache(), 0, []
+    base = context - max(
+        _length(needle, sentence) for needle in needles for sentence in (needle.sentence, needle.other)
+    )
+    both = torch.arange(len(needles), device=subject.device).repeat(2)
+    for at in (round(depth * base) for depth in DEPTHS):
+        if at > read:
+            ids_BT = torch.from_numpy(hay[:, read:at].copy()).to(subject.device)
+            subject.model(ids_BT, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            read = at
+        tails = [_tail(row, needle, needle.sentence, at) for row, needle in zip(hay, needles, strict=True)]
+        tails += [_tail(row, needle, needle.other, at) for row, needle in zip(hay, needles, strict=True)]
+        branch = cache.snapshot()
+        branch.reorder_cache(both)
+        nats, whole = _values(subject, branch, torch.tensor(tails, device=subject.device), needles * 2)
+        count = len(needles)
+        found.append([(nats[i] - nats[count + i], whole[i]) for i in range(count)])
+    return found
+
+
+def _values(
+    subject: Subject, cache: HilnasCache, ids_BT: Tensor, needles: list[Needle]
+) -> tuple[list[float], list[float]]:
+    """Log-likelihood of each row's value, which ends it, and whether it is the likeliest throughout."""
+    most = max(len(needle.value) for needle in needles)
+    logits = subject.model(ids_BT[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=most).logits.float()
     labels = ids_BT[:, -most:].clone()
-    for row, (_, size) in enumerate(rows):
-        labels[row, : most - size] = IGNORE
+    for row, needle in enumerate(needles):
+        labels[row, : most - len(needle.value)] = IGNORE
     nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none")
     right = ((logits.argmax(-1) == labels) | (labels == IGNORE)).all(1)
-    return list(zip((-nats.sum(1)).tolist(), right.float().tolist(), strict=True))
+    return (-nats.sum(1)).tolist(), right.float().tolist()
 
 
-def _row(
-    hay: NDArray[np.int32], needle: Needle, sentence: list[int], context: int, depth: float
-) -> tuple[list[int], int]:
-    """``context`` tokens that end with the value, and how many tokens that is."""
-    size = context - len(sentence) - len(needle.question) - len(needle.value)
-    text, at = hay[:size].tolist(), round(depth * size)
-    return [*text[:at], *sentence, *text[at:], *needle.question, *needle.value], len(needle.value)
+def _length(needle: Needle, sentence: list[int]) -> int:
+    return len(sentence) + len(needle.question) + len(needle.value)
 
 
-def _haystacks(subject: Subject, context: int) -> list[NDArray[np.int32]]:
-    """``count`` windows of text, which overlap when it is short."""
+def _tail(hay: NDArray[np.int64], needle: Needle, sentence: list[int], at: int) -> list[int]:
+    """From the sentence on, so that the whole row has as many tokens as ``hay``."""
+    rest = hay[at : len(hay) - _length(needle, sentence)].tolist()
+    return [*sentence, *rest, *needle.question, *needle.value]
+
+
+def _haystacks(subject: Subject, context: int) -> NDArray[np.int64]:
+    """``count`` windows of text [count, context], which overlap when it is short."""
     text, count = subject.text_without_ends(), subject.settings.count
     if len(text) < context or context < 64:
         raise InvalidConfig(f"a context of {context} tokens does not fit: 64 to {len(text)} (the held-out text) work")
     starts = spread(len(text) - context + 1, count)
-    return [text[starts[i % len(starts)] :][:context] for i in range(count)]
+    return np.stack([text[starts[i % len(starts)] :][:context] for i in range(count)]).astype(np.int64)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from nas.contracts.errors import InvalidConfig
 
@@ -48,13 +49,15 @@ def score(name: str, scores: Sequence[float], note: str = "") -> Metric:
 def ratio(
     name: str, rows: Sequence[float], weights: Sequence[float], better: Better, note: str = "", seed: int = 0
 ) -> Metric:
-    """sum(rows) / sum(weights) with a percentile bootstrap over rows."""
+    """sum(rows) / sum(weights) with a bootstrap over rows; of a single row there is no interval."""
     _some(name, rows)
     above, below = np.asarray(rows, np.float64), np.asarray(weights, np.float64)
-    drawn = _drawn(len(above), seed)
-    low, high = np.percentile(above[drawn].sum(1) / below[drawn].sum(1), (2.5, 97.5))
+    value, (low, high) = float(above.sum() / below.sum()), _bootstrap(above, below, seed)
     kept = tuple(map(float, above)), tuple(map(float, below))
-    return Metric(name, float(above.sum() / below.sum()), float(low), float(high), len(above), better, note, *kept)
+    if len(rows) == 1:
+        note = "; ".join(text for text in (note, "one row: no interval") if text)
+        low = high = value
+    return Metric(name, value, low, high, len(above), better, note, *kept)
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
@@ -84,16 +87,24 @@ def difference(before: Metric, after: Metric, seed: int = 0) -> Difference:
     gained = after.value - before.value
     if len(before.rows) > 1 and before.weights == after.weights:
         rows, weights = np.asarray(after.rows) - np.asarray(before.rows), np.asarray(after.weights)
-        drawn = _drawn(len(rows), seed)
-        low, high = np.percentile(rows[drawn].sum(1) / weights[drawn].sum(1), (2.5, 97.5))
-        return Difference(gained, float(low), float(high), True)
+        return Difference(gained, *_bootstrap(rows, weights, seed), True)
+    if 1 in (len(before.rows), len(after.rows)):
+        return Difference(gained, -math.inf, math.inf, False)
     low = gained - math.hypot(after.value - after.low, before.high - before.value)
     high = gained + math.hypot(after.high - after.value, before.value - before.low)
     return Difference(gained, low, high, False)
 
 
-def _drawn(n: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, n, (DRAWS, n))
+def _bootstrap(rows: NDArray[np.float64], weights: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Percentiles of redrawn ratios, widened as Student's t is against the normal: few rows alone look too certain."""
+    n = len(rows)
+    if n < 2:
+        return -math.inf, math.inf
+    drawn = np.random.default_rng(seed).integers(0, n, (DRAWS, n))
+    low, high = np.percentile(rows[drawn].sum(1) / weights[drawn].sum(1), (2.5, 97.5))
+    value = rows.sum() / weights.sum()
+    wider = float(stats.t.ppf(0.975, n - 1)) / Z * math.sqrt(n / (n - 1))
+    return float(value - wider * (value - low)), float(value + wider * (high - value))
 
 
 def _some(name: str, rows: Sequence[float]) -> None:

@@ -1,0 +1,20 @@
+"""One page per run: what each stage brought."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.evaluation.report_html import page
+from trainer.evaluation.report_markdown import markdown
+from trainer.evaluation.report_rows import report_of
+from trainer.pipeline.records import write_whole
+
+PAGE, TWIN = "report.html", "report.md"
+
+
+def write_report(root: Path, run: str) -> Path:
+    """``report.html`` and its twin ``report.md`` in the run's folder, from what is finished; returns the page."""
+    report, folder = report_of(root, run), root / "runs" / run
+    write_whole(folder / TWIN, markdown(report))
+    write_whole(folder / PAGE, page(report))
+    return folder / PAGE
