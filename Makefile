@@ -43,12 +43,13 @@ kernels: setup
 
 # Portable instructions: built native inside a virtual machine with AMX it crashed. The wheel is kept in build/.
 LLAMA_CPP := llama-cpp-python==0.3.36
+LLAMA_CPP_OFF := GGML_NATIVE GGML_OPENMP MTMD_BUILD LLAVA_BUILD LLAMA_BUILD_TOOLS LLAMA_BUILD_SERVER LLAMA_BUILD_EXAMPLES
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 llama-cpp: setup
-	@ls build/llama-cpp/*.whl >/dev/null 2>&1 || CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DMTMD_BUILD=OFF -DLLAVA_BUILD=OFF" \
-	  CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) nice $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
-	  --no-binary llama-cpp-python $(LLAMA_CPP) -w build/llama-cpp
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check diskcache==5.6.3
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --find-links build/llama-cpp $(LLAMA_CPP)
+	@ls build/llama-cpp/*.whl >/dev/null 2>&1 || CMAKE_ARGS="$(LLAMA_CPP_OFF:%=-D%=OFF)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) \
+	  nice $(PIP) wheel --no-deps --no-cache-dir --no-binary llama-cpp-python $(LLAMA_CPP) -w build/llama-cpp
+	@$(PIP) install diskcache==5.6.3
+	@$(PIP) install --no-deps --no-index --find-links build/llama-cpp $(LLAMA_CPP)
 
 clean:
 	rm -rf var/demo
