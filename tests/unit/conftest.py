@@ -1,0 +1,44 @@
+"""A text and a teacher so small that a whole chain runs in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from trainer.chat import START, STOP
+from trainer.stages.data import save_tokenizer
+
+
+@pytest.fixture(scope="session")
+def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    sentence = "the student reads what a teacher says of every token and learns to say it too"
+    words = sentence.split()
+    for i in range(40):
+        picked = [words[(i * 7 + j * (3 + i % 5)) % len(words)] for j in range(80)]
+        (folder / f"{i:02d}.txt").write_text(" ".join(picked) + f" {i}.\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_teacher(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("teacher")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special, letters = ["<|endoftext|>", START, STOP], pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=letters)
+    tokenizer.train_from_iterator((path.read_text() for path in sorted(small_text.iterdir())), trainer)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=320, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=512,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    return str(folder)
