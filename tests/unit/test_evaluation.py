@@ -18,7 +18,7 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.evaluation import suites
 from trainer.evaluation.language import bits_per_byte, buckets, loss_by_position
 from trainer.evaluation.retrieval import DEPTHS, _haystacks, needles_of, retrieval
@@ -30,7 +30,7 @@ from trainer.generation import batches, encoded, generate
 from trainer.loop.evaluate import bits_per_byte as total_bits_per_byte
 from trainer.pipeline.chain import run_stage
 from trainer.pipeline.stage import Recipe, Stage
-from trainer.stages.data import VOCABULARY, save_tokenizer
+from trainer.stages.data import save_tokenizer
 from trainer.stages.evaluate import EVALUATION, EvaluateStage, rows_of
 from trainer.tasks.base import Example
 
@@ -322,7 +322,13 @@ def test_a_whole_evaluation_of_a_small_model(
 
     timed = {"value": 2.0, "low": 1.9, "high": 2.1, "n": 5, "unit": "ms"}
     monkeypatch.setattr(
-        program, "measure_here", lambda *_: {"verdict": "precise", "reason": None, "metrics": {"decode_ms": timed}}
+        program,
+        "measure_here",
+        lambda *_: {
+            "verdict": "precise",
+            "reason": None,
+            "metrics": dict.fromkeys(("decode_ms@64", "prefill_tok_s@64"), timed),
+        },
     )
     suites_asked = ("bits_per_byte", "loss_by_position", "retrieval contexts=96", "task:tool_calls")
     stage = EvaluateStage("pretrain", suites=suites_asked, settings=Settings(4, 32, max_new_tokens=4), device=True)
@@ -332,7 +338,10 @@ def test_a_whole_evaluation_of_a_small_model(
         "bits_per_byte", "loss_by_position", "retrieval", "task", "device",
     }  # fmt: skip
     assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in record["metrics"].values())
-    assert record["metrics"]["device/decode_ms"]["verdict"] == "precise"
+    assert record["metrics"]["device/decode_ms@64"]["verdict"] == "precise"
+    assert [record["metrics"][f"device/{name}@64"]["better"] for name in ("decode_ms", "prefill_tok_s")] == [
+        "low", "high",
+    ]  # fmt: skip
 
 
 def test_the_same_model_under_another_name_is_evaluated_once() -> None:

@@ -22,7 +22,8 @@ section { margin-top: 20px; padding: 16px 18px; background: var(--surface); bord
 .wide { margin-top: 10px; overflow-x: auto; }
 table { border-collapse: collapse; } table.all { width: 100%; }
 th, td { padding: 7px 12px 7px 0; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
-thead th { border-top: 0; color: var(--muted); font-weight: 560; font-size: 12px; }
+thead th { border-top: 0; color: var(--muted); font-weight: 560; font-size: 12px; vertical-align: bottom; }
+thead th.num { white-space: normal; max-width: 120px; }
 tbody th { position: sticky; left: 0; background: var(--surface); font-weight: 560; white-space: nowrap; }
 th small { display: block; font-weight: 400; }
 td small, th small { color: var(--muted); } .num { white-space: nowrap; padding: 7px 8px; }

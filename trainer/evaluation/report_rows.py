@@ -87,14 +87,19 @@ def sections(names: list[str]) -> list[Section]:
     device = [name for name in names if name.startswith("device/")]
     made = [
         Section("Text and tasks", "Bits per byte of held-out text; share of test examples that their verifier accepts.",
-                {name: name.removeprefix("task/").replace("_", " ") for name in rest}),
+                {name: _spaced(name.removeprefix("task/")) for name in rest}),
         Section("Loss by position", "Nats per token by how many tokens came before it.",
                 {name: name.split("/")[1].replace("-", "–") for name in by_position}),
         *(_retrieval(context, kind, names) for context in _contexts(names) for kind in RETRIEVED),
         Section("On this device", "The exported program, measured here.",
-                {name: name.removeprefix("device/").replace("_", " ") for name in device}),
+                {name: _spaced(name.removeprefix("device/")) for name in device}),
     ]  # fmt: skip
     return [section for section in made if section.columns]
+
+
+def _spaced(name: str) -> str:
+    """So that a heading can break."""
+    return name.replace("_", " ").replace("/", " ").replace(":", ": ").replace("@", " @ ")
 
 
 def _retrieval(context: int, kind: str, names: list[str]) -> Section:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from nas.contracts.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop.launch import MODEL
-from trainer.stages.data import VOCABULARY
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nas.contracts.errors import HilnasError
+from nas.contracts.metrics import METRICS
 from trainer.evaluation.subject import Settings, Subject, open_subject
 from trainer.evaluation.suites import Named, suite_named
 from trainer.evaluation.threads import quick_threads
-from trainer.evaluation.values import Metric
+from trainer.evaluation.values import Better, Metric
 from trainer.loop.launch import MODEL
 from trainer.pipeline.records import Records, write_whole
 from trainer.pipeline.stage import Stage, StageContext
@@ -103,8 +104,14 @@ def _on_device(model: Path, cache: Path) -> dict[str, Any]:
 
     start = time.monotonic()
     result = measure_here(model, cache)
-    better = {"better": "low", "verdict": result["verdict"], "note": result["reason"] or ""}
+    told = {"verdict": result["verdict"], "note": result["reason"] or ""}
     return {
         "suite": "device", "seconds": round(time.monotonic() - start, 2),
-        "metrics": {f"device/{name}": {**entry, **better} for name, entry in result["metrics"].items()},
+        "metrics": {
+            f"device/{name}": {**entry, "better": _better(name), **told} for name, entry in result["metrics"].items()
+        },
     }  # fmt: skip
+
+
+def _better(name: str) -> Better:
+    return "high" if METRICS[name.partition("@")[0]].direction == "max" else "low"
