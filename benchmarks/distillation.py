@@ -21,14 +21,13 @@ from search_space import cost
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.data.packing import PackedStream
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop.config import LoopConfig
 from trainer.loop.evaluate import bits_per_byte
 from trainer.loop.launch import Job, launch, whole_model
 from trainer.pipeline.chain import run_stage, stage_folders
 from trainer.pipeline.records import Records
 from trainer.recipes import tiny
-from trainer.stages.data import VOCABULARY
 from trainer.teacher import SMOLLM2, MappedTeacher, load_teacher, teacher_directory
 
 SEEDS = (0, 1, 2)

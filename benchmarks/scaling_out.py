@@ -18,11 +18,10 @@ from benchmarks.record import publish
 from search_space import cost
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop.config import LoopConfig
 from trainer.loop.launch import MODEL, Job, launch
 from trainer.pipeline.records import Records
-from trainer.stages.data import VOCABULARY
 from trainer.topk_cache import CacheSpec, TopKCache
 
 STOP_AT, NUM_TOKENS, VOCAB = 12, 30_000, 2048

@@ -167,6 +167,12 @@ class TopKCache:
         _write(self.folder / INDEX, json.dumps(index, indent=1).encode())
 
 
+def open_cache(folder: Path) -> TopKCache:
+    """The cache of a finished or broken teacher stage, by what its index says."""
+    spec = json.loads((folder / "cache" / INDEX).read_text())["spec"]
+    return TopKCache(folder / "cache", CacheSpec(**spec))
+
+
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, also when the machine stops."""
     partial = path.with_suffix(".partial")

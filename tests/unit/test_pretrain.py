@@ -20,7 +20,7 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import build_model
 from trainer.data.packing import PackedStream
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop import checkpoint
 from trainer.loop.config import LoopConfig
 from trainer.loop.evaluate import bits_per_byte
@@ -28,7 +28,6 @@ from trainer.loop.launch import MODEL, Job, LaunchFailed, launch, run
 from trainer.loop.processes import alone
 from trainer.loop.train import LossNotFinite
 from trainer.pipeline.records import Records
-from trainer.stages.data import VOCABULARY
 from trainer.topk_cache import LEAST, CacheSpec, TopKCache
 
 ROOT = Path(__file__).parents[2]

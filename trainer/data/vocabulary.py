@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models
 
 from nas.contracts.errors import InvalidConfig
 
+VOCABULARY = "vocabulary.npz"  # in a data stage's folder
 DOCUMENT_END = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 

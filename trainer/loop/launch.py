@@ -25,13 +25,12 @@ from nas.contracts.errors import HilnasError
 from search_space.arch import ArchConfig
 from search_space.modeling.model import build_model
 from trainer.data.packing import PackedStream
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop.config import LoopConfig
 from trainer.loop.processes import Processes, alone, joined
 from trainer.loop.train import TrainingData, train
 from trainer.pipeline.records import Records, write_whole
-from trainer.stages.data import VOCABULARY
-from trainer.stages.teacher import open_cache
+from trainer.topk_cache import open_cache
 
 JOB, ERROR, MODEL, PROCESS_LOG = "job.json", "error.json", "model", "torchrun.log"
 TIED = "--ends-with-its-parent"

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from nas.contracts.errors import HilnasError
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.files import EXAMPLES, read_examples
 from trainer.examples.success import success
 from trainer.loop.launch import whole_model
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.stages.data import VOCABULARY
 
 EASE = "ease.npy"
 

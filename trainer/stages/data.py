@@ -14,12 +14,10 @@ from tokenizers import Tokenizer
 from nas.contracts.errors import HilnasError, InvalidConfig
 from trainer.data.corpus import SPLITS, build_corpus, write_card
 from trainer.data.sources import open_source
-from trainer.data.vocabulary import DOCUMENT_END, Vocabulary, trim
+from trainer.data.vocabulary import DOCUMENT_END, VOCABULARY, Vocabulary, trim
 from trainer.pipeline.chain import finished
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.teacher import teacher_directory
-
-VOCABULARY = "vocabulary.npz"
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from tokenizers import Tokenizer
 
 from nas.contracts.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.success import success
 from trainer.loop.launch import MODEL
 from trainer.merging.merge import merge
 from trainer.merging.methods import method_named
 from trainer.pipeline.records import write_whole
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.stages.data import VOCABULARY
 from trainer.stages.going_on import check_model
 from trainer.tasks.registry import task_named
 

@@ -11,13 +11,12 @@ from search_space import cost
 from search_space.arch import ArchConfig
 from search_space.modeling.model import build_model
 from trainer.data.packing import PackedStream
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop.config import LoopConfig
 from trainer.loop.evaluate import bits_per_byte
 from trainer.loop.launch import MODEL, Job, launch, whole_model
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.stages.data import VOCABULARY
 from trainer.stages.going_on import check_model, with_tokenizer
 
 

@@ -13,13 +13,12 @@ from tokenizers import Tokenizer
 
 from nas.contracts.errors import InvalidConfig
 from trainer.chat import encode, prompt_of
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.files import EXAMPLES, read_examples
 from trainer.examples.stream import Draws, write_stream
 from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.stages.curriculum import EASE, easiest_first
-from trainer.stages.data import VOCABULARY
 from trainer.stages.going_on import check_model, go_on
 from trainer.tasks.base import Example
 

@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.pipeline.chain import finished
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.stages.data import VOCABULARY
 from trainer.teacher import MappedTeacher, answered, load_teacher, teacher_directory
-from trainer.topk_cache import CacheSpec, TopKCache
+from trainer.topk_cache import CacheSpec, TopKCache, open_cache
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,3 @@ class TeacherStage(Stage):
     def check(self, folder: Path) -> None:
         """Raises CacheBroken; running again then computes that shard alone."""
         open_cache(folder).check()
-
-
-def open_cache(folder: Path) -> TopKCache:
-    """The cache of a finished or broken teacher stage, by what its index says."""
-    import json
-
-    spec = json.loads((folder / "cache" / "index.json").read_text())["spec"]
-    return TopKCache(folder / "cache", CacheSpec(**spec))
