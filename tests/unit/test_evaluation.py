@@ -20,6 +20,7 @@ from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.evaluation import suites
+from trainer.evaluation.files import EVALUATION, rows_of
 from trainer.evaluation.language import bits_per_byte, buckets, loss_by_position
 from trainer.evaluation.retrieval import DEPTHS, _haystacks, needles_of, retrieval
 from trainer.evaluation.subject import Settings, Subject, open_subject
@@ -31,7 +32,7 @@ from trainer.loop.evaluate import bits_per_byte as total_bits_per_byte
 from trainer.pipeline.chain import run_stage
 from trainer.pipeline.stage import Recipe, Stage
 from trainer.stages.data import save_tokenizer
-from trainer.stages.evaluate import EVALUATION, EvaluateStage, rows_of
+from trainer.stages.evaluate import EvaluateStage
 from trainer.tasks.base import Example
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.evaluation.report_rows import PREFIX, Cell, Report, Row, Section
+from trainer.evaluation.files import PREFIX
+from trainer.evaluation.report_rows import Cell, Report, Row, Section
 
 STAGES = ("stage", "state", "seconds", "to evaluate", "against the stage before")
 SHARES = ("task/", "bfcl/", "ifbench", "lm_eval/")

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.evaluation.files import KIND, PREFIX, rows_of
 from trainer.evaluation.values import Difference, Metric, difference
 from trainer.pipeline.chain import RECIPE
 from trainer.runs import state_of
-from trainer.stages.evaluate import EvaluateStage, rows_of
 
-PREFIX = "evaluate_"
 RETRIEVED = {
     "gain_nats": "A number is hidden at a depth of the context: nats that its sentence gains over one with another key"
     " and number.",
@@ -73,7 +72,7 @@ def report_of(root: Path, run: str) -> Report:
     found = {
         name.removeprefix(PREFIX): _metrics(entry["metrics"], root / "stages" / recipe["folders"][name])
         for name, entry in stages.items()
-        if entry["state"] == "done" and entry["stage"] == EvaluateStage.kind
+        if entry["state"] == "done" and entry["stage"] == KIND
     }
     rows = tuple(_row(subject, _before(subject, stages, list(found)), found) for subject in found)
     names = list(dict.fromkeys(name for metrics in found.values() for name in metrics))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from nas.contracts.errors import HilnasError
 from nas.contracts.metrics import METRICS
+from trainer.evaluation.files import EVALUATION, FINISHED, KIND, PREFIX
 from trainer.evaluation.subject import Settings, Subject, open_subject
 from trainer.evaluation.suites import Named, suite_named
 from trainer.evaluation.threads import quick_threads
@@ -18,7 +19,6 @@ from trainer.loop.launch import MODEL
 from trainer.pipeline.records import Records, write_whole
 from trainer.pipeline.stage import Stage, StageContext
 
-EVALUATION, FINISHED = "evaluation.json", "finished.jsonl"
 STANDARD = ("bits_per_byte", "loss_by_position count=16", "retrieval count=4")
 
 
@@ -27,7 +27,7 @@ class EvaluateStage(Stage):
     """``suites`` as trainer/evaluation/suites.py names them, ``settings`` what they do not set themselves; ``device``
     also exports the model and measures it on this machine."""
 
-    kind: ClassVar[str] = "evaluate"
+    kind: ClassVar[str] = KIND
     subject: str
     data: str = "data"
     suites: tuple[str, ...] = STANDARD
@@ -39,7 +39,7 @@ class EvaluateStage(Stage):
 
     @property
     def name(self) -> str:
-        return self.label or f"evaluate_{self.subject}"
+        return self.label or f"{PREFIX}{self.subject}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -80,11 +80,6 @@ class EvaluateStage(Stage):
     def _subject(self, context: StageContext) -> Subject:
         folders = context.inputs[self.subject], context.inputs[self.data]
         return open_subject(*folders, context.folder, self.settings)
-
-
-def rows_of(folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Metric -> its rows and weights, for comparing two models row by row."""
-    return {name: rows for line in Records(folder / FINISHED).read() for name, rows in line.get("rows", {}).items()}
 
 
 def _measured(named: Named, subject: Subject) -> dict[str, Any]:

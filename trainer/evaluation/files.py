@@ -1,0 +1,15 @@
+"""What an evaluation leaves in its stage's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.pipeline.records import Records
+
+KIND, PREFIX = "evaluate", "evaluate_"  # of the stage, and of its name before what it evaluates
+EVALUATION, FINISHED = "evaluation.json", "finished.jsonl"
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Metric -> its rows and weights, for comparing two models row by row."""
+    return {name: rows for line in Records(folder / FINISHED).read() for name, rows in line.get("rows", {}).items()}
