@@ -326,7 +326,7 @@ def test_a_whole_evaluation_of_a_small_model(
         program,
         "measure_here",
         lambda *_: {
-            "verdict": "precise",
+            "verdict": "valid",
             "reason": None,
             "metrics": dict.fromkeys(("decode_ms@64", "prefill_tok_s@64"), timed),
         },
@@ -339,7 +339,9 @@ def test_a_whole_evaluation_of_a_small_model(
         "bits_per_byte", "loss_by_position", "retrieval", "task", "device",
     }  # fmt: skip
     assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in record["metrics"].values())
-    assert record["metrics"]["device/decode_ms@64"]["verdict"] == "precise"
+    assert record["metrics"]["device/decode_ms@64"]["verdict"] == "valid"
+    said = json.loads((tmp_path / "stages" / "evaluate" / EVALUATION).read_text())["device"]
+    assert said == {"verdict": "valid", "reason": None}
     assert [record["metrics"][f"device/{name}@64"]["better"] for name in ("decode_ms", "prefill_tok_s")] == [
         "low", "high",
     ]  # fmt: skip

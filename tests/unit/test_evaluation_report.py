@@ -28,7 +28,8 @@ def metrics(bits: float, share: float) -> dict[str, Any]:
         **losses,
         "retrieval/256/0/gain_nats": entry(0.1, 0.0, 0.2, "high"),
         "retrieval/256/0.5/accuracy": entry(0.0, 0.0, 0.3, "high"),
-        "device/decode_ms": entry(2.5, 2.4, 2.6, "low", verdict="precise", unit="ms"),
+        "device/peak_rss_bytes": entry(bits * 1e6, bits * 1e6, bits * 1e6, "low", verdict="valid", unit="bytes"),
+        "device/decode_ms": entry(2.5, 2.4, 2.6, "low", verdict="valid" if bits < 2.2 else "noisy", unit="ms"),
     }
 
 
@@ -70,6 +71,9 @@ def test_each_row_is_compared_with_where_its_weights_came_from(root: Path) -> No
     # intervals overlap, but the same rows gained one by one
     assert second["bits_per_byte"].judged == "better" and second["bits_per_byte"].change.paired
     assert second["task/tool_calls"].judged == "" and not second["task/tool_calls"].change.paired
+    # measured noisily, or without an interval: shown, not compared
+    assert first["device/decode_ms"].change is None and second["device/decode_ms"].change is not None
+    assert not second["device/peak_rss_bytes"].change.certain
     assert [section.title for section in report.sections] == [
         "Text and tasks", "Loss by position", "Retrieval from 256 tokens: gain", "Retrieval from 256 tokens: accuracy",
         "On this device",
@@ -103,7 +107,7 @@ def test_the_page_is_one_whole_file_with_a_markdown_twin(root: Path) -> None:
     page = Whole()
     page.feed(text)
     assert not page.open and page.tags.count("table") == 6 and page.tags.count("svg") == 1
-    assert "night &lt;1&gt;" in text and "n = 40; 2 left out" in text and "n = 40; precise" in text
+    assert "night &lt;1&gt;" in text and "n = 40; 2 left out" in text and "n = 40; noisy" in text
     assert "| first | 2.500 [2.300 – 2.700], +0.500 [" in twin and "+60.0 [+45.9, +74.1] ▲ |" in twin
     assert "| second | done | 61 | 61 | better ▲ " in twin and "| merge | open |" in twin
     assert "evaluate_" not in twin and "Of 16 comparisons about 1 would" not in twin

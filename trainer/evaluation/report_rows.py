@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.contracts.measurement import Verdict
 from trainer.evaluation.files import KIND, PREFIX, rows_of
 from trainer.evaluation.values import Difference, Metric, difference
 from trainer.pipeline.chain import RECIPE
@@ -69,12 +70,18 @@ def report_of(root: Path, run: str) -> Report:
     state = state_of(root, run)
     recipe = json.loads((root / "runs" / run / RECIPE).read_text())
     stages: dict[str, dict[str, Any]] = state["stages"]
+    done = {name: entry for name, entry in stages.items() if entry["state"] == "done" and entry["stage"] == KIND}
     found = {
         name.removeprefix(PREFIX): _metrics(entry["metrics"], root / "stages" / recipe["folders"][name])
-        for name, entry in stages.items()
-        if entry["state"] == "done" and entry["stage"] == KIND
+        for name, entry in done.items()
     }
-    rows = tuple(_row(subject, _before(subject, stages, list(found)), found) for subject in found)
+    spoiled = {
+        (name.removeprefix(PREFIX), metric)
+        for name, entry in done.items()
+        for metric, told in entry["metrics"].items()
+        if told.get("verdict", Verdict.VALID) != Verdict.VALID
+    }
+    rows = tuple(_row(subject, _before(subject, stages, list(found)), found, spoiled) for subject in found)
     names = list(dict.fromkeys(name for metrics in found.values() for name in metrics))
     return Report(run, recipe["recipe"], recipe.get("commit"), stages, rows, tuple(sections(names)))
 
@@ -113,10 +120,12 @@ def _contexts(names: list[str]) -> list[int]:
     return sorted({int(name.split("/")[1]) for name in names if name.startswith("retrieval/")})
 
 
-def _row(subject: str, before: str | None, found: dict[str, dict[str, Metric]]) -> Row:
+def _row(subject: str, before: str | None, found: dict[str, dict[str, Metric]], spoiled: set[tuple[str, str]]) -> Row:
+    """Spoiled measurements are shown and not compared."""
     past = found[before] if before else {}
+    comparable = [name for name in past if not {(subject, name), (str(before), name)} & spoiled]
     cells = {
-        name: Cell(metric, difference(past[name], metric) if name in past else None)
+        name: Cell(metric, difference(past[name], metric) if name in comparable else None)
         for name, metric in found[subject].items()
     }
     return Row(subject, before, cells)

@@ -88,7 +88,7 @@ def difference(before: Metric, after: Metric, seed: int = 0) -> Difference:
     if len(before.rows) > 1 and before.weights == after.weights:
         rows, weights = np.asarray(after.rows) - np.asarray(before.rows), np.asarray(after.weights)
         return Difference(gained, *_bootstrap(rows, weights, seed), True)
-    if 1 in (len(before.rows), len(after.rows)):
+    if before.low == before.high or after.low == after.high:  # one of them has no interval
         return Difference(gained, -math.inf, math.inf, False)
     low = gained - math.hypot(after.value - after.low, before.high - before.value)
     high = gained + math.hypot(after.high - after.value, before.value - before.low)

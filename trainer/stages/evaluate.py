@@ -67,7 +67,8 @@ class EvaluateStage(Stage):
             finished.add(**done["device"])
         metrics = {name: entry for line in done.values() for name, entry in line["metrics"].items()}
         seconds = {suite: line["seconds"] for suite, line in done.items()}
-        write_whole(context.folder / EVALUATION, json.dumps({"metrics": metrics, "seconds": seconds}, indent=1))
+        told = {"metrics": metrics, "seconds": seconds, "device": done.get("device", {}).get("said")}
+        write_whole(context.folder / EVALUATION, json.dumps(told, indent=1))
         return metrics
 
     def check(self, folder: Path) -> None:
@@ -102,6 +103,7 @@ def _on_device(model: Path, cache: Path) -> dict[str, Any]:
     told = {"verdict": result["verdict"], "note": result["reason"] or ""}
     return {
         "suite": "device", "seconds": round(time.monotonic() - start, 2),
+        "said": {key: result[key] for key in ("verdict", "reason")},
         "metrics": {
             f"device/{name}": {**entry, "better": _better(name), **told} for name, entry in result["metrics"].items()
         },
