@@ -28,9 +28,10 @@ from server.migrations import upgrade
 from server.responses import COMMON
 from server.settings import Settings
 from server.studies.endpoints import router as studies
+from server.trainings.endpoints import router as trainings
 from server.trials.endpoints import router as trials
 
-ROUTERS = (studies, trials, jobs, devices, artifacts, events, tokens, meta)
+ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, meta)
 
 
 def create_app(

@@ -25,6 +25,10 @@ def events_topic(study_id: str) -> str:
     return f"events:{study_id}"
 
 
+def training_topic(training_id: str) -> str:
+    return f"training:{training_id}"
+
+
 def queue_topic(address: str | None) -> str:
     """Jobs of one device or of one pool (a fingerprint); None is the queue any trainer serves."""
     return f"queue:{address or '*'}"

@@ -1,6 +1,7 @@
 """All tables. They are the truth: studies are rebuilt from them after any crash.
 
 studies 1-n trials 1-n jobs 1-1 measurements | trainings        devices 1-n agents, jobs
+training_runs 1-n training_curves: how a training goes, of a job or of a user's own machine
 late_results: what came under an old fencing token, kept, never counted
 """
 
@@ -221,6 +222,38 @@ class TrainingRow(Base):
     trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id"), index=True)
     body: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+
+
+class TrainingRunRow(Base):
+    """How far a recipe is. The run of a job has the job's id and state; ``state`` here is that of a run without one.
+    ``strides``: stage -> every how many steps a thinned curve keeps a line. ``revision`` grows with every change."""
+
+    __tablename__ = "training_runs"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    trial_id: Mapped[str | None] = mapped_column(ForeignKey("trials.id"), index=True)
+    name: Mapped[str] = mapped_column(String(120))
+    recipe: Mapped[str] = mapped_column(String(120))
+    state: Mapped[str] = mapped_column(Word)
+    stop_requested: Mapped[bool] = mapped_column(default=False)
+    share: Mapped[float | None]
+    message: Mapped[str] = mapped_column(Text, default="")
+    stages: Mapped[list[Any]] = mapped_column(default=list)
+    strides: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    revision: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class TrainingCurveRow(Base):
+    """One step of one stage of a run: loss and what else was told."""
+
+    __tablename__ = "training_curves"
+    training_id: Mapped[str] = mapped_column(ForeignKey("training_runs.id"), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(80), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    values: Mapped[dict[str, Any]]
 
 
 class LateResultRow(Base):

@@ -103,6 +103,10 @@ def change(session: Session, condition: ColumnElement[bool], **values: Any) -> J
     return session.scalars(statement.execution_options(synchronize_session=False, populate_existing=True)).one_or_none()
 
 
+def exists(session: Session, condition: Condition) -> bool:
+    return session.scalars(select(JobRow.id).where(condition)).first() is not None
+
+
 def expired(session: Session, now: datetime) -> list[tuple[str, int]]:
     """(job id, fencing token) of the leases that ran out."""
     query = select(JobRow.id, JobRow.fencing_token)

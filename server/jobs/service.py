@@ -24,7 +24,8 @@ from server.errors import Conflict, NotFound
 from server.events.repository import emit
 from server.hub import publish, queue_topic, work_topic
 from server.jobs import repository
-from server.tables import DeviceRow, JobRow, LateResultRow, StudyRow
+from server.tables import DeviceRow, JobRow, LateResultRow, StudyRow, TrainingRunRow
+from server.trainings import repository as trainings
 from server.trials import repository as trials
 
 log = structlog.get_logger(__name__)
@@ -104,6 +105,7 @@ def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
     )  # fmt: skip
     if row is None:
         return None
+    trainings.touch_job(session, ctx.now(), row)
     emit(session, ctx.now(), row.study_id, "job_leased", job_id=row.id, trial_id=row.trial_id, device_id=device.id,
          fencing_token=row.fencing_token)  # fmt: skip
     return Lease(
@@ -150,10 +152,13 @@ def heartbeat(session: Session, ctx: Context, agent: Agent, job_id: str, beat: H
 
 
 def _is_unwanted(session: Session, row: JobRow) -> bool:
-    """Searching for a study that was stopped is cancelled; training and what it brings outlive their study."""
+    """Searching for a study that was stopped is cancelled; training and what it brings outlive their study, and training
+    ends when its own user says so."""
+    if row.kind == "train":
+        run = session.get(TrainingRunRow, row.id)
+        return run is not None and run.stop_requested
     study = session.get_one(StudyRow, row.study_id)
-    searching = row.kind == "measure" and row.form != "trained"
-    return searching and study.state in (StudyState.STOPPED, StudyState.FAILED)
+    return row.form != "trained" and study.state in (StudyState.STOPPED, StudyState.FAILED)
 
 
 def finish(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult) -> JobReply:
@@ -239,6 +244,7 @@ def _store_outcome(session: Session, ctx: Context, row: JobRow, result: JobResul
         if result.training.measure is not None:
             _measure_trained(session, ctx, row, result.training.measure)
     publish(session, work_topic(row.study_id))
+    trainings.touch_job(session, ctx.now(), row)
     emit(session, ctx.now(), row.study_id, f"job_{'finished' if row.state == JobState.DONE else row.state}",
          job_id=row.id, trial_id=row.trial_id, device_id=row.leased_by, form=row.form, verdict=row.verdict,
          error=row.error)  # fmt: skip
@@ -273,6 +279,18 @@ def expire(session: Session, ctx: Context) -> int:
     return num_expired
 
 
+def requeue_ended(session: Session, ctx: Context, row: JobRow) -> None:
+    """A cancelled or failed job under its own id again, with all its attempts."""
+    repository.change(
+        session, JobRow.id == row.id, state=JobState.QUEUED, attempts=0, error="", error_code="", finished_at=None,
+        lease_expires_at=None, message="", submit_key=_submit_key(row.trial_id, row.pool or row.device_id, row.target,
+        job_of(row)),
+    )  # fmt: skip
+    publish(session, queue_topic(row.device_id or row.pool))
+    emit(session, ctx.now(), row.study_id, "job_requeued", job_id=row.id, trial_id=row.trial_id, device_id=None,
+         reason="resumed by its user", attempts=0)  # fmt: skip
+
+
 def _requeue(session: Session, ctx: Context, condition: repository.Condition, why: str, code: str) -> JobRow | None:
     """Back to the queue with one attempt more; the last attempt, or a study nobody runs, ends the job."""
     row = repository.change(session, condition, attempts=JobRow.attempts + 1)
@@ -290,6 +308,7 @@ def _requeue(session: Session, ctx: Context, condition: repository.Condition, wh
     repository.change(session, JobRow.id == row.id, lease_expires_at=None, progress=None, message=why, **values)
     publish(session, queue_topic(row.device_id or row.pool))
     publish(session, work_topic(row.study_id))
+    trainings.touch_job(session, ctx.now(), row)
     emit(session, ctx.now(), row.study_id, event, job_id=row.id, trial_id=row.trial_id, device_id=row.leased_by,
          reason=why, attempts=row.attempts)  # fmt: skip
     return row

@@ -7,12 +7,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from nas.contracts.job import TrainJob
-from nas.contracts.states import TRIAL_MOVES, TrialState
+from nas.contracts.states import TRIAL_MOVES, JobState, TrialState
 from server.context import Context, new_id
 from server.errors import Conflict
 from server.events.repository import emit
+from server.jobs import repository as job_rows
 from server.jobs import service as jobs
-from server.tables import JobRow, TrialRow
+from server.tables import JobRow, TrainingRunRow, TrialRow
+from server.trainings import service as trainings
 from server.trials import repository
 from server.trials.schemas import TrainRequest
 
@@ -60,7 +62,22 @@ def _move(session: Session, ctx: Context, row: TrialRow, state: TrialState) -> N
 
 
 def train(session: Session, ctx: Context, trial_id: str, request: TrainRequest) -> JobRow:
-    """Leaves a training job for any agent that serves them; the same request again is the same job."""
+    """Leaves a training job for any agent that serves them, with a run that shows how far it is. The same request again
+    is the same job; one that its user had stopped goes on."""
     row = repository.get_or_raise(session, trial_id)
     job = TrainJob(arch=row.arch, **request.model_dump())
-    return jobs.submit(session, ctx, study_id=row.study_id, trial_id=row.id, device_id=None, job=job)
+    stopped = _stopped(session, trial_id, job)
+    if stopped is not None:
+        trainings.resume(session, ctx, stopped.id)
+        return stopped
+    queued = jobs.submit(session, ctx, study_id=row.study_id, trial_id=row.id, device_id=None, job=job)
+    trainings.register_job(session, ctx, queued, f"#{row.number} {job.recipe}", job.recipe)
+    return queued
+
+
+def _stopped(session: Session, trial_id: str, job: TrainJob) -> JobRow | None:
+    """The cancelled job of the same request, if it has a run."""
+    query = job_rows.jobs_query(trial_id=trial_id, state=JobState.CANCELLED).where(JobRow.kind == "train")
+    asked = job.model_dump(mode="json")
+    return next((row for row in session.scalars(query.join(TrainingRunRow, TrainingRunRow.job_id == JobRow.id))
+                 if row.payload == asked), None)  # fmt: skip

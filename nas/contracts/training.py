@@ -1,0 +1,50 @@
+"""What a training run tells of itself: stages, how far each is, curves. Sending the same again changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+StageState = Literal["open", "running", "done", "failed"]
+RunState = Literal["running", "stopped", "failed", "finished"]
+MAX_LINES = 500  # of a curve in one message
+
+
+class StageProgress(BaseModel):
+    """``seconds`` it took so far as its own record says, ``eta_s`` what it may still take."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: str = Field(max_length=80)
+    kind: str = Field(default="", max_length=40)
+    state: StageState = "open"
+    share: FiniteFloat | None = None
+    seconds: FiniteFloat | None = None
+    eta_s: FiniteFloat | None = None
+    message: str = Field(default="", max_length=2000)
+    metrics: dict[str, Any] = {}
+
+
+class CurveLine(BaseModel):
+    """One step of a stage; the pair of them is unique in a run, and what comes later counts."""
+
+    stage: str = Field(max_length=80)
+    step: int = Field(ge=0)
+    values: dict[str, FiniteFloat] = Field(max_length=16)
+
+
+class TrainingProgress(BaseModel):
+    """``fencing_token`` is the lease's where a job asked for the run; ``state`` is read only where none did."""
+
+    fencing_token: int | None = None
+    state: RunState = "running"
+    share: FiniteFloat | None = Field(default=None, ge=0, le=1)
+    message: str = Field(default="", max_length=2000)
+    stages: list[StageProgress] = Field(default=[], max_length=100)
+    curve: list[CurveLine] = Field(default=[], max_length=MAX_LINES)
+
+
+class TrainingReply(BaseModel):
+    """``stop``: its user wants this run to end."""
+
+    stop: bool = False

@@ -1,0 +1,58 @@
+"""What /trainings takes and answers, beside ``nas.contracts.training``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nas.contracts.training import StageProgress
+
+
+class NewTraining(BaseModel):
+    """A run that no job asked for."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "tiny", "recipe": "tiny"}]})
+    name: str = Field(min_length=1, max_length=120)
+    recipe: str = Field(min_length=1, max_length=120)
+
+
+class TrainingSummary(BaseModel):
+    """``state``: queued, running, stopping, silent (a run without a job that tells nothing any more), finished, failed,
+    stopped. ``where`` is the trainer that has it."""
+
+    id: str
+    name: str
+    recipe: str
+    state: Literal["queued", "running", "stopping", "silent", "finished", "failed", "stopped"]
+    job_id: str | None
+    study_id: str | None
+    trial_id: str | None
+    trial_number: int | None
+    where: str | None
+    share: float | None
+    message: str
+    error: str
+    attempts: int
+    num_stages: int
+    num_done: int
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class TrainingView(TrainingSummary):
+    """``result`` is what the trainer brought back, without its losses."""
+
+    stages: list[StageProgress]
+    result: dict[str, Any] | None
+
+
+class Curve(BaseModel):
+    """``columns`` maps every name to as many values as there are ``steps``; None where a line has none."""
+
+    stage: str
+    steps: list[int]
+    columns: dict[str, list[float | None]]
