@@ -1,7 +1,7 @@
 """Which examples a model gets right without being told: greedy decoding gives the stored answer exactly when every
 token of it is the likeliest one, which a single forward pass shows.
 
-Shapes: B examples, T tokens, V vocabulary.
+Shapes: B examples, T tokens, D model width, N tokens of answers, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import nn
 
+from search_space.modeling.model import HilnasForCausalLM
 from trainer.chat import Encoded, encode, prompt_of
 from trainer.generation import batches
 from trainer.tasks.base import Example
@@ -30,7 +30,7 @@ class Success:
 
 @torch.inference_mode()
 def success(
-    model: nn.Module, tokenizer: Tokenizer, examples: Sequence[Example], end: int, batch: int = 32
+    model: HilnasForCausalLM, tokenizer: Tokenizer, examples: Sequence[Example], end: int, batch: int = 32
 ) -> Success:
     encoded = [encode(tokenizer, prompt_of(e.prompt, e.system), e.answer, end) for e in examples]
     right, logprob = np.zeros(len(examples), bool), np.zeros(len(examples))
@@ -43,14 +43,17 @@ def success(
     return Success(right, logprob)
 
 
-def _judged(model: nn.Module, rows: list[Encoded]) -> list[tuple[bool, float]]:
+def _judged(model: HilnasForCausalLM, rows: list[Encoded]) -> list[tuple[bool, float]]:
     longest = max(len(row.ids) for row in rows)
     # padded at the end, which a causal model never reads
     ids_BT = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows])
     learned_BT = torch.tensor([row.learned + [False] * (longest - len(row.ids)) for row in rows])
-    logits_BTV = model(ids_BT, use_cache=False).logits[:, :-1].float()
+    hidden_BTD = model.model(ids_BT)
     wanted_BT, asked_BT = ids_BT[:, 1:], learned_BT[:, 1:]
-    exact_BT = (logits_BTV.argmax(-1) == wanted_BT) | ~asked_BT
-    logprob_BT = logits_BTV.log_softmax(-1).gather(2, wanted_BT[..., None])[..., 0].where(asked_BT, 0.0)
-    means = logprob_BT.sum(1) / asked_BT.sum(1)
-    return list(zip(exact_BT.all(1).tolist(), means.tolist(), strict=True))
+    logits_NV = model.lm_head(hidden_BTD[:, :-1][asked_BT]).float()  # the head costs more than a layer: answers only
+    wanted_N = wanted_BT[asked_BT]
+    row_N = asked_BT.nonzero()[:, 0]
+    logprob_N = logits_NV.log_softmax(-1).gather(1, wanted_N[:, None])[:, 0]
+    wrong_B = torch.zeros(len(rows)).index_add_(0, row_N, (logits_NV.argmax(-1) != wanted_N).float())
+    mean_B = torch.zeros(len(rows)).index_add_(0, row_N, logprob_N) / asked_BT.sum(1)
+    return list(zip((wrong_B == 0).tolist(), mean_B.tolist(), strict=True))

@@ -1,10 +1,13 @@
-"""One training job in this process, or in several that torchrun starts; what it ends with is a Hugging Face directory.
+"""One training job in this process, or in several that torchrun or Ray starts; what it ends with is a Hugging Face
+directory.
 
 ``python -m trainer.loop.launch job.json`` is what every process of torchrun runs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -21,9 +24,9 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from nas.contracts.errors import HilnasError
+from nas.contracts.errors import HilnasError, InvalidConfig
 from search_space.arch import ArchConfig
-from search_space.modeling.model import build_model
+from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop.config import LoopConfig
@@ -32,8 +35,9 @@ from trainer.loop.train import TrainingData, train
 from trainer.pipeline.records import Records, write_whole
 from trainer.topk_cache import open_cache
 
-JOB, ERROR, MODEL, PROCESS_LOG = "job.json", "error.json", "model", "torchrun.log"
-TIED = "--ends-with-its-parent"
+JOB, MODEL = "job.json", "model"
+LAUNCHERS = ("torchrun", "ray")
+TIED, GRACE_S = "--ends-with-its-parent", 5.0
 Progress = Callable[[float, str], None]
 
 
@@ -76,8 +80,6 @@ def started(arch: ArchConfig, seed: int, start: str | None) -> nn.Module:
     """Weights of ``start`` in ``arch``, which may differ in what has no weights, such as YaRN."""
     model = build_model(arch, seed=seed)
     if start is not None:
-        from search_space.modeling.model import HilnasForCausalLM
-
         model.load_state_dict(HilnasForCausalLM.from_pretrained(start).state_dict())
     return model
 
@@ -89,18 +91,23 @@ def training_data(job: Job, config: LoopConfig) -> TrainingData:
     return TrainingData(stream, open_cache(Path(job.teacher)) if job.teacher and config.kd_weight else None)
 
 
-def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None) -> None:
-    """Raises the sentence of the process that failed."""
-    if num_processes == 1:
+def launch(
+    job: Job, num_processes: int, progress: Progress = lambda *_: None, launcher: str = LAUNCHERS[0]
+) -> None:
+    """``launcher`` starts the processes: torchrun those of this machine, Ray also one alone and those of a cluster.
+
+    Raises the sentence of the process that failed.
+    """
+    if num_processes == 1 and launcher == "torchrun":
         run(job, alone(), progress)
         return
     folder = Path(job.folder)
+    command = [*_command(launcher, folder / JOB, num_processes), TIED]
     write_whole(folder / JOB, json.dumps(asdict(job)))
-    (folder / ERROR).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes),
-               "-m", "trainer.loop.launch", str(folder / JOB), TIED]  # fmt: skip
+    for told in folder.glob("error-*.json"):
+        told.unlink()
     threads = max(1, (os.cpu_count() or 1) // num_processes)
-    with open(folder / PROCESS_LOG, "wb") as log:
+    with open(folder / f"{launcher}.log", "wb") as log:
         started = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
@@ -108,13 +115,31 @@ def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None) -
         try:
             _follow(started, Records(folder / "curve.jsonl"), job.config["steps"], progress)
         finally:
-            assert started.stdin is not None
-            started.stdin.close()
-            if started.poll() is None:
-                os.killpg(started.pid, signal.SIGKILL)
-                started.wait()
+            _end(started)
     if started.returncode:
-        raise LaunchFailed(_reason(folder, started.returncode))
+        raise LaunchFailed(_reason(folder, launcher, started.returncode))
+
+
+def _command(launcher: str, job: Path, num_processes: int) -> list[str]:
+    if launcher not in LAUNCHERS:
+        raise InvalidConfig(f"launcher {launcher!r} is none; {' and '.join(LAUNCHERS)} are")
+    if launcher == "torchrun":
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes),
+                "-m", "trainer.loop.launch", str(job)]  # fmt: skip
+    if importlib.util.find_spec("ray") is None:
+        raise InvalidConfig("Ray is not installed; `pip install 'hilnas[ray]'` brings it, and torchrun works without")
+    return [sys.executable, "-m", "trainer.loop.ray_launch", str(job), str(num_processes)]
+
+
+def _end(started: subprocess.Popen[bytes]) -> None:
+    """All of them see the pipe close; who does not heed it in time is killed."""
+    assert started.stdin is not None
+    started.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        started.wait(GRACE_S)
+    if started.poll() is None:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
 
 
 def _follow(started: subprocess.Popen[bytes], curve: Records, steps: int, progress: Progress) -> None:
@@ -125,34 +150,45 @@ def _follow(started: subprocess.Popen[bytes], curve: Records, steps: int, progre
         time.sleep(0.5)
 
 
-def _reason(folder: Path, code: int) -> str:
-    if (folder / ERROR).exists():
-        return str(json.loads((folder / ERROR).read_text())["message"])
-    return f"a training process ended with exit code {code}; {folder / PROCESS_LOG} has its last words"
+def _reason(folder: Path, launcher: str, code: int) -> str:
+    if told := sorted(folder.glob("error-*.json")):
+        return str(json.loads(told[0].read_text())["message"])
+    return f"a training process ended with exit code {code}; {folder / launcher}.log has its last words"
 
 
-def whole_model(folder: Path) -> nn.Module:
+def run_or_tell(job: Job, processes: Processes) -> None:
+    """``run`` in a process of several: what stops it is also left where the one that launched looks."""
+    try:
+        run(job, processes)
+    except (HilnasError, OSError) as error:
+        write_whole(Path(job.folder) / f"error-{processes.rank}.json", json.dumps({"message": str(error)}))
+        raise
+
+
+def whole_model(folder: Path) -> HilnasForCausalLM:
     """What a finished job left."""
-    from search_space.modeling.model import HilnasForCausalLM
-
     return HilnasForCausalLM.from_pretrained(folder / MODEL)
 
 
-def _end_with_parent() -> None:
-    """The pipe on standard input closes also when the parent is killed."""
-    os.read(0, 1)  # not sys.stdin: its lock would be held when the interpreter ends
-    os._exit(1)
+def end_with_parent(before: Callable[[], None] = lambda: None) -> None:
+    """Where it is asked for: the pipe on standard input closes also when the parent is killed."""
+
+    def wait() -> None:
+        os.read(0, 1)  # not sys.stdin: its lock would be held when the interpreter ends
+        before()
+        os._exit(1)
+
+    if TIED in sys.argv:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> None:
-    if TIED in sys.argv:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     job = Job(**json.loads(Path(sys.argv[1]).read_text()))
     with joined() as processes:
         try:
-            run(job, processes)
+            run_or_tell(job, processes)
         except (HilnasError, OSError) as error:
-            write_whole(Path(job.folder) / ERROR, json.dumps({"message": str(error), "rank": processes.rank}))
             sys.stderr.write(f"{error}\n")
             sys.stderr.flush()
             os._exit(1)  # the others wait inside a collective; torchrun ends them

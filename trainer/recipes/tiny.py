@@ -63,11 +63,12 @@ def tiny_student() -> ArchConfig:
 def pretraining(student: ArchConfig, teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
     """Data, the teacher's word, pretraining, 8 times the context, 4 times more by YaRN."""
 
-    def loop(steps: int, length: int, rate: float, kd_weight: float = 0.0) -> LoopConfig:
+    def loop(steps: int, length: int, rate: float, kd_weight: float = 0.0, decay: float = 0.2) -> LoopConfig:
         batch = max(1, 4096 // length)
         return LoopConfig(
             steps=max(2, round(steps * scale)), batch=batch, micro_batch=min(8, batch), length=length, autocast=True,
             learning_rate=rate, warmup=max(1, round(min(20, steps // 10) * scale)), save_every=50, kd_weight=kd_weight,
+            decay_share=decay,
         )  # fmt: skip
 
     return (
@@ -76,11 +77,12 @@ def pretraining(student: ArchConfig, teacher: str, who: str, processes: int, sca
         PretrainStage(student.to_dict(), loop(340, CONTEXT, 2e-3, kd_weight=0.5), processes),
         evaluated("pretrain", *CONTEXTS),
         ExtendStage(
-            start="pretrain", loop=loop(50, 8 * CONTEXT, 8e-4), original_length=8 * CONTEXT, processes=processes
+            start="pretrain", loop=loop(80, 8 * CONTEXT, 6e-4, decay=0.8), original_length=8 * CONTEXT,
+            processes=processes,
         ),
         evaluated("extend", *CONTEXTS),
         ExtendStage(
-            start="extend", loop=loop(12, 16 * CONTEXT, 3e-4), yarn_factor=4.0, original_length=8 * CONTEXT,
+            start="extend", loop=loop(12, 16 * CONTEXT, 2e-4, decay=0.8), yarn_factor=4.0, original_length=8 * CONTEXT,
             processes=processes, label="stretch",
         ),
         evaluated("stretch", *CONTEXTS),
