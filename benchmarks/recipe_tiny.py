@@ -75,10 +75,9 @@ def _search(var: Path, port: int) -> dict[str, Any]:
 
 def improvements(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Stage -> what it is for, before and after, and whether that is better."""
-    scores = {stage: task_means(metrics[f"evaluate_{stage}"]) for stage in
-              ("stretch", "sft", "sft_reasoning", "sft_tools", "merge")}  # fmt: skip
+    scores = {stage.removeprefix("evaluate_"): task_means(rows) for stage, rows in metrics.items()
+              if stage.startswith("evaluate_")}  # fmt: skip
     bits = metrics["pretrain"]["held_out_bits_per_byte"]
-    best = max((scores["sft_reasoning"], scores["sft_tools"]), key=lambda score: score["all"])
     return {
         "pretrain": _less("held-out bits per byte", bits["before"], bits["after"]),
         "extend": _less("nats per token from position 256 to 2,047", *_beyond(metrics, "pretrain", "extend", CONTEXT)),
@@ -90,8 +89,14 @@ def improvements(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
             "mean of the reasoning tasks", scores["sft"]["reasoning"], scores["sft_reasoning"]["reasoning"]
         ),
         "sft_tools": _more("mean of the tool tasks", scores["sft"]["tools"], scores["sft_tools"]["tools"]),
-        "merge": _more("mean of all tasks, against the best specialist", best["all"], scores["merge"]["all"], True),
+        "merge": _merged(scores, ""),
+        "merge_2": _merged(scores, "_2"),
     }  # fmt: skip
+
+
+def _merged(scores: dict[str, dict[str, float]], suffix: str) -> dict[str, Any]:
+    best = max(scores[f"sft_{name}{suffix}"]["all"] for name in ("reasoning", "tools"))
+    return _more("mean of all tasks, against the best specialist", best, scores[f"merge{suffix}"]["all"], equal=True)
 
 
 def task_means(metrics: dict[str, Any]) -> dict[str, float]:

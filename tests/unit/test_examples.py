@@ -164,6 +164,7 @@ def test_success_is_what_greedy_decoding_does(tokenizer: Tokenizer) -> None:
 
 def test_methods_as_recipes_write_them() -> None:
     assert parse_method("ties density=0.5 scale=1.0") == ("ties", {"density": 0.5, "scale": 1.0})
+    assert parse_method("linear weights=0.3,0.7") == ("linear", {"weights": (0.3, 0.7)})
     for wrong in ("ties density", "ties density=much"):
         with pytest.raises(InvalidConfig, match="ties density=0.5"):
             parse_method(wrong)

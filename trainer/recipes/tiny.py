@@ -40,7 +40,12 @@ TASKS = (*REASONING, *TOOLS)
 SKILLS = (
     f"bits_per_byte length={CONTEXT}", *(f"task:{name} count=100" for name in TASKS), "bfcl:simple_python", "ifbench",
 )  # fmt: skip
-CONTEXTS = (f"loss_by_position length={8 * CONTEXT} count=8", "retrieval count=4")
+# linear is the soup; the weights of others are those of reasoning and tools
+MERGES = (
+    "linear", "linear weights=0.35,0.65", "slerp t=0.65", "task_arithmetic scale=0.5", "task_arithmetic scale=0.8",
+    "ties density=0.5", "dare_linear density=0.7", "della density=0.7",
+)  # fmt: skip
+CONTEXTS = (f"loss_by_position length={8 * CONTEXT} count=6", "retrieval count=2")
 
 
 def tiny(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 1, scale: float = 1.0) -> Recipe:
@@ -90,31 +95,39 @@ def pretraining(student: ArchConfig, teacher: str, who: str, processes: int, sca
 
 
 def tuning(teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
-    """Synthetic examples, filters, a general fine-tuning in two parts, a curriculum, two specialists, their merge."""
+    """Synthetic examples, filters, a general fine-tuning in two parts, a curriculum; specialists and merge, twice."""
     count = max(20, round(1500 * scale))
     written = (("teacher:extraction", max(8, round(48 * scale))), ("teacher:answers", max(8, round(48 * scale))))
 
-    def sft(label: str, start: str, steps: int, tasks: tuple[str, ...] = (), curriculum: str | None = None) -> Stage:
+    def sft(label: str, start: str, steps: int, rate: float = 1.5e-3, tasks: tuple[str, ...] = ()) -> Stage:
         loop = LoopConfig(
             steps=max(2, round(steps * scale)), batch=16, micro_batch=8, length=256, autocast=True, kd_weight=0.0,
-            learning_rate=1e-3, warmup=max(1, round(5 * scale)), in_order=True, save_every=50,
+            learning_rate=rate, warmup=max(1, round(5 * scale)), in_order=True, save_every=50,
         )  # fmt: skip
+        curriculum = "curriculum" if tasks else None
         return SftStage(start=start, tasks=tasks, curriculum=curriculum, loop=loop, processes=processes, label=label)
+
+    def specialized(line: str, steps: int, rate: float, suffix: str = "") -> tuple[Stage, ...]:
+        """Two specialists of ``line`` and what is best of them and their merges."""
+        names = (f"sft_reasoning{suffix}", f"sft_tools{suffix}")
+        return (
+            sft(names[0], line, steps, rate, ("reasoning:",)), evaluated(names[0]),
+            sft(names[1], line, steps, rate, ("extraction", "tool_calls", "chat")), evaluated(names[1]),
+            IntegrateStage(line, names, TASKS, candidates=MERGES, label=f"merge{suffix}"),
+        )  # fmt: skip
 
     return (
         SyntheticStage(teacher, who, (*((task, count) for task in TASKS), *written)),
         FilterStage(teacher, who, TASKS),
-        sft("sft_first", "stretch", 60),
-        sft("sft", "sft_first", 60),
+        sft("sft_first", "stretch", 150),
+        sft("sft", "sft_first", 150),
         evaluated("sft"),
         CurriculumStage(("stretch", "sft_first", "sft")),
-        sft("sft_reasoning", "sft", 70, ("reasoning:",), "curriculum"),
-        evaluated("sft_reasoning"),
-        sft("sft_tools", "sft", 70, ("extraction", "tool_calls", "chat"), "curriculum"),
-        evaluated("sft_tools"),
-        IntegrateStage("sft", ("sft_reasoning", "sft_tools"), TASKS, label="merge"),
-        evaluated("merge", *CONTEXTS),
-        ResultStage("merge", ("evaluate_merge",)),
+        *specialized("sft", 60, 6e-4),
+        evaluated("merge"),
+        *specialized("merge", 30, 3e-4, "_2"),
+        evaluated("merge_2", *CONTEXTS),
+        ResultStage("merge_2", ("evaluate_merge_2",)),
     )  # fmt: skip
 
 

@@ -83,13 +83,18 @@ class IntegrateStage(Stage):
         check_model(folder)
 
 
-def parse_method(text: str) -> tuple[str, dict[str, float]]:
-    """``ties density=0.5`` -> ties and its options."""
+def parse_method(text: str) -> tuple[str, dict[str, Any]]:
+    """``ties density=0.5`` -> ties and its options; several numbers stand between commas."""
     name, *options = text.split()
     try:
-        return name, {key: float(value) for key, value in (option.split("=") for option in options)}
+        pairs = (option.split("=") for option in options)
+        return name, {key: _numbers(value) for key, value in pairs}
     except ValueError:
         raise InvalidConfig(f"{text!r} is no merging method with options; write e.g. 'ties density=0.5'") from None
+
+
+def _numbers(text: str) -> float | tuple[float, ...]:
+    return tuple(float(part) for part in text.split(",")) if "," in text else float(text)
 
 
 def _slug(text: str) -> str:
