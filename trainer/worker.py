@@ -1,40 +1,47 @@
-"""Leases training jobs: train, export back to a program, hand over what a device needs to measure it."""
+"""Leases training jobs: runs their recipe, hands over what a device needs to measure the result."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-import tarfile
 import threading
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from nas.contracts.client import CoordinatorClient, CoordinatorError
 from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import DeviceError, HilnasError, InvalidConfig
-from nas.contracts.job import JobResult, Lease, MeasureJob, TrainJob, TrainResult
+from nas.contracts.errors import DeviceError, HilnasError
+from nas.contracts.job import JobResult, Lease, TrainJob, TrainResult
 from nas.contracts.leasing import Heartbeats, enrol_once
-from nas.contracts.plan import PROTOCOLS, Cache, Check, Plan
-from nas.export.library import BlockLibrary
-from nas.export.one_piece import export_checkpoint, one_piece_chain
-from nas.export.prompts import token_ids
-from search_space.arch import ArchConfig
-from trainer.pretrain import RECIPES, PretrainRecipe, PretrainResult, pretrain
+from nas.contracts.training import TrainingProgress, TrainingReply
+from trainer.handover import check, hand_over, run_chain, run_short
+from trainer.pretrain import RECIPES as SHORT
+from trainer.reporter import Reporter, RunReader
+from trainer.runs import Stopped
 
 log = structlog.get_logger()
 LEASE_WAIT_S = 20.0
 
 
+class TrainingClient(CoordinatorClient):
+    """With what only trainers say."""
+
+    def tell(self, training_id: str, progress: TrainingProgress) -> TrainingReply:
+        """Raises DeviceError when the coordinator is away: what was not told goes with the next message."""
+        body = progress.model_dump(mode="json", exclude_defaults=True)
+        return TrainingReply(**self._call("POST", f"/trainings/{training_id}/progress", body, retry=False).json())
+
+
 class Worker:
-    """``home`` keeps its credential, the runs (resumable) and the programs it made."""
+    """``home`` keeps its credential, runs and stages (resumable) and the programs it made."""
 
     def __init__(self, url: str, home: Path, token: str | None = None) -> None:
         self.home = home
         self.stopping = threading.Event()
-        self.client = CoordinatorClient(url, stopping=self.stopping.is_set)
-        self.library = BlockLibrary(home / "library")
+        self.client = TrainingClient(url, stopping=self.stopping.is_set)
         self._token, self._credential_path = token, home / "credential.json"
 
     def run(self, max_jobs: int | None = None) -> int:
@@ -66,66 +73,67 @@ class Worker:
         assert isinstance(job, TrainJob)
         log.info("training_leased", job_id=lease.job_id, recipe=job.recipe)
         beat = Heartbeats(self.client, lease)
-        try:
-            with beat:
-                result = JobResult(fencing_token=lease.fencing_token, training=self.train(job, lease.job_id, beat))
-        except HilnasError as error:
-            result = JobResult(fencing_token=lease.fencing_token, error=str(error), error_code=error.code)
-        except OSError as error:
-            result = JobResult(
-                fencing_token=lease.fencing_token,
-                error=f"the trainer's disk: {error}",
-                error_code="trainer_io",
-                retry=True,
-            )
+        with beat:
+            result = self._outcome(lease, job, beat)
         self.client.report(lease.job_id, result)
         log.info("training_reported", job_id=lease.job_id, error=result.error)
 
-    def train(self, job: TrainJob, job_id: str, beat: Heartbeats) -> TrainResult:
-        """The run's folder is named by the job, so a re-leased job goes on where it was."""
-        arch, recipe = ArchConfig.from_dict(job.arch), recipe_of(job)
-        folder = self.home / "runs" / job_id
-        run = pretrain(arch, recipe, folder, beat.report)
+    def _outcome(self, lease: Lease, job: TrainJob, beat: Heartbeats) -> JobResult:
+        token = lease.fencing_token
+        try:
+            return JobResult(fencing_token=token, training=self.train(job, lease, beat))
+        except Stopped:
+            if beat.cancelled.is_set():
+                return JobResult(fencing_token=token, error="stopped by its user", error_code="cancelled")
+            return JobResult(fencing_token=token, error="its trainer was stopped", error_code="stopped", retry=True)
+        except DeviceError as error:  # the coordinator was away too long: all is saved, the next lease goes on
+            return JobResult(fencing_token=token, error=str(error), error_code=error.code, retry=True)
+        except HilnasError as error:
+            return JobResult(fencing_token=token, error=str(error), error_code=error.code)
+        except OSError as error:
+            told = f"the trainer's disk: {error}"
+            return JobResult(fencing_token=token, error=told, error_code="trainer_io", retry=True)
+
+    def train(self, job: TrainJob, lease: Lease, beat: Heartbeats) -> TrainResult:
+        """The run is named by the job and its stages by what goes in, so a job that is leased again goes on."""
+        check(job)
+        wanted = lambda: self._go_on(beat)  # noqa: E731
+        if job.recipe in SHORT:
+            told = _Told(self.client, lease, beat, wanted)
+            trained = run_short(job, self.home / "runs" / lease.job_id, told.send, told.progress)
+        else:
+            reader = RunReader(self.home, lease.job_id)
+            send = lambda progress: self.client.tell(lease.job_id, progress)  # noqa: E731
+            with Reporter(reader, send, lease.fencing_token, beat.report) as reporter:
+                try:
+                    trained = run_chain(job, self.home, lease.job_id, lambda _: wanted())
+                except HilnasError:
+                    reporter.finish("failed")
+                    raise
+                reporter.finish("running")
         beat.report(1.0, "exporting")
-        exported = export_checkpoint(str(self.library.root), str(run.folder), job.quantization)
-        program = self.library.path(exported["digest"])
-        plan = trained_plan(arch, exported, job)
-        return TrainResult(
-            recipe=recipe.name, steps=recipe.steps, tokens=run.tokens, seconds=run.seconds, losses=run.losses,
-            held_out_bits_per_byte=run.held_out_bits_per_byte, checkpoint=self.client.upload(packed(run)),
-            program=self.client.upload(program), program_bytes=program.stat().st_size,
-            measure=MeasureJob(plan=plan, form="trained"),
-        )  # fmt: skip
+        return hand_over(job, trained, self.home / "cache", self.client.upload)
+
+    def _go_on(self, beat: Heartbeats) -> None:
+        if beat.cancelled.is_set() or self.stopping.is_set():
+            raise Stopped
 
 
-def recipe_of(job: TrainJob) -> PretrainRecipe:
-    """The named recipe with the job's seed and options; raises InvalidConfig with the known names."""
-    if job.recipe not in RECIPES:
-        raise InvalidConfig(f"unknown recipe {job.recipe!r}; known recipes: {', '.join(RECIPES)}")
-    try:
-        return replace(RECIPES[job.recipe], seed=job.seed, **job.options)
-    except TypeError:
-        known = ", ".join(PretrainRecipe.__dataclass_fields__)
-        raise InvalidConfig(f"recipe {job.recipe}: options {sorted(job.options)} do not fit; known: {known}") from None
+class _Told:
+    """What a run without files of its own says: with each heartbeat, and to the run's page when there is an answer."""
 
+    def __init__(self, client: TrainingClient, lease: Lease, beat: Heartbeats, wanted: Callable[[], None]) -> None:
+        self._client, self._lease, self._beat, self._wanted = client, lease, beat, wanted
 
-def trained_plan(arch: ArchConfig, exported: dict, job: TrainJob) -> Plan:  # type: ignore[type-arg]
-    """How a device measures the trained program: the quick protocol, after parity with eager torch."""
-    protocol = PROTOCOLS["quick"](2)
-    return Plan(
-        id=f"trained-{arch.digest[:12]}", chain=one_piece_chain(arch, exported["digest"]),
-        cache=Cache(capacity=protocol.capacity), hidden_size=arch.d_model, vocab_size=arch.vocab_size,
-        protocol=protocol, tokens=token_ids(arch.vocab_size, 64), check=Check(**exported["check"]),
-    )  # fmt: skip
+    def progress(self, share: float, message: str) -> None:
+        self._wanted()
+        self._beat.report(share, message)
 
-
-def packed(run: PretrainResult) -> Path:
-    """The checkpoint directory as one tar, beside it."""
-    path = run.folder.with_suffix(".tar")
-    with tarfile.open(path, "w") as archive:
-        for file in sorted(run.folder.iterdir()):
-            archive.add(file, arcname=f"checkpoint/{file.name}")
-    return path
+    def send(self, progress: TrainingProgress) -> TrainingReply:
+        with contextlib.suppress(DeviceError, CoordinatorError):
+            token = {"fencing_token": self._lease.fencing_token}
+            return self._client.tell(self._lease.job_id, progress.model_copy(update=token))
+        return TrainingReply()
 
 
 def facts() -> DeviceFacts:

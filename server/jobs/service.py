@@ -152,7 +152,7 @@ def heartbeat(session: Session, ctx: Context, agent: Agent, job_id: str, beat: H
 
 
 def _is_unwanted(session: Session, row: JobRow) -> bool:
-    """Searching for a study that was stopped is cancelled; training and what it brings outlive their study, and training
+    """Searching for a study that was stopped is cancelled. Training and what it brings outlive their study; training
     ends when its own user says so."""
     if row.kind == "train":
         run = session.get(TrainingRunRow, row.id)

@@ -1,0 +1,184 @@
+"""What recipes for GPUs have in common: a design in tokens, and the chain of stages that it stands for.
+
+Text, teacher, pretraining, a longer context, YaRN, synthetic examples, filters, fine-tuning in two parts, a curriculum,
+two specialists, their merge, the result; an evaluation after each that changes the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from nas.contracts.errors import InvalidConfig
+from search_space.arch import ArchConfig
+from trainer.data.mixture import Part, mixture_of
+from trainer.evaluation.subject import Settings
+from trainer.loop.config import LoopConfig
+from trainer.pipeline.stage import Recipe, Stage
+from trainer.recipes.tiny import TASKS
+from trainer.stages.curriculum import CurriculumStage
+from trainer.stages.data import DataStage
+from trainer.stages.evaluate import EvaluateStage
+from trainer.stages.extend import ExtendStage
+from trainer.stages.filter import FilterStage
+from trainer.stages.integrate import DEFAULT_CANDIDATES, IntegrateStage
+from trainer.stages.pretrain import PretrainStage
+from trainer.stages.result import ResultStage
+from trainer.stages.sft import SftStage
+from trainer.stages.synthetic import SyntheticStage
+from trainer.stages.teacher import TeacherStage
+from trainer.teacher import SMOLLM2, identity
+
+LEAST_SCALE, MOST_SCALE = 1e-6, 10
+SMOLLM2_TOKENS = 49_152
+WRITTEN = ("teacher:extraction", "teacher:answers")
+SPECIALISTS = {"sft_reasoning": ("reasoning:",), "sft_tools": ("extraction", "tool_calls", "chat")}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training stage: ``tokens`` in all, ``step_tokens`` an update, in rows of ``length``."""
+
+    tokens: float
+    step_tokens: int
+    length: int
+    rate: float
+    warmup: int
+    micro_batch: int = 1
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    decay_share: float = 0.2
+    final_share: float = 0.1
+    kd_weight: float = 0.0
+
+    def loop(self, scale: float = 1.0, in_order: bool = False) -> LoopConfig:
+        steps = max(1, round(self.tokens * scale / self.step_tokens))
+        return LoopConfig(
+            steps=steps, batch=self.step_tokens // self.length, micro_batch=self.micro_batch, length=self.length,
+            learning_rate=self.rate, schedule=self.schedule, warmup=min(self.warmup, max(1, steps // 10)),
+            decay_share=self.decay_share, final_share=self.final_share, kd_weight=self.kd_weight, autocast=True,
+            save_every=min(500, steps), in_order=in_order,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Design:
+    """``parts`` are the text in shares, ``text_tokens`` how much of it; ``teacher_tokens`` of it the teacher is asked
+    about. ``count`` examples of every task, ``written`` of every kind by the teacher."""
+
+    name: str
+    student: Callable[[], ArchConfig]
+    vocabulary: int
+    parts: tuple[Part, ...]
+    text_tokens: float
+    teacher_tokens: float
+    pretrain: Phase
+    extend: Phase
+    stretch: Phase
+    sft: Phase
+    specialist: Phase
+    count: int
+    written: int
+    contexts: tuple[int, ...]
+    notes: tuple[str, ...]
+    yarn_factor: float = 4.0
+    characters_per_token: float = 4.0
+    held_out_share: float = 0.002
+    tasks: tuple[str, ...] = TASKS
+    suites: tuple[str, ...] = ("bfcl", "ifbench")
+    evaluation_count: int = 200
+    candidates: tuple[str, ...] = DEFAULT_CANDIDATES
+
+
+def recipe_of(design: Design, arch: ArchConfig | None, teacher: str, processes: int, scale: float) -> Recipe:
+    """Raises InvalidConfig with a sentence for a scale or a teacher that cannot work."""
+    check_vocabulary(design, teacher)
+    return chain_of(design, arch, teacher, identity(teacher), processes, scale)
+
+
+def check_vocabulary(design: Design, teacher: str) -> None:
+    """The student's tokens are the first of the teacher's, so the teacher needs as many."""
+    there = SMOLLM2_TOKENS if teacher == SMOLLM2 else _tokens_of(teacher)
+    if there is not None and there < design.vocabulary:
+        raise InvalidConfig(
+            f"recipe {design.name} has an embedding and a head of {design.vocabulary:,} tokens cut from its teacher's,"
+            f" and {teacher} has {there:,}; give --teacher a Hugging Face directory with byte-level BPE and more tokens"
+        )
+
+
+def _tokens_of(teacher: str) -> int | None:
+    config = Path(teacher) / "config.json"
+    return json.loads(config.read_text()).get("vocab_size") if config.exists() else None
+
+
+def chain_of(
+    design: Design, arch: ArchConfig | None, teacher: str, who: str, processes: int, scale: float
+) -> Recipe:
+    if not LEAST_SCALE <= scale <= MOST_SCALE:
+        raise InvalidConfig(f"scale {scale} is not between {LEAST_SCALE} and {MOST_SCALE}; 1 is the recipe as meant")
+    student = replace(arch or design.student(), vocab_size=design.vocabulary)
+    first = _pretraining(design, student, teacher, who, processes, scale)
+    return Recipe(design.name, (*first, *_tuning(design, teacher, who, processes, scale)), design.notes)
+
+
+def _pretraining(
+    design: Design, student: ArchConfig, teacher: str, who: str, processes: int, scale: float
+) -> tuple[Stage, ...]:
+    """``extend`` goes on with longer rows; ``stretch`` sets YaRN over that length and adapts it."""
+    tokens = max(10_000, round(design.text_tokens * scale))
+    text = mixture_of(design.parts, tokens * design.characters_per_token * 1.1)
+    return (
+        DataStage(teacher, who, (text,), design.vocabulary, tokens, design.held_out_share),
+        TeacherStage(teacher, who, max_tokens=max(2_000, round(design.teacher_tokens * scale)),
+                     window=min(2048, design.pretrain.length)),
+        PretrainStage(student.to_dict(), design.pretrain.loop(scale), processes),
+        _evaluated(design, "pretrain", *_long(design)),
+        ExtendStage(
+            start="pretrain", loop=design.extend.loop(scale), original_length=design.extend.length, processes=processes
+        ),
+        _evaluated(design, "extend", *_long(design)),
+        ExtendStage(
+            start="extend", loop=design.stretch.loop(scale), yarn_factor=design.yarn_factor,
+            original_length=design.extend.length, processes=processes, label="stretch",
+        ),
+        _evaluated(design, "stretch", *_long(design)),
+    )  # fmt: skip
+
+
+def _tuning(design: Design, teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
+    count, written = max(4, round(design.count * scale)), max(2, round(design.written * scale))
+
+    def sft(label: str, start: str, phase: Phase, tasks: tuple[str, ...] = (), curriculum: str | None = None) -> Stage:
+        return SftStage(start=start, tasks=tasks, curriculum=curriculum, loop=phase.loop(scale, in_order=True),
+                        processes=processes, label=label)  # fmt: skip
+
+    specialists = [
+        stage for label, tasks in SPECIALISTS.items()
+        for stage in (sft(label, "sft", design.specialist, tasks, "curriculum"), _evaluated(design, label))
+    ]  # fmt: skip
+    return (
+        SyntheticStage(teacher, who, (*((task, count) for task in design.tasks), *((w, written) for w in WRITTEN))),
+        FilterStage(teacher, who, design.tasks, evaluation_count=design.evaluation_count),
+        sft("sft_first", "stretch", design.sft),
+        sft("sft", "sft_first", design.sft),
+        _evaluated(design, "sft"),
+        CurriculumStage(("stretch", "sft_first", "sft")),
+        *specialists,
+        IntegrateStage("sft", tuple(SPECIALISTS), design.tasks, count=design.evaluation_count, label="merge",
+                       candidates=design.candidates),
+        _evaluated(design, "merge", *_long(design)),
+        ResultStage("merge", ("evaluate_merge",)),
+    )  # fmt: skip
+
+
+def _long(design: Design) -> tuple[str, ...]:
+    return (f"loss_by_position length={design.extend.length} count=8", "retrieval count=4")
+
+
+def _evaluated(design: Design, subject: str, *more: str) -> EvaluateStage:
+    length, count = design.pretrain.length, design.evaluation_count
+    tasks = (f"task:{name} count={count}" for name in design.tasks)
+    suites = (f"bits_per_byte length={length}", *tasks, *design.suites, *more)
+    return EvaluateStage(subject, suites=suites, settings=Settings(length=length, contexts=design.contexts))
