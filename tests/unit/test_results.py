@@ -177,8 +177,8 @@ def test_the_card_shows_records_and_nothing_else(tmp_path: Path) -> None:
     write_card(tmp_path / "README.md", run, tuned, LFM2, [{"file": "a.gguf", "bytes": 9, "note": "F16"}], [device])
     text = (tmp_path / "README.md").read_text()
     for line in (
-        "commit `abc123`", "Teacher: a-teacher==1.", "| `tuned` | maths | 0.5 | 0.25 to 0.75 | 7 |  |",
-        "| `data` | teacher_identity a-teacher==1 | tokens 12,345 | 2 |", "| `tuned` | rate 0.01 | loss 1.5 | 3 |",
+        "commit `abc123`", "Teacher: a-teacher==1.", "| maths | 0.5 | 0.25 to 0.75 | 7 |  |",
+        "| `data` |  | tokens 12,345 | 2 |", "| `tuned` |  | loss 1.5 | 3 |", '"rate": 0.01',
         "| docs | PSF-2.0 |", "## On A phone", "Verdict: noisy (wide).", "| decode_ms@256 | 2 ms | 1.5 to 2.5 | 7 |",
         "| peak_rss_bytes | 5,000,000 ms |  | 7 |", "| a.gguf | 9 | F16 |", "- the rate is ours",
     ):  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from search_space import cost
 from search_space.arch import ArchConfig
 from trainer.results.records import RunRecord, StageRecord
 
+FIGURES_SHOWN = 5
 HEAD = """---
 library_name: transformers
 pipeline_tag: text-generation
@@ -32,11 +34,12 @@ def write_card(
         _origin(run, subject),
         f"## Architecture\n\n{_architecture(arch)}",
         f"## Stages\n\n{_stages(run.stages)}",
-        _figures(run.stages),
+        _figures(run.stages, subject),
         _data(run.stages),
         _devices(devices),
         f"## Files\n\n{_table(('file', 'bytes', ''), ([f['file'], _number(f['bytes']), f['note']] for f in files))}",
         _notes(run),
+        _all_settings(run.stages),
     ]
     path.write_text("\n\n".join(part for part in parts if part) + "\n")
 
@@ -63,23 +66,44 @@ def _architecture(arch: ArchConfig) -> str:
 
 
 def _stages(stages: Iterable[StageRecord]) -> str:
+    """What each did, in a line; evaluations have their own table."""
     rows = []
     for stage in stages:
-        plain = {k: v for k, v in _flat(stage.metrics) if not isinstance(v, dict)}
-        told = ", ".join(f"{key} {_number(value)}" for key, value in plain.items() if not key.startswith("sha256"))
-        rows.append([f"`{stage.name}`", _settings(stage.settings), told, f"{stage.seconds:.0f}"])
-    return _table(("stage", "settings", "result", "seconds"), rows)
+        if stage.settings.get("stage") == "evaluate":
+            continue
+        plain = {key: _number(value) for key, value in stage.metrics.items() if isinstance(value, (int, float, str))}
+        told = ", ".join(f"{key} {value}" for key, value in list(plain.items())[:FIGURES_SHOWN])
+        rows.append([f"`{stage.name}`", _trained(stage.settings), told, f"{stage.seconds:.0f}"])
+    return _table(("stage", "trained", "result", "seconds"), rows)
 
 
-def _figures(stages: Iterable[StageRecord]) -> str:
-    """Everything that was measured with an interval."""
+def _trained(settings: dict[str, Any]) -> str:
+    loop = settings.get("loop")
+    if not loop:
+        return ""
+    return (
+        f"{loop['steps']} steps of {loop['batch']} x {loop['length']:,} tokens, learning rate {loop['learning_rate']:g}"
+    )
+
+
+def _figures(stages: Sequence[StageRecord], subject: StageRecord) -> str:
+    """The subject's own evaluation, or that of the nearest stage before it."""
+    evaluated = [stage for stage in stages if any(_measured(entry) for entry in stage.metrics.values())]
+    own = [stage for stage in evaluated if stage.name in (subject.name, f"evaluate_{subject.name}")]
+    if not evaluated:
+        return ""
+    chosen = (own or evaluated)[-1]
     rows = [
-        [f"`{stage.name}`", name, _number(entry["value"]), _interval(entry), entry.get("n", ""), _verdict(entry)]
-        for stage in stages for name, entry in stage.metrics.items()
-        if _measured(entry)
+        [name, _number(entry["value"]), _interval(entry), entry.get("n", ""), _verdict(entry)]
+        for name, entry in chosen.metrics.items() if _measured(entry)
     ]  # fmt: skip
-    head = ("stage", "figure", "value", "95 % interval", "n", "")
-    return f"## Figures\n\n{_table(head, rows)}" if rows else ""
+    head = ("figure", "value", "95 % interval", "n", "")
+    return f"## Figures\n\nFrom `{chosen.name}`.\n\n{_table(head, rows)}"
+
+
+def _all_settings(stages: Iterable[StageRecord]) -> str:
+    text = json.dumps({stage.name: stage.settings for stage in stages}, indent=1)
+    return f"<details><summary>Settings of every stage</summary>\n\n```json\n{text}\n```\n</details>"
 
 
 def _data(stages: Iterable[StageRecord]) -> str:
@@ -108,21 +132,6 @@ def _device(row: dict[str, Any]) -> str:
 
 def _notes(run: RunRecord) -> str:
     return "## Constants\n\n" + "\n".join(f"- {note}" for note in run.notes) if run.notes else ""
-
-
-def _settings(settings: dict[str, Any]) -> str:
-    """Scalars by name; an architecture is in its own table."""
-    shown = [(k, v) for k, v in _flat(settings) if not k.startswith(("arch.", "stage", "version"))]
-    return ", ".join(f"{key} {_number(value)}" for key, value in shown if value not in (None, ""))
-
-
-def _flat(data: dict[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
-    """Leaves by dotted name; what was measured with an interval is left to its own table."""
-    for key, value in data.items():
-        if isinstance(value, dict) and not _measured(value):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _measured(entry: Any) -> bool:
