@@ -24,10 +24,12 @@ class Stopped(BaseException):
     """SIGTERM: everything unwinds, what is saved stays."""
 
 
-def run_here(recipe: Recipe, root: Path, run: str, tell: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def run_here(
+    recipe: Recipe, root: Path, run: str, tell: Callable[[str], None], launcher: str = "torchrun"
+) -> dict[str, dict[str, Any]]:
     """Stage name -> its record. ``hilnas train stop`` ends it between two steps."""
     with _stoppable(root / "runs" / run):
-        return run_recipe(recipe, root, run, _commit(), tell)
+        return run_recipe(recipe, root, run, _commit(), tell, launcher)
 
 
 def state_of(root: Path, run: str) -> dict[str, Any]:

@@ -120,14 +120,19 @@ def launch(
         raise LaunchFailed(_reason(folder, launcher, started.returncode))
 
 
-def _command(launcher: str, job: Path, num_processes: int) -> list[str]:
+def check_launcher(launcher: str) -> None:
+    """Raises InvalidConfig for one that is not known, or not installed."""
     if launcher not in LAUNCHERS:
         raise InvalidConfig(f"launcher {launcher!r} is none; {' and '.join(LAUNCHERS)} are")
+    if launcher == "ray" and importlib.util.find_spec("ray") is None:
+        raise InvalidConfig("Ray is not installed; `pip install 'hilnas[ray]'` brings it, and torchrun works without")
+
+
+def _command(launcher: str, job: Path, num_processes: int) -> list[str]:
+    check_launcher(launcher)
     if launcher == "torchrun":
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes),
                 "-m", "trainer.loop.launch", str(job)]  # fmt: skip
-    if importlib.util.find_spec("ray") is None:
-        raise InvalidConfig("Ray is not installed; `pip install 'hilnas[ray]'` brings it, and torchrun works without")
     return [sys.executable, "-m", "trainer.loop.ray_launch", str(job), str(num_processes)]
 
 

@@ -49,11 +49,14 @@ def joined() -> Iterator[Processes]:
     device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu")
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo")
+    ours = not dist.is_initialized()  # Ray makes the group before, and ends it
+    if ours:
+        dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield Processes(dist.get_rank(), world, device)
     finally:
-        dist.destroy_process_group()
+        if ours:
+            dist.destroy_process_group()
 
 
 def shard(model: nn.Module, processes: Processes) -> nn.Module:

@@ -26,8 +26,9 @@ DONE, CURVE, PROGRESS, RECIPE = "done.json", "curve.jsonl", "progress.jsonl", "r
 
 
 def run_recipe(
-    recipe: Recipe, root: Path, run: str, commit: str | None = None, tell: Callable[[str], None] = lambda _: None
-) -> dict[str, dict[str, Any]]:
+    recipe: Recipe, root: Path, run: str, commit: str | None = None, tell: Callable[[str], None] = lambda _: None,
+    launcher: str = "torchrun",
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Stage name -> what its ``done.json`` says. Raises StageFailed with one sentence."""
     folder = root / "runs" / run
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,7 @@ def run_recipe(
         progress = _teller(records, stage, index, len(recipe.stages), tell)
         inputs = {name: folders[name] for name in stage.inputs}
         try:
-            results[stage.name] = run_stage(stage, folders[stage.name], inputs, progress)
+            results[stage.name] = run_stage(stage, folders[stage.name], inputs, progress, launcher)
         except StageFailed as failure:
             records.add(time=time.time(), stage=stage.name, event="stage_failed", message=str(failure))
             raise
@@ -53,8 +54,9 @@ def stage_folders(recipe: Recipe, root: Path) -> dict[str, Path]:
 
 
 def run_stage(
-    stage: Stage, folder: Path, inputs: dict[str, Path], progress: Progress = lambda *_: None
-) -> dict[str, Any]:
+    stage: Stage, folder: Path, inputs: dict[str, Path], progress: Progress = lambda *_: None,
+    launcher: str = "torchrun",
+) -> dict[str, Any]:  # fmt: skip
     """The finished stage's record; runs or goes on with what is not finished, or no longer what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
@@ -66,7 +68,7 @@ def run_stage(
                 log.warning("stage_repaired", stage=stage.name, reason=str(error))
                 (folder / DONE).unlink()
         start = time.monotonic()
-        context = StageContext(folder, inputs, progress, Records(folder / CURVE))
+        context = StageContext(folder, inputs, progress, Records(folder / CURVE), launcher)
         with _explained(stage, folder):
             metrics = stage.run(context)
             record = {**stage.resolved(), "metrics": metrics, "seconds": round(time.monotonic() - start, 3)}

@@ -15,8 +15,10 @@ class Records:
         self.path = path
 
     def add(self, **fields: Any) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps(fields) + "\n")
+        with open(self.path, "a+b") as file:
+            if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+                file.write(b"\n")  # what a kill tore stays a line of its own, which nobody reads
+            file.write((json.dumps(fields) + "\n").encode())
 
     def read(self) -> list[dict[str, Any]]:
         if not self.path.exists():

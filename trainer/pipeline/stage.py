@@ -27,12 +27,14 @@ class StageFailed(HilnasError):
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a running stage may touch: its own folder, those of its inputs (by stage name), its records."""
+    """What a running stage may touch: its own folder, those of its inputs (by stage name), its records. ``launcher``
+    starts the processes of a stage that wants several; it belongs to the run, not to what a stage is."""
 
     folder: Path
     inputs: dict[str, Path]
     progress: Progress
     curve: Records
+    launcher: str = "torchrun"
 
     @property
     def cache(self) -> Path:

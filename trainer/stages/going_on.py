@@ -31,7 +31,7 @@ def go_on(
         chosen.to_dict(), asdict(loop), str(data), None, str(context.folder), str(start / MODEL),
         str(stream) if stream else None,
     )  # fmt: skip
-    launch(job, processes, context.progress)
+    launch(job, processes, context.progress, context.launcher)
     with_tokenizer(data, context.folder / MODEL)
     rows = Records(context.folder / "curve.jsonl").read()
     return {

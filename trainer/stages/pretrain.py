@@ -22,7 +22,7 @@ from trainer.stages.going_on import check_model, with_tokenizer
 
 @dataclass(frozen=True)
 class PretrainStage(Stage):
-    """``processes`` is how many torchrun starts on this machine; it does not change the losses."""
+    """``processes`` is how many the launcher starts; it does not change the losses."""
 
     kind: ClassVar[str] = "pretrain"
     arch: dict[str, Any]
@@ -41,7 +41,7 @@ class PretrainStage(Stage):
                 f"the architecture has {arch.vocab_size} tokens and the data {vocabulary.size}; make them equal"
             )
         job = Job(self.arch, asdict(self.loop), str(data), str(context.inputs["teacher"]), str(context.folder))
-        launch(job, self.processes, context.progress)
+        launch(job, self.processes, context.progress, context.launcher)
         with_tokenizer(data, context.folder / MODEL)
         held_out = PackedStream.open(data / "held_out.bin", self.loop.length, vocabulary.end)
         models = {"before": build_model(arch, seed=self.loop.seed), "after": whole_model(context.folder)}
