@@ -125,3 +125,18 @@ def test_the_command_prints_where_the_page_is(root: Path) -> None:
     assert told.exit_code == 0 and Path(told.output.strip()).name == "report.html"
     with pytest.raises(InvalidConfig, match="no run 'day' under .*; there: night <1>"):
         report_of(root, "day")
+
+
+def test_what_filters_dropped_is_shown(tmp_path: Path) -> None:
+    from trainer.evaluation.report_filters import filters_html, filters_markdown, filters_of
+
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "recipe.json").write_text(json.dumps({"folders": {"sft_data": "x", "data": "y"}}))
+    assert filters_of(tmp_path, "one") == [] and filters_markdown([]) == [] and filters_html([]) == ""
+    (tmp_path / "stages" / "x").mkdir(parents=True)
+    shown = [{"prompt": "a <b> | c", "answer": "d\ne", "reason": "cut off"}]
+    entry = {"filter": "style", "seen": 1200, "dropped": 2, "reasons": {"cut off": 2}, "shown": shown}
+    (tmp_path / "stages" / "x" / "report.json").write_text(json.dumps([entry]))
+    filters = filters_of(tmp_path, "one")
+    assert "| style | 1,200 | 2 | cut off (2); “a <b> / c → d e” |" in filters_markdown(filters)
+    assert "a &lt;b&gt; | c → d e" in filters_html(filters)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from trainer.evaluation.report_chart import chart
+from trainer.evaluation.report_filters import filters_html
 from trainer.evaluation.report_markdown import MARKS, STAGES, caveat, change, described, interval, number, stages
 from trainer.evaluation.report_rows import Cell, Report, Row, Section
 
@@ -35,10 +37,11 @@ svg text { fill: var(--muted); } svg .grid { stroke: var(--line); }
 """
 
 
-def page(report: Report) -> str:
+def page(report: Report, filters: list[dict[str, Any]]) -> str:
     title = f"{escape(report.run)}: evaluation"
     body = [f"<header><h1>{title}</h1><p>{escape(described(report))}</p></header>", _stages(report)]
     body += [_section(section, report.rows) for section in report.sections]
+    body.append(filters_html(filters))
     if report.rows:
         body.append(f"<section><h2>How to read this</h2><p>{escape(caveat(report))}</p></section>")
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'

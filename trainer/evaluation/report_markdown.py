@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.evaluation.files import PREFIX
+from trainer.evaluation.report_filters import filters_markdown
 from trainer.evaluation.report_rows import Cell, Report, Row, Section
 
 STAGES = ("stage", "state", "seconds", "to evaluate", "against the stage before")
@@ -12,12 +13,13 @@ SHARES = ("task/", "bfcl/", "ifbench", "lm_eval/")
 MARKS = {"better": " ▲", "worse": " ▼", "": ""}
 
 
-def markdown(report: Report) -> str:
+def markdown(report: Report, filters: list[dict[str, Any]]) -> str:
     lines = [f"# {report.run}", "", described(report), ""]
     lines += [f"| {' | '.join(STAGES)} |", "|---" * len(STAGES) + "|"]
     lines += [f"| {' | '.join(cells)} |" for cells in stages(report)]
     for section in report.sections:
         lines += ["", f"## {section.title}", "", section.about, "", *_table(section, report.rows)]
+    lines += filters_markdown(filters)
     return "\n".join([*lines, "", *([caveat(report)] if report.rows else []), ""])
 
 
