@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nas.cli.rest import Rest
-from nas.contracts.errors import InvalidConfig
+from nas.contracts.job import TrainJob
+from trainer.terminal import (
+    check_name,
+    is_training,
+    numbers,
+    rehearsed,
+    rows_of,
+    show_run,
+    shown_at,
+    training_lines,
+    training_of,
+    without_progress_bars,
+)
 
+SMOLLM2 = "smollm2-135m"  # as trainer.teacher, which brings torch
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
 Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
 Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
@@ -20,36 +34,62 @@ Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
 @app.command()
 def start(
     trial_id: Annotated[str, typer.Argument(help="The trial to train, e.g. the knee of `hilnas search front`.")],
-    recipe: Annotated[str, typer.Option(help="smoke or short.")] = "smoke",
+    recipe: Annotated[
+        str, typer.Option(help="smoke or short (one stage on shipped text), tiny, small, lfm2_5_350m.")
+    ] = "smoke",
     seed: int = 0,
+    scale: Annotated[float | None, typer.Option(help="Of tokens and steps of a recipe with several stages.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="As the worker finds it: a name or a directory.")] = None,
+    processes: Annotated[int | None, typer.Option(help="That torchrun starts on the worker's machine.")] = None,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
-    """Leave a training job for the next free worker."""
-    job = Rest(url).post(f"/trials/{trial_id}/train", {"recipe": recipe, "seed": seed})
-    typer.echo(f"job {job['id']} is {job['state']}; `hilnas train worker` takes it")
+    """Leave a training job for the next free worker; the same again goes on with one that was stopped."""
+    given = {"scale": scale, "teacher": teacher, "processes": processes}
+    options = {name: value for name, value in given.items() if value is not None}
+    rest = Rest(url)
+    if find_spec("torch") and (teacher is None or Path(teacher).exists()):  # what cannot work is told now
+        from trainer.handover import check
+
+        check(TrainJob(arch=rest.get(f"/trials/{trial_id}")["arch"], recipe=recipe, seed=seed, options=options))
+    job = rest.post(f"/trials/{trial_id}/train", {"recipe": recipe, "seed": seed, "options": options})
+    told = {"queued": "`hilnas train worker` takes it", "failed": f"{job['error']}; `hilnas train resume {job['id']}`"}
+    typer.echo(f"training {job['id']} is {job['state']}; {told.get(job['state'], 'nothing new to do')}")
 
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Option(help="tiny.")] = "tiny",
+    recipe: Annotated[str, typer.Option(help="tiny, small, lfm2_5_350m.")] = "tiny",
     arch: Annotated[
-        str | None, typer.Option(help="Preset, architecture file or checkpoint; its vocabulary is replaced.")
+        str | None, typer.Option(help="Preset, architecture file or checkpoint; its vocabulary is the recipe's.")
     ] = None,
-    teacher: Annotated[str, typer.Option(help="smollm2-135m or a Hugging Face directory.")] = "smollm2-135m",
-    processes: Annotated[int, typer.Option(help="Processes that torchrun starts here.")] = 1,
+    teacher: Annotated[str, typer.Option(help="smollm2-135m or a Hugging Face directory.")] = SMOLLM2,
+    processes: Annotated[int, typer.Option(help="Processes that share every training stage.")] = 1,
+    launcher: Annotated[str, typer.Option(help="Starts them: torchrun, or ray, also on a cluster.")] = "torchrun",
     scale: Annotated[float, typer.Option(help="Of tokens and steps: 0.25 is a quarter of the recipe.")] = 1.0,
     name: Annotated[str | None, typer.Option(help="Of the run; the recipe's when absent.")] = None,
     root: Root = Path("var/train"),
+    url: Annotated[str | None, typer.Option(help="Coordinator that shows the run.")] = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="One step of every stage on a few short rows of package text.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with every stage's metrics on one line.")] = False,
 ) -> None:
     """Run a whole recipe here; started again after any end, it goes on where it was."""
-    from trainer.recipes import architecture_of, recipe_named  # brings torch
+    from trainer.loop.launch import check_launcher  # brings torch
+    from trainer.recipes import architecture_of, recipe_named
     from trainer.runs import Stopped, run_here
 
-    _without_progress_bars()
+    without_progress_bars()
+    check_launcher(launcher)
+    if rehearse:
+        rehearsed(recipe, architecture_of(arch), root, None if teacher == SMOLLM2 else teacher, as_json)
+        return
     chosen = recipe_named(recipe, architecture_of(arch), teacher, processes, scale)
+    run_name = name or recipe
+    check_name(root, run_name, chosen.name)
     try:
-        results = run_here(chosen, root, name or recipe, typer.echo)
+        with shown_at(url, root, run_name, chosen.name) as tell:
+            results = run_here(chosen, root, run_name, tell, launcher)
     except Stopped:
         typer.echo("stopped; the same command goes on", err=True)
         raise typer.Exit(1) from None
@@ -57,8 +97,31 @@ def run(
         typer.echo(json.dumps({stage: record["metrics"] for stage, record in results.items()}))
         return
     minutes = sum(record["seconds"] for record in results.values()) / 60
-    run_name = name or recipe
     typer.echo(f"{run_name}: {len(results)} stages, {minutes:.1f} minutes; `hilnas train report {run_name}`")
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Option(help="tiny, small, lfm2_5_350m.")] = "lfm2_5_350m",
+    arch: Annotated[str | None, typer.Option(help="Preset, architecture file or checkpoint.")] = None,
+    scale: Annotated[float, typer.Option(help="Of tokens and steps.")] = 1.0,
+    gpus: Annotated[int, typer.Option(help="That share the work.")] = 8,
+    peak_tflops: Annotated[float, typer.Option(help="Of one GPU, dense bfloat16; an H100 SXM has 989.")] = 989.0,
+    mfu: Annotated[float, typer.Option(help="Share of the peak that is reached.")] = 0.4,
+    teacher_params: Annotated[
+        float, typer.Option(help="Parameters of the teacher, whose forward pass counts.")
+    ] = 1.7e9,
+    price: Annotated[float | None, typer.Option(help="Of one GPU for one hour, in any currency.")] = None,
+    memory: Annotated[float, typer.Option(help="Of one GPU, in GB.")] = 80.0,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """What a recipe costs before it is run: tokens, FLOPs, GPU hours and memory of every stage."""
+    from trainer.plan import Device, plan_of, shown
+    from trainer.recipes import architecture_of, planned
+
+    device = Device(gpus, peak_tflops * 1e12, mfu, price, memory * 1e9)
+    made = plan_of(planned(recipe, architecture_of(arch), scale), device, round(teacher_params))
+    typer.echo(json.dumps(made) if as_json else shown(made))
 
 
 @app.command()
@@ -97,21 +160,49 @@ def report(run_name: Annotated[str, typer.Argument(metavar="RUN")], root: Root =
 
 @app.command()
 def logs(
-    run_name: Annotated[str, typer.Argument(metavar="RUN")], lines: int = 20, root: Root = Path("var/train")
+    run_name: Annotated[str, typer.Argument(metavar="RUN_OR_TRAINING")],
+    lines: int = 20,
+    url: Url = "http://127.0.0.1:8000",
+    root: Root = Path("var/train"),
 ) -> None:
-    """The last curve lines of a run on this machine, as JSON lines."""
-    from trainer.runs import curve_of
+    """The last curve lines of a run on this machine, or of a training at the coordinator, as JSON lines."""
+    from trainer.runs import curve_of, known
 
-    for row in curve_of(root, run_name)[-lines:]:
+    if known(root, run_name) or not is_training(run_name):
+        rows = curve_of(root, run_name)
+    else:
+        curves = Rest(url).get(f"/trainings/{run_name}/curve")
+        rows = [row for curve in curves for row in rows_of(curve)]
+    for row in rows[-lines:]:
         typer.echo(json.dumps(row))
 
 
 @app.command()
-def stop(run_name: Annotated[str, typer.Argument(metavar="RUN")], root: Root = Path("var/train")) -> None:
-    """End a run on this machine; what it saved stays."""
+def stop(
+    run_name: Annotated[str, typer.Argument(metavar="RUN_OR_TRAINING")],
+    url: Url = "http://127.0.0.1:8000",
+    root: Root = Path("var/train"),
+) -> None:
+    """End a run on this machine, or a training at the coordinator; what it saved stays."""
+    from trainer.runs import known
     from trainer.runs import stop as stop_run
 
-    typer.echo(f"{run_name} is told to stop" if stop_run(root, run_name) else f"{run_name} is not running")
+    if known(root, run_name) or not is_training(run_name):
+        typer.echo(f"{run_name} is told to stop" if stop_run(root, run_name) else f"{run_name} is not running")
+        return
+    rest = Rest(url)
+    training = rest.post(f"/trainings/{training_of(rest, run_name)}/stop")
+    typer.echo(f"training {training['id']} is {training['state']}; `hilnas train resume {training['id']}` goes on")
+
+
+@app.command()
+def resume(
+    training_id: Annotated[str, typer.Argument(metavar="TRAINING")], url: Url = "http://127.0.0.1:8000"
+) -> None:
+    """Queue a stopped or failed training again; its worker goes on from what is saved."""
+    rest = Rest(url)
+    training = rest.post(f"/trainings/{training_of(rest, training_id)}/resume")
+    typer.echo(f"training {training['id']} is {training['state']}; `hilnas train worker` takes it")
 
 
 @app.command()
@@ -121,15 +212,22 @@ def status(
     as_json: Annotated[bool, typer.Option("--json")] = False,
     root: Root = Path("var/train"),
 ) -> None:
-    """What training brought for a trial and what its program measured; or how far a run on this machine is."""
+    """How far a trial's training is, what it brought and what its program measured; or a run on this machine."""
     if (root / "runs" / trial_id).exists():
-        _show_run(root, trial_id, as_json)
+        show_run(root, trial_id, as_json)
         return
     rest = Rest(url)
-    trainings, trial = rest.get(f"/trials/{trial_id}/trainings"), rest.get(f"/trials/{trial_id}")
-    if as_json:
-        typer.echo(json.dumps({"trainings": trainings, "trained": trial["trained"]}))
+    if trial_id.startswith(("job-", "run-")):
+        training = rest.get(f"/trainings/{trial_id}")
+        typer.echo(json.dumps(training) if as_json else "\n".join(training_lines(training)))
         return
+    trainings, trial = rest.get(f"/trials/{trial_id}/trainings"), rest.get(f"/trials/{trial_id}")
+    runs = [rest.get(f"/trainings/{run['id']}") for run in rest.get("/trainings", trial_id=trial_id)]
+    if as_json:
+        typer.echo(json.dumps({"runs": runs, "trainings": trainings, "trained": trial["trained"]}))
+        return
+    for training in runs:
+        typer.echo("\n".join(training_lines(training)))
     for entry in trainings:
         run = entry["training"]
         bits = run["held_out_bits_per_byte"]
@@ -181,34 +279,7 @@ def merge(
     from trainer.merging.merge import merge as merge_directories  # brings torch
     from trainer.merging.methods import method_named
 
-    given = {"scale": scale, "density": density, "epsilon": epsilon, "t": t, "seed": seed, "weights": _numbers(weights)}
+    given = {"scale": scale, "density": density, "epsilon": epsilon, "t": t, "seed": seed, "weights": numbers(weights)}
     chosen = method_named(method, **{name: value for name, value in given.items() if value is not None})
     record = merge_directories(chosen, models, out, base)
     typer.echo(json.dumps(record) if as_json else f"{out}: {record['num_tensors']} tensors merged by {method}")
-
-
-def _without_progress_bars() -> None:
-    """transformers draws one for every file it loads."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
-def _show_run(root: Path, name: str, as_json: bool) -> None:
-    from trainer.runs import state_of
-
-    state = state_of(root, name)
-    if as_json:
-        typer.echo(json.dumps(state))
-        return
-    typer.echo(f"{name} ({state['recipe']}) is {'running' if state['running'] else 'not running'}")
-    for stage, entry in state["stages"].items():
-        told = f"{entry['seconds']:.0f} s" if entry["state"] == "done" else entry.get("message", "not begun")
-        typer.echo(f"  {stage}: {entry['state']}, {told}")
-
-
-def _numbers(text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InvalidConfig(f"--weights {text!r} is no list of numbers; give one per model, e.g. 0.7,0.3") from None

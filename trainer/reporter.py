@@ -21,6 +21,7 @@ import structlog
 from nas.cli.rest import Refused, Rest
 from nas.contracts.errors import HilnasError
 from nas.contracts.training import MAX_LINES, CurveLine, RunState, StageProgress, TrainingProgress, TrainingReply
+from trainer.evaluation.files import KIND, PREFIX
 from trainer.pipeline.chain import CURVE, RECIPE
 from trainer.pipeline.records import write_whole
 from trainer.runs import Stopped, known, state_of
@@ -53,9 +54,11 @@ class RunReader:
         if not known(self.root, self.run):
             return TrainingProgress(fencing_token=fencing_token, state=state)
         recipe = json.loads((self.root / "runs" / self.run / RECIPE).read_text())
-        kinds = [stage["stage"] for stage in recipe["stages"]]
         entries = state_of(self.root, self.run)["stages"]
-        stages = [_stage(name, kind, entries[name], state) for name, kind in zip(entries, kinds, strict=True)]
+        stages = [
+            _stage(name, config, entry, state)
+            for (name, entry), config in zip(entries.items(), recipe["stages"], strict=True)
+        ]
         current = next((stage for stage in stages if stage.state != "done"), None)
         message = f"{current.name}: {current.message or 'beginning'}" if current else "every stage is done"
         return TrainingProgress(
@@ -93,16 +96,21 @@ class RunReader:
         return lines
 
 
-def _stage(name: str, kind: str, entry: dict[str, Any], state: RunState) -> StageProgress:
+def _stage(name: str, config: dict[str, Any], entry: dict[str, Any], state: RunState) -> StageProgress:
     done = entry["state"] == "done"
     failed = state == "failed" and entry.get("event") == "stage_failed"
     begun = "message" in entry
     return StageProgress(
-        name=name, kind=kind, share=1.0 if done else entry.get("stage_share"),
+        name=name, kind=config["stage"], start=_start(name, config), share=1.0 if done else entry.get("stage_share"),
         state="done" if done else "failed" if failed else "running" if begun else "open",
         seconds=entry.get("seconds"), eta_s=None if done else entry.get("eta_s"),
         message="" if done else entry.get("message", "")[:2000], metrics=_plain(entry.get("metrics", {})),
     )  # fmt: skip
+
+
+def _start(name: str, config: dict[str, Any]) -> str:
+    """An evaluation's config does not name its subject, because the content alone counts there; its name does."""
+    return config.get("start") or config.get("base") or (name.removeprefix(PREFIX) if config["stage"] == KIND else "")
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

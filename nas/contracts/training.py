@@ -12,11 +12,13 @@ MAX_LINES = 500  # of a curve in one message
 
 
 class StageProgress(BaseModel):
-    """``seconds`` it took so far as its own record says, ``eta_s`` what it may still take."""
+    """``start`` is the stage whose model it goes on from or reads; ``seconds`` what it took, ``eta_s`` what it may still
+    take."""
 
     model_config = ConfigDict(extra="ignore")
     name: str = Field(max_length=80)
     kind: str = Field(default="", max_length=40)
+    start: str = Field(default="", max_length=80)
     state: StageState = "open"
     share: FiniteFloat | None = None
     seconds: FiniteFloat | None = None

@@ -1,4 +1,4 @@
-"""The dashboard: one static page, no build step. Deep links into studies serve the same page."""
+"""The dashboard: two static pages, of studies and of trainings, no build step. Deep links serve the same pages."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def mount_dashboard(app: FastAPI) -> None:
     @app.get("/studies/{rest:path}", include_in_schema=False)
     def page(rest: str = "") -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=HEADERS)
+
+    @app.get("/trainings", include_in_schema=False)
+    @app.get("/trainings/{rest:path}", include_in_schema=False)
+    def trainings(rest: str = "") -> FileResponse:
+        return FileResponse(STATIC / "trainings.html", headers=HEADERS)
 
     app.mount("/static", _Static(directory=STATIC), name="static")
 

@@ -33,12 +33,12 @@ export async function call(path, { method = "GET", body } = {}) {
   throw new ApiError(response.status, problem.code, problem.message || `The coordinator answered ${response.status}.`);
 }
 
-/** Follows a study's events until `signal` aborts; `onState` hears true when live and false when it fell back. */
-export async function follow(studyId, lastId, signal, onEvent, onState) {
+/** Follows the events under `path` until `signal` aborts; `onState` hears true when live and false when it fell back. */
+export async function follow(path, lastId, signal, onEvent, onState) {
   let after = lastId;
   while (!signal.aborted) {
     try {
-      const response = await fetch(`${BASE}studies/${studyId}/events`, {
+      const response = await fetch(`${BASE}${path}/events`, {
         headers: headers({ "Last-Event-ID": String(after), Accept: "text/event-stream" }), signal,
       });
       if (!response.ok) throw new Error(response.statusText);

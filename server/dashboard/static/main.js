@@ -1,8 +1,9 @@
 // The page: which study, what is known of it, and when to look again.
-import { ApiError, call, follow, setToken } from "./api.js";
+import { ApiError, call, follow } from "./api.js";
 import { h } from "./format.js";
 import { noDevices, startAStudy } from "./guide.js";
 import { deviceCards } from "./devices.js";
+import { askForToken, startTheme } from "./page.js";
 import { candidate, frontTable, jobsTable, summary } from "./panels.js";
 import { drawScatter, scatterLegend } from "./scatter.js";
 import { operatorLegend, widestOf } from "./strip.js";
@@ -12,7 +13,7 @@ const $ = (id) => document.getElementById(id);
 const POLL_MS = 4000, POLL_LIVE_MS = 10000, DEBOUNCE_MS = 250;
 const query = new URLSearchParams(location.search);
 const state = {
-  studies: [], study: null, trials: new Map(), since: null, front: null, jobs: [], devices: [], selected: query.get("trial"), live: false,
+  studies: [], study: null, trials: new Map(), since: null, front: null, jobs: [], devices: [], trainings: [], selected: query.get("trial"), live: false,
   view: { x: query.get("x"), y: query.get("y"), logX: query.has("logx"), logY: query.has("logy"), device: "", target: query.get("target") || "" }, order: { key: "", down: false },
 };
 let following = null, timer = null, busy = false, again = false;
@@ -30,7 +31,7 @@ async function refresh() {
     render();
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.status === 401) await askForToken();
+    if (error.status === 401) { await askForToken(); again = true; }
     else problem(error.message);
   } finally {
     busy = false;
@@ -46,10 +47,10 @@ async function load() {
   if (!id) return void (state.study = null);
   if (state.study?.id !== id) await open(id);
   const since = state.since ? `?since=${encodeURIComponent(state.since)}` : "";
-  const [study, trials, front, jobs] = await Promise.all([
-    call(`studies/${id}`), call(`studies/${id}/trials${since}`), loadFront(id), call(`jobs?study_id=${id}&limit=40`),
+  const [study, trials, front, jobs, trainings] = await Promise.all([
+    call(`studies/${id}`), call(`studies/${id}/trials${since}`), loadFront(id), call(`jobs?study_id=${id}&limit=40`), call(`trainings?study_id=${id}`),
   ]);
-  Object.assign(state, { study, front, jobs });
+  Object.assign(state, { study, front, jobs, trainings });
   for (const trial of trials) {
     state.trials.set(trial.id, trial);
     if (!state.since || trial.updated_at > state.since) state.since = trial.updated_at;
@@ -75,7 +76,7 @@ async function open(id) {
   state.since = null;
   const study = await call(`studies/${id}`);
   const soon = () => { clearTimeout(timer); timer = setTimeout(refresh, DEBOUNCE_MS); };
-  follow(id, study.last_event_id, following.signal, soon, (live) => { state.live = live; connection(); });
+  follow(`studies/${id}`, study.last_event_id, following.signal, soon, (live) => { state.live = live; connection(); });
   if (study.id !== idInPath()) history.replaceState(null, "", `/studies/${id}${location.search}`);
 }
 
@@ -194,8 +195,9 @@ function hoverCard(box, trial, x, y, widest) {
 
 function card(trials, widest) {
   const chosen = state.trials.get(state.selected) || state.trials.get(kneeId());
-  const train = (trial) => attempt(() => call(`trials/${trial.id}/train`, { method: "POST", body: { quantization: state.study.spec.quantization } }));
-  $("candidate").replaceChildren(...candidate(chosen, state.study, widest, chosen?.id === kneeId(), { train }));
+  const train = (trial, recipe) => attempt(() => call(`trials/${trial.id}/train`, { method: "POST", body: { recipe, quantization: state.study.spec.quantization } }));
+  const trainings = state.trainings.filter((one) => one.trial_id === chosen?.id);
+  $("candidate").replaceChildren(...candidate(chosen, state.study, widest, chosen?.id === kneeId(), { train, trainings }));
 }
 
 function pick(trialId) {
@@ -213,21 +215,7 @@ async function attempt(action) {
   }
 }
 
-async function askForToken() {
-  const dialog = $("token-dialog");
-  dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  setToken($("token").value.trim());
-  again = true;
-}
-
-function theme(name) {
-  document.documentElement.dataset.theme = name;
-  localStorage.setItem("hilnas-theme", name);
-}
-
-theme(query.get("theme") || localStorage.getItem("hilnas-theme") || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
-$("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+startTheme();
 $("study-picker").addEventListener("change", (event) => {
   history.pushState(null, "", `/studies/${event.target.value}`);
   Object.assign(state, { study: null, selected: null, view: { x: null, y: null, logX: false, logY: false, device: "", target: "" } });

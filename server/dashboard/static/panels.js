@@ -49,7 +49,7 @@ function progressTile(counts, total, done, maxTrials) {
 }
 
 /** `short` is the hover card: objectives only. */
-export function candidate(trial, study, widest, isKnee, { short = false, train } = {}) {
+export function candidate(trial, study, widest, isKnee, { short = false, train, trainings = [] } = {}) {
   if (!trial) return [h("p.muted", {}, "Click a point or a row to see its layers and every number known of it.")];
   const keys = short ? study.objectives.map((one) => one.metric) : allKeys(trial, study);
   const kinds = h("ol.layers", { start: 0 }, (trial.arch.layers || []).map((layer) => h("li", {}, layerText(layer))));
@@ -59,8 +59,17 @@ export function candidate(trial, study, widest, isKnee, { short = false, train }
     strip(trial.arch, widest, { cell, letters: true }),
     trial.reason ? h("p.small.muted", {}, trial.reason) : null,
     h("dl.facts", {}, keys.flatMap((key) => fact(trial, study, key))),
-    ...(short ? [] : [byTarget(trial, study), verdicts(trial), artifacts(trial), kinds, h("div", {}, h("button.button.small", { onclick: () => train(trial) }, "Train this candidate"))]),
+    ...(short ? [] : [byTarget(trial, study), verdicts(trial), artifacts(trial), kinds, trainer(trial, train, trainings)]),
   ].filter(Boolean);
+}
+
+let recipe = "smoke"; // kept while the card is drawn anew
+
+function trainer(trial, train, trainings) {
+  const option = (name) => h("option", { value: name, selected: name === recipe }, name);
+  const choice = h("select", { "aria-label": "recipe", onchange: (event) => { recipe = event.target.value; } }, ["smoke", "short", "tiny", "small"].map(option));
+  const link = (one) => h("p.small", {}, h("a", { href: `/trainings/${one.id}` }, one.name), " ", pill(one.state), one.state === "running" && one.share != null ? ` ${Math.round(100 * one.share)} %` : "");
+  return h("div.trainer", {}, trainings.map(link), h("div.controls", {}, choice, h("button.button.small", { onclick: () => train(trial, recipe) }, "Train this candidate")));
 }
 
 function allKeys(trial, study) {
