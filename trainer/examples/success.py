@@ -28,6 +28,11 @@ class Success:
     logprob: NDArray[np.float64]
 
 
+def on_device(model: HilnasForCausalLM) -> HilnasForCausalLM:
+    """On the GPU where there is one."""
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+
+
 @torch.inference_mode()
 def success(
     model: HilnasForCausalLM, tokenizer: Tokenizer, examples: Sequence[Example], end: int, batch: int = 32
@@ -45,15 +50,16 @@ def success(
 
 def _judged(model: HilnasForCausalLM, rows: list[Encoded]) -> list[tuple[bool, float]]:
     longest = max(len(row.ids) for row in rows)
+    device = model.lm_head.weight.device
     # padded at the end, which a causal model never reads
-    ids_BT = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows])
-    learned_BT = torch.tensor([row.learned + [False] * (longest - len(row.ids)) for row in rows])
+    ids_BT = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows], device=device)
+    learned_BT = torch.tensor([row.learned + [False] * (longest - len(row.ids)) for row in rows], device=device)
     hidden_BTD = model.model(ids_BT)
     wanted_BT, asked_BT = ids_BT[:, 1:], learned_BT[:, 1:]
     logits_NV = model.lm_head(hidden_BTD[:, :-1][asked_BT]).float()  # the head costs more than a layer: answers only
     wanted_N = wanted_BT[asked_BT]
     row_N = asked_BT.nonzero()[:, 0]
     logprob_N = logits_NV.log_softmax(-1).gather(1, wanted_N[:, None])[:, 0]
-    wrong_B = torch.zeros(len(rows)).index_add_(0, row_N, (logits_NV.argmax(-1) != wanted_N).float())
-    mean_B = torch.zeros(len(rows)).index_add_(0, row_N, logprob_N) / asked_BT.sum(1)
+    wrong_B = torch.zeros(len(rows), device=device).index_add_(0, row_N, (logits_NV.argmax(-1) != wanted_N).float())
+    mean_B = torch.zeros(len(rows), device=device).index_add_(0, row_N, logprob_N) / asked_BT.sum(1)
     return list(zip((wrong_B == 0).tolist(), mean_B.tolist(), strict=True))

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from nas.contracts.errors import HilnasError
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.files import EXAMPLES, read_examples
-from trainer.examples.success import success
+from trainer.examples.success import on_device, success
 from trainer.loop.launch import whole_model
 from trainer.pipeline.stage import Stage, StageContext
 
@@ -39,7 +39,7 @@ class CurriculumStage(Stage):
         rates, likelihoods = np.zeros(len(examples)), np.zeros(len(examples))
         for index, name in enumerate(self.checkpoints):
             context.progress(index / len(self.checkpoints), f"success of {name}")
-            found = success(whole_model(context.inputs[name]), tokenizer, examples, end)
+            found = success(on_device(whole_model(context.inputs[name])), tokenizer, examples, end)
             rates += found.right / len(self.checkpoints)
             likelihoods += found.logprob / len(self.checkpoints)
         np.save(context.folder / EASE, np.stack([rates, likelihoods], 1))

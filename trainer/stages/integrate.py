@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from nas.contracts.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.examples.success import success
+from trainer.examples.success import on_device, success
 from trainer.loop.launch import MODEL
 from trainer.merging.merge import merge
 from trainer.merging.methods import method_named
@@ -72,7 +72,7 @@ class IntegrateStage(Stage):
 
     def _score(self, folder: Path, data: Path) -> float:
         tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
-        model, end = HilnasForCausalLM.from_pretrained(folder), Vocabulary.load(data / VOCABULARY).end
+        model, end = on_device(HilnasForCausalLM.from_pretrained(folder)), Vocabulary.load(data / VOCABULARY).end
         means = []
         for name in self.tasks:
             examples = task_named(name).examples("validation", self.count)
