@@ -22,6 +22,7 @@ from trainer.terminal import (
     shown_at,
     training_lines,
     training_of,
+    without_notes_of_libraries,
     without_progress_bars,
 )
 
@@ -29,6 +30,11 @@ SMOLLM2 = "smollm2-135m"  # as trainer.teacher, which brings torch
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
 Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
 Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
+
+
+@app.callback()
+def quiet() -> None:
+    without_notes_of_libraries()
 
 
 @app.command()

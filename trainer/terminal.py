@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,12 @@ import typer
 from nas.cli.rest import Rest
 from nas.contracts.errors import InvalidConfig
 from search_space.arch import ArchConfig
+
+
+def without_notes_of_libraries() -> None:
+    """torchao and torch tell at their import of kernels for GPUs and of deprecations that are not ours."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def without_progress_bars() -> None:

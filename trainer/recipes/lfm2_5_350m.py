@@ -32,8 +32,8 @@ DESIGN = Design(
     pretrain=Phase(100e9, 1024 * K, 4 * K, 2e-3, 2000, micro_batch=8, kd_weight=0.5),
     extend=Phase(10e9, 1024 * K, 32 * K, 5e-4, 200, decay_share=0.8),
     stretch=Phase(1e9, 1024 * K, 64 * K, 1e-4, 50, decay_share=0.8),
-    sft=Phase(600e6, schedule="cosine", **SFT),  # type: ignore[arg-type]
-    specialist=Phase(300e6, schedule="cosine", **SFT),  # type: ignore[arg-type]
+    sft=Phase(300e6, schedule="cosine", **SFT),  # type: ignore[arg-type]
+    specialist=Phase(150e6, schedule="cosine", **SFT),  # type: ignore[arg-type]
     count=200_000,
     written=100_000,
     contexts=(4 * K, 32 * K, 128 * K),
@@ -42,8 +42,8 @@ DESIGN = Design(
         "LFM2's (arXiv 2511.23404): the architecture (table 1); top K = 32, decoupled and tempered (3.3); 4,096 then"
         " 32,768 tokens of context with a quicker decay, a tenth of the tokens in the second part (3.1); 75 % English,"
         " 20 % multilingual, 5 % code (3.1); fine-tuning at 32,768 tokens, cosine from 3e-5 to 1e-7, 500 steps of"
-        " warm-up, AdamW 0.9 / 0.95, decay 0.1, clipping 1.0, two passes before the specialists (4.2); filters in their"
-        " order (4.2); merging methods (4.4)",
+        " warm-up (a tenth of the steps where that is less), AdamW 0.9 / 0.95, decay 0.1, clipping 1.0 (4.2); filters in"
+        " their order (4.2); merging methods (4.4)",
         "LFM2.5's by word only: 128k by YaRN (its parameters were not published: factor 4 over 32k is ours)",
         "ours: token budgets (LFM2.5 read 28T), data sets, teacher (LFM1-7B is not public), kd_weight, temperature,"
         " pretraining's learning rates and batches, thresholds of filters, densities and scales of merging",
