@@ -36,8 +36,12 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: Optimizer, proces
         shutil.rmtree(partial, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
     processes.wait()
-    with _quietly():
-        save_distributed(_state(model, optimizer, step), checkpoint_id=partial, no_dist=processes.world == 1)
+    try:
+        with _quietly():
+            save_distributed(_state(model, optimizer, step), checkpoint_id=partial, no_dist=processes.world == 1)
+    except CheckpointException as error:  # is no Exception, and wraps what each process met
+        cause = next(iter(error.failures.values()))[0]
+        raise cause if isinstance(cause, OSError) else OSError(f"{partial} cannot be written: {cause}") from error
     processes.wait()
     if processes.first:
         whole = folder / f"step-{step:08d}"

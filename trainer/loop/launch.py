@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -72,7 +73,10 @@ def run(job: Job, processes: Processes, progress: Progress = lambda *_: None) ->
     if processes.first:
         whole = build_model(arch)
         whole.load_state_dict(state)
-        whole.save_pretrained(folder / MODEL)
+        try:
+            whole.save_pretrained(folder / MODEL)
+        except SafetensorError as error:  # a full disk, for one
+            raise OSError(f"{folder / MODEL} cannot be written: {error}") from error
     processes.wait()
 
 

@@ -102,9 +102,10 @@ def _step(
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     norm_value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
     if not math.isfinite(loss) or not math.isfinite(norm_value):
+        advice = f"a lower learning rate than {config.learning_rate} may help"
         raise LossNotFinite(
-            f"the loss became {loss} (gradient norm {norm_value}) at step {step}; a lower learning rate than"
-            f" {config.learning_rate} may help"
+            f"the loss became {loss} (gradient norm {norm_value}) at step {step};"
+            f" {advice if step else 'the weights that it begins with are broken, or its data'}"
         )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -5,10 +5,12 @@ A stage is finished when ``done.json`` is there; until then whatever ended it, t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from trainer.pipeline.stage import Progress, Recipe, Stage, StageContext, StageF
 
 log = structlog.get_logger()
 DONE, CURVE, PROGRESS, RECIPE = "done.json", "curve.jsonl", "progress.jsonl", "recipe.json"
+LEAST_FREE_BYTES = 2**16  # nothing can be written in less
 
 
 def run_recipe(
@@ -30,22 +33,23 @@ def run_recipe(
     launcher: str = "torchrun",
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Stage name -> what its ``done.json`` says. Raises StageFailed with one sentence."""
-    folder = root / "runs" / run
-    folder.mkdir(parents=True, exist_ok=True)
     folders = stage_folders(recipe, root)
     described = {**recipe.resolved(), "commit": commit, "folders": {k: v.name for k, v in folders.items()}}
-    write_whole(folder / RECIPE, json.dumps(described, indent=1))
-    records = Records(folder / PROGRESS)
+    records = Records(root / "runs" / run / PROGRESS)
     results = {}
-    for index, stage in enumerate(recipe.stages):
-        progress = _teller(records, stage, index, len(recipe.stages), tell)
-        inputs = {name: folders[name] for name in stage.inputs}
-        try:
-            results[stage.name] = run_stage(stage, folders[stage.name], inputs, progress, launcher)
-        except StageFailed as failure:
-            records.add(time=time.time(), stage=stage.name, event="stage_failed", message=str(failure))
-            raise
-    records.add(time=time.time(), event="run_finished", share=1.0)
+    with _writable(root):
+        records.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(records.path.with_name(RECIPE), json.dumps(described, indent=1))
+        for index, stage in enumerate(recipe.stages):
+            progress = _teller(records, stage, index, len(recipe.stages), tell)
+            inputs = {name: folders[name] for name in stage.inputs}
+            try:
+                results[stage.name] = run_stage(stage, folders[stage.name], inputs, progress, launcher)
+            except StageFailed as failure:
+                with contextlib.suppress(OSError):  # the failure may be that there is no room
+                    records.add(time=time.time(), stage=stage.name, event="stage_failed", message=str(failure))
+                raise
+        records.add(time=time.time(), event="run_finished", share=1.0)
     return results
 
 
@@ -103,9 +107,27 @@ def _explained(stage: Stage, folder: Path) -> Iterator[None]:
         raise
     except HilnasError as error:
         raise StageFailed(stage.name, str(error)) from error
+    except Exception as error:  # of a full disk torch and safetensors make errors of their own
+        if _full(error, folder):
+            raise StageFailed(stage.name, f"the disk of {folder} is full") from error
+        if isinstance(error, OSError):
+            raise StageFailed(stage.name, str(error)) from error
+        raise
+
+
+@contextmanager
+def _writable(root: Path) -> Iterator[None]:
+    """What is written between stages."""
+    try:
+        yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise StageFailed(stage.name, f"the disk of {folder} is full" if full else str(error)) from error
+        raise HilnasError(f"the disk of {root} is full; make room and start again" if _full(error, root) else str(error)
+                          ) from error  # fmt: skip
+
+
+def _full(error: Exception, folder: Path) -> bool:
+    said = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return said or shutil.disk_usage(folder).free < LEAST_FREE_BYTES
 
 
 def _teller(records: Records, stage: Stage, index: int, count: int, tell: Callable[[str], None]) -> Progress:

@@ -38,7 +38,10 @@ class DataStage(Stage):
         path = teacher_directory(self.teacher, context.cache) / "tokenizer.json"
         if not path.exists():
             raise InvalidConfig(f"teacher {self.teacher} has no tokenizer.json; save its tokenizer as a fast one")
-        tokenizer = Tokenizer.from_file(str(path))
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers has no class for it
+            raise InvalidConfig(f"{path} is no tokenizer ({error}); save the teacher's again") from error
         student, vocabulary = trim(tokenizer, self.vocab_size)
         streams, counts = build_corpus(sources, tokenizer, vocabulary, self.max_tokens, self.held_out_share)
         metrics: dict[str, Any] = {"vocab_size": vocabulary.size, **self._write(context.folder, streams, vocabulary)}

@@ -1,0 +1,90 @@
+"""``python -m tests.e2e.recipe_process TEXT TEACHER``: runs a small recipe in a new process for every root folder that
+it reads from standard input; tells the process id, then how it ended. The libraries are loaded once, so that killing
+many processes takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from search_space.arch import ArchConfig, LayerConfig, SwiGLU
+from search_space.mixers import GatedShortConv, Gqa
+from trainer.evaluation.subject import Settings
+from trainer.examples.files import EXAMPLES, write_examples
+from trainer.loop.config import LoopConfig
+from trainer.pipeline.chain import run_recipe
+from trainer.pipeline.stage import Recipe, Stage, StageContext
+from trainer.stages.data import DataStage
+from trainer.stages.evaluate import EvaluateStage
+from trainer.stages.extend import ExtendStage
+from trainer.stages.integrate import IntegrateStage
+from trainer.stages.pretrain import PretrainStage
+from trainer.stages.sft import SftStage
+from trainer.stages.teacher import TeacherStage
+from trainer.tasks.registry import task_named
+from trainer.teacher import identity
+
+ARCH = ArchConfig(64, 300, (LayerConfig(GatedShortConv(3), SwiGLU(96)), LayerConfig(Gqa(2, 1, 32), SwiGLU(96))))
+TASKS = ("extraction", "tool_calls")
+
+
+@dataclass(frozen=True)
+class ExamplesStage(Stage):
+    """Verifiers' examples without filters."""
+
+    kind: ClassVar[str] = "sft_data"
+
+    def run(self, context: StageContext) -> dict[str, Any]:
+        write_examples(context.folder / EXAMPLES, [e for name in TASKS for e in task_named(name).examples("train", 12)])
+        return {}
+
+
+def recipe(text: str, teacher: str) -> Recipe:
+    who = identity(teacher)
+
+    def loop(length: int, **changes: Any) -> LoopConfig:
+        return LoopConfig(**{"steps": 30, "batch": 2, "micro_batch": 1, "length": length, "warmup": 2, "save_every": 4,
+                             "kd_weight": 0.0, **changes})  # fmt: skip
+
+    def sft(label: str, start: str, tasks: tuple[str, ...] = ()) -> Stage:
+        return SftStage(start=start, tasks=tasks, loop=loop(512, steps=10, in_order=True), label=label)
+
+    suites = ("bits_per_byte length=32 count=20", "loss_by_position length=32 count=20", "task:extraction count=6")
+    return Recipe("kills", (
+        DataStage(teacher, who, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
+        TeacherStage(teacher, who, k=8, max_tokens=2_000, window=64, shard_tokens=256),
+        PretrainStage(ARCH.to_dict(), loop(32, kd_weight=0.5)),
+        EvaluateStage("pretrain", suites=suites, settings=Settings(length=32)),
+        ExtendStage(loop=loop(128), original_length=128),
+        ExamplesStage(),
+        sft("sft", "extend"), sft("first", "sft", ("extraction",)), sft("second", "sft", ("tool_calls",)),
+        IntegrateStage("sft", ("first", "second"), TASKS, count=3, candidates=("linear", "dare_ties density=0.5"),
+                       label="merge"),
+    ))  # fmt: skip
+
+
+def main() -> None:
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    made = recipe(sys.argv[1], sys.argv[2])
+    for line in sys.stdin:
+        if (pid := os.fork()) == 0:
+            torch.set_num_threads(1)  # a copy of a process has none of its threads
+            try:
+                run_recipe(made, Path(line.strip()), "run")
+            except BaseException as error:
+                sys.stderr.write(f"{error!r}\n")
+                os._exit(1)
+            os._exit(0)
+        print(pid, flush=True)
+        print(os.waitpid(pid, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

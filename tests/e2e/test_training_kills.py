@@ -1,0 +1,106 @@
+"""kill -9 of a whole training at seeded random moments of every stage: the same command goes on, and every weight and
+every curve is that of a run that nothing happened to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.processes import ROOT, environment, wait_for
+from tests.unit.conftest import small_teacher, small_text  # noqa: F401  fixtures
+from trainer.pipeline.chain import finished, stage_folders
+from trainer.pipeline.records import Records
+
+KILLS = 3  # of every stage
+DEADLINE_S = 120.0
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+class Runs:
+    """Starts the recipe in one process after another."""
+
+    def __init__(self, text: Path, teacher: str) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.recipe_process", str(text), teacher], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment(OMP_NUM_THREADS="1"),
+        )  # fmt: skip
+
+    def start(self, root: Path) -> int:
+        assert self._server.stdin is not None
+        self._server.stdin.write(f"{root}\n")
+        self._server.stdin.flush()
+        return int(self._line())
+
+    def end(self) -> int:
+        """The signal or exit status of the one that was started."""
+        return int(self._line())
+
+    def _line(self) -> str:
+        assert self._server.stdout is not None
+        return self._server.stdout.readline()
+
+    def close(self) -> None:
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.wait(DEADLINE_S)
+        self._server.stdout.close()
+
+
+@pytest.fixture
+def runs(small_text: Path, small_teacher: str) -> Iterator[Runs]:  # noqa: F811
+    made = Runs(small_text, small_teacher)
+    yield made
+    made.close()
+
+
+def test_killed_in_every_stage(tmp_path: Path, runs: Runs, rng: random.Random, small_text, small_teacher) -> None:  # noqa: F811
+    from tests.e2e.recipe_process import recipe
+
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    runs.start(quiet)
+    assert runs.end() == 0
+    made = recipe(str(small_text), small_teacher)
+    undisturbed, folders = stage_folders(made, quiet), stage_folders(made, killed)
+    hits: Counter[str] = Counter()
+    for name, folder in folders.items():
+        seconds = finished(undisturbed[name])["seconds"]  # type: ignore[index]
+        for _ in range(KILLS):
+            pid = runs.start(killed)
+            wait_for(f"the beginning of {name}", lambda: (folder / "lock").exists(), DEADLINE_S)  # noqa: B023
+            time.sleep(rng.uniform(0, 0.8) * seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            hits[name] += runs.end() == signal.SIGKILL and finished(folder) is None
+    runs.start(killed)
+    assert runs.end() == 0
+    print(f"killed within a stage: {dict(hits)}")
+    assert hits.total() >= len(folders), hits
+    for name, folder in folders.items():
+        assert result(folder) == result(undisturbed[name]), name
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """Everything of a finished stage that is not time: weights byte by byte, metrics, losses."""
+    record = finished(folder)
+    assert record is not None
+    model = folder / "model" / "model.safetensors"
+    curve = [{key: row[key] for key in ("step", "loss", "gradient_norm")}
+             for row in Records(folder / "curve.jsonl").read()]  # fmt: skip
+    evaluation = folder / "evaluation.json"
+    return {
+        "weights": model.read_bytes() if model.exists() else b"", "curve": curve,
+        "metrics": {key: value for key, value in record["metrics"].items() if key != "tokens_per_s"},
+        "evaluation": json.loads(evaluation.read_text())["metrics"] if evaluation.exists() else {},
+    }  # fmt: skip
