@@ -147,6 +147,16 @@ def test_weights_that_are_no_numbers_are_said_before_a_step_is_taken(root, small
     assert finished(folders["extend"]) is not None
 
 
+def test_a_line_that_a_kill_tore_spoils_no_other(tmp_path: Path) -> None:
+    records = Records(tmp_path / "curve.jsonl")
+    for torn in ("x", '{"step": 1', "7"):
+        records.add(step=0)
+        with open(records.path, "a") as file:
+            file.write(torn)
+        records.add(step=2)
+    assert [row["step"] for row in records.read()] == [0, 2] * 3
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, of 20 KiB."""
