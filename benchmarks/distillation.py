@@ -39,12 +39,12 @@ from trainer.teacher import SMOLLM2, MappedTeacher, identity, load_teacher, teac
 
 SEEDS = (0, 1, 2)
 T_QUANTILE = 4.303  # two-sided 95 %, two degrees of freedom
-TEXT_TOKENS, TOLD_TOKENS, VOCAB = 330_000, 98_305, 4096  # the teacher's tokens; the student's
+TEXT_TOKENS, TOLD_TOKENS, VOCAB = 330_000, 65_537, 4096  # the teacher's tokens; the student's
 ARCH = ArchConfig(
     128, VOCAB, tuple(LayerConfig(Gqa(2, 1, 64) if i == 2 else GatedShortConv(3), SwiGLU(384)) for i in range(4))
 )
 CONFIG = LoopConfig(
-    steps=144, batch=8, micro_batch=8, length=256, learning_rate=3e-3, warmup=10, autocast=True, save_every=10_000
+    steps=96, batch=8, micro_batch=8, length=256, learning_rate=3e-3, warmup=10, autocast=True, save_every=10_000
 )
 KD, CE, LONGER = "KD + CE", "CE, equal tokens", "CE, equal compute"
 
@@ -70,7 +70,7 @@ def prepared(root: Path) -> tuple[Path, Path]:
     who = identity(SMOLLM2)
     recipe = Recipe("distillation", (
         DataStage(SMOLLM2, who, SOURCES, VOCAB, TEXT_TOKENS, held_out_share=0.1),
-        TeacherStage(SMOLLM2, who, max_tokens=TOLD_TOKENS),
+        TeacherStage(SMOLLM2, who, max_tokens=TOLD_TOKENS, shard_tokens=4096),
     ))  # fmt: skip
     folders = stage_folders(recipe, root)
     for stage in recipe.stages:

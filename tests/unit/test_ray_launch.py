@@ -101,7 +101,7 @@ def test_a_killed_parent_leaves_nothing_of_ray(data, tmp_path: Path) -> None:
         [sys.executable, "-c", code, json.dumps(asdict(long))], cwd=ROOT,
         env={**os.environ, "HILNAS_TEST_MARK": mark, "TMPDIR": str(room)},
     )  # fmt: skip
-    wait_until(lambda: len(losses(tmp_path)) >= 4 or parent.poll() is not None, 90)
+    wait_until(lambda: len(losses(tmp_path)) >= 4 or parent.poll() is not None, 180)
     assert parent.poll() is None and len(marked(mark)) > 4
     parent.kill()
     parent.wait()

@@ -185,6 +185,12 @@ def test_a_disk_that_is_full_at_one_place_after_another(disk, undisturbed, small
     assert ours == theirs
 
 
+def test_a_root_that_cannot_be_made_is_a_sentence(tmp_path, small_text, small_teacher) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HilnasError, match="Not a directory: .*file/root"):
+        run_recipe(recipe(small_text, small_teacher), tmp_path / "file" / "root", "run")
+
+
 def test_a_file_that_may_not_grow_is_a_sentence_too(tmp_path, undisturbed, small_text, small_teacher) -> None:
     made, limits = recipe(small_text, small_teacher), resource.getrlimit(resource.RLIMIT_FSIZE)
     try:

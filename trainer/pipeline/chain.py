@@ -126,8 +126,10 @@ def _writable(root: Path) -> Iterator[None]:
 
 
 def _full(error: Exception, folder: Path) -> bool:
-    said = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return said or shutil.disk_usage(folder).free < LEAST_FREE_BYTES
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free < LEAST_FREE_BYTES
 
 
 def _teller(records: Records, stage: Stage, index: int, count: int, tell: Callable[[str], None]) -> Progress:
