@@ -16,7 +16,7 @@ from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import DeviceError, HilnasError
 from nas.contracts.job import JobResult, Lease, TrainJob, TrainResult
 from nas.contracts.leasing import Heartbeats, enrol_once
-from nas.contracts.training import TrainingProgress, TrainingReply
+from nas.contracts.training import RunState, TrainingProgress, TrainingReply
 from trainer.handover import check, hand_over, run_chain, run_short
 from trainer.pretrain import RECIPES as SHORT
 from trainer.reporter import Reporter, RunReader
@@ -105,12 +105,14 @@ class Worker:
             reader = RunReader(self.home, lease.job_id)
             send = lambda progress: self.client.tell(lease.job_id, progress)  # noqa: E731
             with Reporter(reader, send, lease.fencing_token, beat.report) as reporter:
+                ended: RunState = "running"  # its job says how it ends; only a stage that failed is told here
                 try:
                     trained = run_chain(job, self.home, lease.job_id, lambda _: wanted())
                 except HilnasError:
-                    reporter.finish("failed")
+                    ended = "failed"
                     raise
-                reporter.finish("running")
+                finally:
+                    reporter.finish(ended)
         beat.report(1.0, "exporting")
         return hand_over(job, trained, self.home / "cache", self.client.upload)
 
