@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.record import publish
 from search_space import cost
@@ -39,12 +40,12 @@ from trainer.teacher import SMOLLM2, MappedTeacher, identity, load_teacher, teac
 
 SEEDS = (0, 1, 2)
 T_QUANTILE = 4.303  # two-sided 95 %, two degrees of freedom
-TEXT_TOKENS, TOLD_TOKENS, VOCAB = 330_000, 65_537, 4096  # the teacher's tokens; the student's
+TEXT_TOKENS, TOLD_TOKENS, VOCAB = 330_000, 32_769, 4096  # the teacher's tokens; the student's
 ARCH = ArchConfig(
     128, VOCAB, tuple(LayerConfig(Gqa(2, 1, 64) if i == 2 else GatedShortConv(3), SwiGLU(384)) for i in range(4))
 )
 CONFIG = LoopConfig(
-    steps=96, batch=8, micro_batch=8, length=256, learning_rate=3e-3, warmup=10, autocast=True, save_every=10_000
+    steps=48, batch=8, micro_batch=8, length=256, learning_rate=3e-3, warmup=10, autocast=True, save_every=10_000
 )
 KD, CE, LONGER = "KD + CE", "CE, equal tokens", "CE, equal compute"
 
@@ -53,7 +54,9 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--root", type=Path, default=Path("var/train"), help="of runs; stages there are used again")
     options.add_argument("--steps", type=int, default=CONFIG.steps)
+    options.add_argument("--threads", type=int, default=1, help="of torch, for teacher and student alike")
     given = options.parse_args()
+    torch.set_num_threads(given.threads)
     config = replace(CONFIG, steps=given.steps)
     data, teacher = prepared(given.root.resolve())
     told = json.dumps([teacher.name, asdict(config), ARCH.to_dict()])
