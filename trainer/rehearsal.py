@@ -94,8 +94,8 @@ def shortened(design: Design, text: tuple[Part, ...]) -> Design:
     return replace(
         design, parts=text, text_tokens=20_000, teacher_tokens=1_000, held_out_share=0.2, count=2, written=2,
         pretrain=once(design.pretrain, ROW), extend=once(design.extend, 2 * ROW), stretch=once(design.stretch, 4 * ROW),
-        sft=examples, specialist=examples, tasks=TASKS, suites=(), evaluation_count=1, contexts=(ROW,),
-        candidates=("linear", "ties density=0.5"),
+        sft=examples, specialist=examples, tasks=TASKS, suites=(), evaluation_count=1, evaluation_rows=1,
+        contexts=(ROW,), candidates=("linear", "ties density=0.5"),
     )  # fmt: skip
 
 

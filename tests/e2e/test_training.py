@@ -158,7 +158,8 @@ def test_a_run_at_home_is_shown_and_stopped_from_there(service: Service, hilnas:
     arch.write_text(json.dumps(service.get(f"/studies/{service.get('/studies')[0]['id']}/trials")[0]["arch"]))
     command = [*hilnas.words, "train", "run", "--recipe", "debug", "--arch", str(arch), "--scale", "50", "--root",
                str(tmp_path), "--name", "home", "--url", service.url]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, env=environment())
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), **silent)
     service.processes["home"] = process
     found = lambda: [one for one in service.get("/trainings") if one["name"] == "home"]  # noqa: E731
     (run,) = wait_for("the run at the coordinator", found, 200)

@@ -89,6 +89,7 @@ class Design:
     tasks: tuple[str, ...] = TASKS
     suites: tuple[str, ...] = ("bfcl", "ifbench")
     evaluation_count: int = 200
+    evaluation_rows: int = 32
     candidates: tuple[str, ...] = DEFAULT_CANDIDATES
 
 
@@ -174,11 +175,12 @@ def _tuning(design: Design, teacher: str, who: str, processes: int, scale: float
 
 
 def _long(design: Design) -> tuple[str, ...]:
-    return (f"loss_by_position length={design.extend.length} count=8", "retrieval count=4")
+    rows = design.evaluation_rows
+    return (f"loss_by_position length={design.extend.length} count={min(8, rows)}", f"retrieval count={min(4, rows)}")
 
 
 def _evaluated(design: Design, subject: str, *more: str) -> EvaluateStage:
-    length, count = design.pretrain.length, design.evaluation_count
+    length, count, rows = design.pretrain.length, design.evaluation_count, design.evaluation_rows
     tasks = (f"task:{name} count={count}" for name in design.tasks)
     suites = (f"bits_per_byte length={length}", *tasks, *design.suites, *more)
-    return EvaluateStage(subject, suites=suites, settings=Settings(length=length, contexts=design.contexts))
+    return EvaluateStage(subject, suites=suites, settings=Settings(rows, length, design.contexts))

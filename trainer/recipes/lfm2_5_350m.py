@@ -42,8 +42,8 @@ DESIGN = Design(
         "LFM2's (arXiv 2511.23404): the architecture (table 1); top K = 32, decoupled and tempered (3.3); 4,096 then"
         " 32,768 tokens of context with a quicker decay, a tenth of the tokens in the second part (3.1); 75 % English,"
         " 20 % multilingual, 5 % code (3.1); fine-tuning at 32,768 tokens, cosine from 3e-5 to 1e-7, 500 steps of"
-        " warm-up (a tenth of the steps where that is less), AdamW 0.9 / 0.95, decay 0.1, clipping 1.0 (4.2); filters in"
-        " their order (4.2); merging methods (4.4)",
+        " warm-up (a tenth of the steps where that is less), AdamW 0.9 / 0.95, decay 0.1, clipping 1.0 (4.2); filters"
+        " in their order (4.2); merging methods (4.4)",
         "LFM2.5's by word only: 128k by YaRN (its parameters were not published: factor 4 over 32k is ours)",
         "ours: token budgets (LFM2.5 read 28T), data sets, teacher (LFM1-7B is not public), kd_weight, temperature,"
         " pretraining's learning rates and batches, thresholds of filters, densities and scales of merging",
