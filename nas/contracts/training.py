@@ -12,8 +12,8 @@ MAX_LINES = 500  # of a curve in one message
 
 
 class StageProgress(BaseModel):
-    """``start`` is the stage whose model it goes on from or reads; ``seconds`` what it took, ``eta_s`` what it may still
-    take."""
+    """``start`` is the stage whose model it goes on from or reads; ``seconds`` what it took, ``eta_s`` what it may
+    still take."""
 
     model_config = ConfigDict(extra="ignore")
     name: str = Field(max_length=80)
