@@ -262,7 +262,7 @@ def test_the_stage_fills_its_folder(model: Path, tmp_path: Path, device: Fake) -
     for name in ("hugging_face/model.safetensors", "model.gguf", "programs/model-8da4w.pte"):
         assert done[name] == (folder / name).stat().st_size
     card = (folder / "README.md").read_text()
-    assert all(text in card for text in ("commit `abc123`", "| `maker` | maths | 0.5 |", "a constant is ours"))
+    assert all(text in card for text in ("commit `abc123`", "| maths | 0.5 | 0.4 to 0.6 | 7 |", "a constant is ours"))
     (folder / "model.gguf").unlink()
     run_recipe(recipe, tmp_path, "one")
     assert (folder / "model.gguf").exists()
