@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
@@ -9,10 +10,11 @@ from tokenizers import Tokenizer
 START, STOP = "<|im_start|>", "<|im_end|>"
 
 
-def prompt_of(user: str, system: str = "") -> str:
-    """Everything before the model's turn."""
+def prompt_of(user: str, system: str = "", history: Sequence[tuple[str, str]] = ()) -> str:
+    """Everything before the model's turn; ``history`` are (role, text) of the turns since the user's."""
     instructions = turn("system", system) if system else ""
-    return f"{instructions}{turn('user', user)}{START}assistant\n"
+    since = "".join(turn(role, text) for role, text in history)
+    return f"{instructions}{turn('user', user)}{since}{START}assistant\n"
 
 
 def turn(role: str, text: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nas.contracts.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.chat import STOP
-from trainer.decoding import Decoding, complete
+from trainer.decoding import Completion, Decoding, complete
 
 
 def generate(
@@ -33,20 +33,30 @@ def generate(
     ids = encoded(tokenizer, prompts)
     _check(ids, max_prompt)
     decoding = Decoding(max_new_tokens, temperature, ends_of(tokenizer, stop))
-    answers: list[list[str]] = [[] for _ in prompts]
+    return [texts_of(tokenizer, row) for row in sample(model, ids, decoding, num_samples, seed, batch)]
+
+
+def sample(
+    model: HilnasForCausalLM, rows: Sequence[Sequence[int]], decoding: Decoding, num_samples: int = 1, seed: int = 0,
+    batch: int = 32,
+) -> list[list[Completion]]:  # fmt: skip
+    """``num_samples`` continuations of each row of tokens, as ``generate`` draws them."""
+    found: list[list[Completion]] = [[] for _ in rows]
     was_training = model.training
     model.eval()
     with torch.inference_mode(), few_threads(model, batch):
-        for members in batches([len(row) for row in ids], max(1, batch // num_samples)):
-            uniform = uniform_numbers(seed, members, num_samples, max_new_tokens)
-            found = complete(model, [ids[i] for i in members], uniform, decoding)
-            texts = tokenizer.batch_decode(
-                [completion.said for completion in found], skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-            for row, index in enumerate(members):
-                answers[index] = texts[row * num_samples : (row + 1) * num_samples]
+        for members in batches([len(row) for row in rows], max(1, batch // num_samples)):
+            uniform = uniform_numbers(seed, members, num_samples, decoding.max_new_tokens)
+            made = complete(model, [rows[i] for i in members], uniform, decoding)
+            for at, index in enumerate(members):
+                found[index] = made[at * num_samples : (at + 1) * num_samples]
     model.train(was_training)
-    return answers
+    return found
+
+
+def texts_of(tokenizer: Any, completions: Sequence[Completion]) -> list[str]:
+    said = [completion.said for completion in completions]
+    return list(tokenizer.batch_decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -65,7 +75,7 @@ def uniform_numbers(seed: int, members: Sequence[int], num_samples: int, count: 
     return np.stack([np.random.default_rng(row).random(count) for row in rows])
 
 
-def ends_of(tokenizer: Any, stop: str) -> frozenset[int]:
+def ends_of(tokenizer: Any, stop: str = STOP) -> frozenset[int]:
     """The token of ``stop`` and that of a document's end."""
     ids = tokenizer.encode(stop, add_special_tokens=False)
     if len(ids) != 1:

@@ -79,10 +79,17 @@ def _lm_eval_ready(task: str) -> None:
     check_task(task)
 
 
+def _doom_loops(subject: Subject, _: str) -> Iterator[Metric]:
+    from trainer.evaluation.doom_loops import doom_loops
+
+    return doom_loops(subject)
+
+
 SUITES: dict[str, Suite] = {
     "bits_per_byte": Suite(bits_per_byte, "held-out text, comparable across vocabularies"),
     "loss_by_position": Suite(loss_by_position, "nats per token in position buckets up to 4x the trained length"),
     "retrieval": Suite(retrieval, "a hidden number found again, by context and depth"),
+    "doom_loops": Suite(_doom_loops, "share of texts that end in a loop, greedy and sampled"),
     "task": Suite(_task, "task:NAME, the share of test examples whose verifier agrees", _task_ready),
     "bfcl": Suite(_bfcl, "function calls of BFCL v4; bfcl:CATEGORY for one category", _bfcl_ready),
     "ifbench": Suite(_ifbench, "prompts of IFBench whose every instruction is followed", _ifbench_ready),

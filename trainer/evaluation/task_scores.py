@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from trainer.chat import prompt_of
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.values import Metric, score
 from trainer.generation import encoded, generate
@@ -17,7 +16,7 @@ def scored(subject: Subject, name: str, task: Task, note: str = "") -> Metric:
     """``count`` test examples. What is longer than ``max_prompt`` is left out and counted in the note."""
     settings = subject.settings
     examples = task.examples("test", settings.count)
-    prompts = [prompt_of(example.prompt, example.system) for example in examples]
+    prompts = [example.conversation for example in examples]
     short = [i for i, ids in enumerate(encoded(subject.tokenizer, prompts)) if len(ids) <= settings.max_prompt]
     answers = generate(
         subject.model, subject.tokenizer, [prompts[i] for i in short], settings.max_new_tokens,

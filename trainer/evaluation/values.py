@@ -46,6 +46,13 @@ def score(name: str, scores: Sequence[float], note: str = "") -> Metric:
     return Metric(name, math.fsum(scores) / len(scores), low, high, len(scores), "high", note)
 
 
+def share(name: str, hits: Sequence[float], better: Better) -> Metric:
+    """Share of rows that are 1, with Wilson's interval; rows are kept, so that two models compare row by row."""
+    _some(name, hits)
+    low, high = wilson(math.fsum(hits), len(hits))
+    return Metric(name, math.fsum(hits) / len(hits), low, high, len(hits), better, "", tuple(hits), (1.0,) * len(hits))
+
+
 def ratio(
     name: str, rows: Sequence[float], weights: Sequence[float], better: Better, note: str = "", seed: int = 0
 ) -> Metric:

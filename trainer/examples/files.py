@@ -22,7 +22,7 @@ def read_examples(path: Path) -> list[Example]:
     found = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
-            found.append(Example(**json.loads(line)))
-        except (ValueError, TypeError):
+            found.append(Example.from_dict(json.loads(line)))
+        except (ValueError, TypeError, AttributeError):
             raise HilnasError(f"{path} line {number} is no example; remove it to make it anew") from None
     return found

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from trainer.chat import STOP, prompt_of
+from trainer.chat import STOP
 from trainer.tasks.base import Example
 from trainer.teacher import load_teacher
 
@@ -29,7 +29,7 @@ class TeacherJudge:
         return [self._score(example) for example in examples]
 
     def _score(self, example: Example) -> float:
-        before = self._tokenizer.encode(prompt_of(example.prompt, example.system)).ids
+        before = self._tokenizer.encode(example.conversation).ids
         said = self._tokenizer.encode(example.answer + STOP).ids
         logits_TV = self._model(torch.tensor([before + said]), use_cache=False).logits[0, len(before) - 1 : -1].float()
         return float(logits_TV.log_softmax(-1).gather(1, torch.tensor(said)[:, None]).mean())

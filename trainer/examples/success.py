@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.chat import Encoded, encode, prompt_of
+from trainer.chat import Encoded, encode
 from trainer.generation import batches
 from trainer.tasks.base import Example
 
@@ -37,7 +37,7 @@ def on_device(model: HilnasForCausalLM) -> HilnasForCausalLM:
 def success(
     model: HilnasForCausalLM, tokenizer: Tokenizer, examples: Sequence[Example], end: int, batch: int = 32
 ) -> Success:
-    encoded = [encode(tokenizer, prompt_of(e.prompt, e.system), e.answer, end) for e in examples]
+    encoded = [encode(tokenizer, e.conversation, e.answer, end) for e in examples]
     right, logprob = np.zeros(len(examples), bool), np.zeros(len(examples))
     was_training = model.training
     model.eval()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from nas.contracts.errors import InvalidConfig
-from trainer.chat import encode, prompt_of
+from trainer.chat import encode
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.files import EXAMPLES, read_examples
 from trainer.examples.stream import Draws, write_stream
@@ -58,7 +58,7 @@ class SftStage(Stage):
         chosen = self._chosen(examples)
         vocabulary = Vocabulary.load(data / VOCABULARY)
         tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
-        encoded = [encode(tokenizer, prompt_of(e.prompt, e.system), e.answer, vocabulary.end) for e in examples]
+        encoded = [encode(tokenizer, e.conversation, e.answer, vocabulary.end) for e in examples]
         draws = Draws(self.first_share if self.curriculum else 1.0, seed=self.loop.seed)
         text = np.memmap(data / "train.bin", np.int32, "r")
         num_rows = self.loop.steps * self.loop.batch

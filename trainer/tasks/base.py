@@ -7,6 +7,8 @@ import random
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from trainer.chat import prompt_of
+
 Split = Literal["train", "validation", "test"]
 
 
@@ -14,7 +16,8 @@ Split = Literal["train", "validation", "test"]
 class Example:
     """``prompt`` is what the user says, ``answer`` one right answer, ``entry`` what the verifier needs (plain data).
 
-    ``source`` says who wrote it: a verifier's template, or a teacher.
+    ``source`` says who wrote it: a verifier's template, or a teacher. ``history`` are (role, text) of turns between the
+    user's words and the answer: calls of tools and what these said.
     """
 
     task: str
@@ -24,9 +27,20 @@ class Example:
     level: int = 0
     system: str = ""
     source: str = "template"
+    history: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def conversation(self) -> str:
+        """All that stands before the answer."""
+        return prompt_of(self.prompt, self.system, self.history)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Example:
+        """Raises TypeError or ValueError for what is no example."""
+        return cls(**{**plain, "history": tuple((role, text) for role, text in plain.get("history", ()))})
 
 
 class Task(Protocol):
