@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from nas.contracts.errors import HilnasError, InvalidConfig
@@ -34,6 +33,7 @@ from trainer.loop.config import LoopConfig
 from trainer.loop.processes import Processes, alone, joined
 from trainer.loop.train import TrainingData, train
 from trainer.pipeline.records import Records, write_whole
+from trainer.quantization.modules import prepare
 from trainer.topk_cache import open_cache
 
 JOB, MODEL = "job.json", "model"
@@ -51,7 +51,7 @@ class Job:
     """Folders of the finished stages it reads, and its own.
 
     ``start``: the Hugging Face directory that it goes on from, else random weights. ``stream``: a file of tokens other
-    than the training text of ``data``.
+    than the training text of ``data``. ``rounding``: how weights are rounded while training as exported; None is float.
     """
 
     arch: dict[str, Any]
@@ -61,6 +61,7 @@ class Job:
     folder: str
     start: str | None = None
     stream: str | None = None
+    rounding: str | None = None
 
 
 def run(job: Job, processes: Processes, progress: Progress = lambda *_: None) -> None:
@@ -68,6 +69,8 @@ def run(job: Job, processes: Processes, progress: Progress = lambda *_: None) ->
     config = LoopConfig(**{**job.config, "betas": tuple(job.config["betas"])})
     folder, arch = Path(job.folder), ArchConfig.from_dict(job.arch)
     model = started(arch, config.seed, job.start)
+    if job.rounding is not None:
+        prepare(model, job.rounding, config.seed)
     train(model, training_data(job, config), config, folder, processes, progress)
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if processes.first:
@@ -80,7 +83,7 @@ def run(job: Job, processes: Processes, progress: Progress = lambda *_: None) ->
     processes.wait()
 
 
-def started(arch: ArchConfig, seed: int, start: str | None) -> nn.Module:
+def started(arch: ArchConfig, seed: int, start: str | None) -> HilnasForCausalLM:
     """Weights of ``start`` in ``arch``, which may differ in what has no weights, such as YaRN."""
     model = build_model(arch, seed=seed)
     if start is not None:
@@ -95,9 +98,7 @@ def training_data(job: Job, config: LoopConfig) -> TrainingData:
     return TrainingData(stream, open_cache(Path(job.teacher)) if job.teacher and config.kd_weight else None)
 
 
-def launch(
-    job: Job, num_processes: int, progress: Progress = lambda *_: None, launcher: str = LAUNCHERS[0]
-) -> None:
+def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None, launcher: str = LAUNCHERS[0]) -> None:
     """``launcher`` starts the processes: torchrun those of this machine, Ray also one alone and those of a cluster.
 
     Raises the sentence of the process that failed.

@@ -25,6 +25,7 @@ from trainer.loop.checkpoint import load, save
 from trainer.loop.config import LoopConfig
 from trainer.loop.processes import Processes, shard, synchronize_gradients
 from trainer.pipeline.records import Records
+from trainer.quantization.modules import begin_step
 from trainer.teacher import answered
 from trainer.topk_cache import TopKCache
 
@@ -68,6 +69,7 @@ def train(
     quiet = QuietLock() if processes.first else None
     for step in range(start, config.steps):
         began = time.monotonic()
+        begin_step(model, step)
         with quiet.heavy() if quiet else nullcontext():
             parts, norm = _step(model, optimizer, data, config, step, processes)
         losses.append(parts["loss"])
