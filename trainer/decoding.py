@@ -15,6 +15,7 @@ from torch import Tensor
 
 from search_space.modeling.cache import HilnasCache
 from search_space.modeling.model import HilnasForCausalLM
+from trainer.prefix_cache.cache import PrefixCache
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,23 @@ class Completion:
 
 
 def complete(
-    model: HilnasForCausalLM, rows: Sequence[Sequence[int]], uniform: NDArray[np.float64], decoding: Decoding
+    model: HilnasForCausalLM,
+    rows: Sequence[Sequence[int]],
+    uniform: NDArray[np.float64],
+    decoding: Decoding,
+    prefixes: PrefixCache | None = None,
 ) -> list[Completion]:
     """Continues ``len(uniform)`` rows, a multiple of ``len(rows)``: each prompt is read once and continued several
-    times. ``uniform`` [rows, max_new_tokens] decides what is drawn."""
-    logits_BV, cache, mask_BT = _read(model, rows)
+    times. ``uniform`` [rows, max_new_tokens] decides what is drawn. With ``prefixes`` what an earlier call read of the
+    same tokens is not read again."""
+    logits_BV, cache, mask_BT = prefixes.read(model, rows) if prefixes is not None else _read(model, rows)
     tokens: list[list[int]] = [[] for _ in uniform]
     logprobs: list[list[float]] = [[] for _ in uniform]
     finished = [False] * len(uniform)
     open_rows = list(range(len(uniform)))
-    if len(uniform) > len(rows):
-        kept = torch.arange(len(rows), device=mask_BT.device).repeat_interleave(len(uniform) // len(rows))
+    num_samples = len(uniform) // len(rows)
+    if num_samples > 1:
+        kept = torch.arange(len(rows), device=mask_BT.device).repeat_interleave(num_samples)
         cache.reorder_cache(kept)
         logits_BV, mask_BT = logits_BV[kept], mask_BT[kept]
     for step in range(decoding.max_new_tokens):
@@ -61,8 +68,12 @@ def complete(
             tokens[row].append(token)
             logprobs[row].append(logprob)
             finished[row] = token in decoding.ends
-        going = [i for i, row in enumerate(open_rows) if not finished[row]]
-        if not going or step + 1 == decoding.max_new_tokens:
+        last = step + 1 == decoding.max_new_tokens
+        going = [i for i, row in enumerate(open_rows) if not (finished[row] or last)]
+        if prefixes is not None and prefixes.keep_completions:
+            for i in sorted(set(range(len(open_rows))) - set(going)):
+                prefixes.keep([*rows[open_rows[i] // num_samples], *tokens[open_rows[i]][:-1]], cache, i)
+        if not going:
             break
         if len(going) < len(open_rows):
             kept = torch.tensor(going, device=mask_BT.device)

@@ -1,0 +1,1 @@
+"""States of prompts that were read before, so that no generator reads the same tokens twice (docs/inference.md)."""
