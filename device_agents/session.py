@@ -177,7 +177,7 @@ def collect(events: list[Event], plan: Plan) -> Samples:
                 samples.canary.append(event["canary_ns"] / 1e6)
             if "cpu" in event:
                 samples.cores.add(event["cpu"])
-            if not event.get("warmup"):
+            if not event.get("warmup") and event["phase"] in ("prefill", "decode"):  # first_token is no metric
                 _collect_repetition(event, plan, samples)
     return samples
 

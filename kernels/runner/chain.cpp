@@ -8,6 +8,7 @@
 
 #include "runner/file_digest.h"
 #include "runner/process_setup.h"
+#include "runner/sha256.h"
 #include "runtime/clock.h"
 #include "runtime/state_table.h"
 #include "runtime/threads.h"
@@ -180,6 +181,26 @@ void Chain::reset() {
 void Chain::enter_noise(int64_t tokens, uint64_t seed) {
   StateTable::instance().fill_noise(all_slots_, tokens, seed);
   position_ = tokens;
+}
+
+// The same blocks in the same roles and order compute the same states.
+PrefixKey Chain::prefix_key() const {
+  Sha256 sha;
+  for (const Step& step : steps_) {
+    const std::string line = std::to_string(static_cast<int>(step.spec.role)) + " " + step.spec.digest + "\n";
+    sha.update(reinterpret_cast<const uint8_t*>(line.data()), line.size());
+  }
+  return {sha.hex_digest(), spec_.cache.dtype, spec_.cache.capacity, all_slots_};
+}
+
+Outcome<PrefixFile> Chain::save(const std::string& path, const std::vector<int64_t>& ids) const {
+  return save_prefix(path, prefix_key(), ids, position_);
+}
+
+Outcome<PrefixFile> Chain::restore(const std::string& path, const std::vector<int64_t>& ids) {
+  Outcome<PrefixFile> file = restore_prefix(path, prefix_key(), ids);
+  if (file.ok()) position_ = file.value().position;
+  return file;
 }
 
 Done Chain::run_step(Step& step, const float* hidden, const int64_t* ids, int64_t count) {

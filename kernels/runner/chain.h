@@ -8,6 +8,7 @@
 
 #include "runner/instance_pool.h"
 #include "runner/plan.h"
+#include "runner/prefix_file.h"
 #include "runner/step_instance.h"
 #include "runtime/state_memory.h"
 
@@ -47,6 +48,10 @@ class Chain {
   int64_t argmax() const;
   int64_t position() const { return position_; }
 
+  // The states after the first position() of `ids`, as a file; and from such a file, whose tokens `ids` must begin with.
+  Outcome<PrefixFile> save(const std::string& path, const std::vector<int64_t>& ids) const;
+  Outcome<PrefixFile> restore(const std::string& path, const std::vector<int64_t>& ids);
+
   // Time spent in each step since the last clear.
   const std::vector<int64_t>& step_ns() const { return step_ns_; }
   void clear_step_ns() { step_ns_.assign(step_ns_.size(), 0); }
@@ -63,6 +68,7 @@ class Chain {
   Done add_states(Step& step);
   Done check_shapes(const Step& step) const;
   Done bind_buffers();
+  PrefixKey prefix_key() const;
   Done run_step(Step& step, const float* hidden, const int64_t* ids, int64_t count);
   float* hidden(size_t step) const { return static_cast<float*>(hidden_[step % 2].data()); }
 

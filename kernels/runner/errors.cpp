@@ -2,7 +2,7 @@
 
 namespace hilnas {
 
-const ExitInfo kExitTable[13] = {
+const ExitInfo kExitTable[14] = {
     {ExitCode::kOk, "ok", "the plan ran to its end"},
     {ExitCode::kUsage, "usage", "wrong command line"},
     {ExitCode::kBadPlan, "bad_plan", "the plan cannot be read or contradicts itself"},
@@ -14,6 +14,7 @@ const ExitInfo kExitTable[13] = {
     {ExitCode::kWrongCore, "wrong_core", "the asked affinity was not granted"},
     {ExitCode::kCheckFailed, "check_failed", "logits differ from the expected ones; nothing was measured"},
     {ExitCode::kOutputFailed, "output_failed", "an event could not be written (disk full, closed pipe)"},
+    {ExitCode::kBadPrefix, "bad_prefix", "a prefix file cannot be used (torn, of another model) or written"},
     {ExitCode::kCrashed, "crashed", "a fatal signal; the error line names it"},
     {ExitCode::kInterrupted, "interrupted", "SIGINT or SIGTERM"},
 };

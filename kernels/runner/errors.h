@@ -19,6 +19,7 @@ enum class ExitCode : int {
   kWrongCore = 16,
   kCheckFailed = 17,
   kOutputFailed = 18,
+  kBadPrefix = 19,
   kCrashed = 70,
   kInterrupted = 130,
 };
@@ -29,7 +30,7 @@ struct ExitInfo {
   const char* meaning;
 };
 
-extern const ExitInfo kExitTable[13];
+extern const ExitInfo kExitTable[14];
 const char* exit_name(ExitCode code);
 
 struct RunError {

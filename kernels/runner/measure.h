@@ -17,14 +17,20 @@ class Measurement {
   int64_t measured_ns() const { return measured_ns_; }
 
  private:
+  struct Case;
   struct Repetition;
+  Done run_phase(const Case& phase, int64_t warmup, int64_t repetitions);
+  Done save_prefix();
+  Done measure_prefix();
+  Outcome<int64_t> compare_prefix();
+  Done run_first_token(const Case& phase, Repetition& repetition);
   Done run_prefill(int64_t length, Repetition& repetition);
   Done run_decode(int64_t context, Repetition& repetition);
   Done enter_context(int64_t context);
   Done decode_untimed(int64_t tokens, int64_t* id);
   void start_clocks(Repetition& repetition);
-  Done repeat(const char* phase, int64_t size, int64_t warmup, int64_t repetitions);
-  Done run_one(const char* phase, int64_t size, int64_t index, bool warmup);
+  Done run_one(const Case& phase, int64_t index, bool warmup);
+  Done run_case(const Case& phase, Repetition& repetition);
   void memory(const std::string& at);
 
   const Plan& plan_;

@@ -143,6 +143,18 @@ CanarySpec read_canary(const PlanReader& reader) {
   return canary;
 }
 
+PrefixSpec read_prefix(const PlanReader& reader, const std::string& blocks_dir) {
+  PrefixSpec prefix;
+  prefix.save = reader.has("save");
+  if (prefix.save == reader.has("restore")) reader.fail("save", "a path, or one in restore, not both");
+  prefix.path = reader.text(prefix.save ? "save" : "restore");
+  if (prefix.path.empty()) reader.fail(prefix.save ? "save" : "restore", "a path");
+  if (prefix.path[0] != '/') prefix.path = blocks_dir + "/" + prefix.path;
+  if (prefix.save) prefix.length = reader.integer("length", 1);
+  prefix.suffix = reader.integer_or("suffix", 1, 1);
+  return prefix;
+}
+
 // How deep a context may be so that its decoded tokens still fit; negative when not even they do.
 int64_t deepest_context(const Plan& plan) {
   int64_t room = plan.chain.cache.capacity;
@@ -164,6 +176,9 @@ void check_room(const PlanReader& root, const Plan& plan) {
       protocol.fail("decode_contexts",
                     "context + decode_warmup_tokens + decode_tokens within cache.capacity " + std::to_string(capacity));
     }
+  }
+  if (plan.prefix && plan.prefix->length > capacity) {
+    root.object("prefix").fail("length", "a length within cache.capacity " + std::to_string(capacity));
   }
   if (plan.check && static_cast<int64_t>(plan.check->tokens.size()) > capacity) {
     root.fail("check", "no more tokens than cache.capacity " + std::to_string(capacity));
@@ -197,6 +212,7 @@ Plan read_plan(const PlanReader& root) {
   if (plan.tokens.empty()) plan.tokens.push_back(0);
   if (root.has("check")) plan.check = read_check(root.object("check"));
   if (root.has("canary")) plan.canary = read_canary(root.object("canary"));
+  if (root.has("prefix")) plan.prefix = read_prefix(root.object("prefix"), plan.blocks_dir);
   if (plan.canary) plan.canary->chain.max_chunk = plan.chain.max_chunk;
   check_room(root, plan);
   check_ids(root, plan);

@@ -53,6 +53,14 @@ struct CanarySpec {
   int64_t length = 0;
 };
 
+// The first tokens of the prompt: their states are saved, or restored and followed by `suffix` more tokens.
+struct PrefixSpec {
+  bool save = false;
+  std::string path;    // a relative one lies in blocks_dir
+  int64_t length = 0;  // save
+  int64_t suffix = 1;  // restore
+};
+
 struct Protocol {
   int64_t threads = 1;
   std::vector<int> affinity;
@@ -78,6 +86,7 @@ struct Plan {
   std::vector<int64_t> tokens;
   std::optional<CheckSpec> check;
   std::optional<CanarySpec> canary;
+  std::optional<PrefixSpec> prefix;
 };
 
 // bad_plan names the field, what it held and what would work. On failure `id` holds the plan's id if it was readable.

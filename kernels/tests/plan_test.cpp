@@ -127,6 +127,27 @@ static void decode_fields() {
   refused("/protocol/decode_contexts", {INT64_MAX}, "plan.protocol.decode_contexts");
 }
 
+static void prefix_fields() {
+  Json plan = good_plan();
+  plan["prefix"] = {{"save", "a.prefix"}, {"length", 8}};
+  std::string id;
+  const Outcome<Plan> saving = parse_plan(plan.dump(), &id);
+  CHECK(saving.ok() && saving.value().prefix && saving.value().prefix->save, "save");
+  CHECK(saving.ok() && saving.value().prefix->path == "./a.prefix", "relative to blocks_dir");
+  plan["prefix"] = {{"restore", "/a.prefix"}, {"suffix", 3}};
+  const Outcome<Plan> restoring = parse_plan(plan.dump(), &id);
+  CHECK(restoring.ok() && !restoring.value().prefix->save && restoring.value().prefix->suffix == 3, "restore");
+  CHECK(restoring.ok() && restoring.value().prefix->path == "/a.prefix", "an absolute path stays");
+  refused("/prefix", Json::object(), "plan.prefix.save: expected a path, or one in restore");
+  refused("/prefix", {{"save", "a"}, {"restore", "b"}, {"length", 1}}, "not both");
+  refused("/prefix", {{"save", "a"}}, "plan.prefix.length: expected a whole number of at least 1, but it is absent");
+  refused("/prefix", {{"save", "a"}, {"length", 33}}, "plan.prefix.length: expected a length within cache.capacity 32");
+  refused("/prefix", {{"save", 7}, {"length", 8}}, "plan.prefix.save: expected text");
+  refused("/prefix", {{"restore", ""}}, "plan.prefix.restore: expected a path");
+  refused("/prefix", {{"restore", "a"}, {"suffix", 0}}, "plan.prefix.suffix: expected a whole number of at least 1");
+  refused("/prefix", "seven", "plan.prefix: expected an object");
+}
+
 static void unknown_keys_are_ignored() {
   Json plan = good_plan();
   for (const char* at : {"", "/protocol", "/cache", "/chain/0", "/chain/1/states/0"}) {
@@ -139,6 +160,7 @@ int main() {
   CHECK(complaint(good_plan()).empty(), complaint(good_plan()));
   wrong_types();
   decode_fields();
+  prefix_fields();
   unknown_keys_are_ignored();
   refused("/version", 2, "plan.version: expected version 1, got 2");
   refused("/chain/0/block", "xyz", "plan.chain[0].block: expected a sha256");

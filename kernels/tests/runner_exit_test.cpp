@@ -95,7 +95,7 @@ void usage() {
   CHECK(run({"--serve", "a"}).code == 2, "a plan and --serve");
   CHECK(run({"--version"}).code == 0 && run({"--version"}).output.find("executorch") != std::string::npos, "version");
   const Run help = run({"--help"});
-  for (const char* code : {"bad_plan", "missing_block", "wrong_digest", "out_of_memory", "crashed", "interrupted"}) {
+  for (const char* code : {"bad_plan", "missing_block", "wrong_digest", "out_of_memory", "bad_prefix", "crashed"}) {
     CHECK(help.code == 0 && help.output.find(code) != std::string::npos, std::string("--help names ") + code);
   }
 }

@@ -4,9 +4,9 @@ same."""
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CacheDtype = Literal["fp32", "fp16"]
 CACHE_DTYPE_BYTES: dict[str, int] = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -110,6 +110,22 @@ class Canary(_Record):
     cache: Cache
 
 
+class Prefix(_Record):
+    """The first tokens of the prompt as a file of states on the device: saved, or restored and followed by ``suffix``
+    tokens. A relative path lies beside the blocks."""
+
+    save: str | None = None
+    restore: str | None = None
+    length: int | None = Field(default=None, ge=1)  # of save; a file knows its own
+    suffix: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.save) == bool(self.restore) or (self.save and self.length is None):
+            raise ValueError("give save with length, or restore")
+        return self
+
+
 class Plan(_Record):
     version: Literal[1] = 1
     id: str
@@ -124,6 +140,7 @@ class Plan(_Record):
     tokens: list[int]
     check: Check | None = None
     canary: Canary | None = None
+    prefix: Prefix | None = None
 
     @property
     def blocks(self) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from device_agents.devices.host import HostDevice
-from nas.contracts.plan import Check, Protocol
+from nas.contracts.plan import Cache, Check, Plan, Prefix, Protocol
 from nas.export.compose import build_plan, candidate_check, chain_of
 from nas.export.library import BlockLibrary
 from nas.export.modules import deploy
@@ -115,3 +115,62 @@ def test_a_wrong_answer_fails_the_gate(library: BlockLibrary, runner: Path) -> N
     events = HostDevice(library.blocks_dir).run(plan.model_copy(update={"check": wrong}), lambda: False)
     assert events[-1]["code"] == "check_failed"
     assert not any(event["event"] == "repetition" for event in events)
+
+
+def with_prefix(plan: Plan, prefix: Prefix, **changes) -> Plan:
+    protocol = PROTOCOL.model_copy(update={"prefill_lengths": [], "decode_contexts": []})
+    return plan.model_copy(update={"prefix": prefix, "protocol": protocol, "max_chunk": 16, "check": None, **changes})
+
+
+def prefix_events(library: BlockLibrary, plan: Plan, prefix: Prefix, **changes) -> list[dict]:
+    return HostDevice(library.blocks_dir).run(with_prefix(plan, prefix, **changes), lambda: False)
+
+
+@pytest.mark.parametrize("cache_dtype", ["fp32", "fp16"])
+@pytest.mark.parametrize("quantization", ["8da4w", "fp32"])
+def test_a_prefix_goes_on_in_another_process(
+    library: BlockLibrary, runner: Path, tmp_path: Path, quantization: str, cache_dtype: str
+) -> None:
+    """A prefix that ends with a chunk gives the very same logits; elsewhere the chunks differ, hence the rounding."""
+    plan, path = plan_for(ARCH, quantization, cache_dtype, library), str(tmp_path / "prefix")
+    roomy = {"cache": Cache(dtype=cache_dtype, capacity=64)}
+    for length in (32, 21, 3):
+        saved = prefix_events(library, plan, Prefix(save=path, length=length), **roomy)
+        restored = prefix_events(library, plan, Prefix(restore=path, suffix=5), **roomy)
+        assert (saved[-1]["event"], restored[-1]["event"]) == ("end", "end"), (saved[-1], restored[-1])
+        told = next(event for event in saved if event["event"] == "prefix_saved")
+        found = next(event for event in restored if event["event"] == "prefix_restored")
+        assert told["tokens"] == found["tokens"] == length
+        assert told["file_bytes"] == found["file_bytes"] == Path(path).stat().st_size
+        assert found["argmax_equal"]
+        if length == 32:
+            assert found["logits_equal"]
+        elif quantization == cache_dtype == "fp32":
+            assert found["max_abs_difference"] <= 1e-5 * found["logits_rms"]
+        times = [event for event in restored if event["event"] == "repetition"]
+        assert [(row["phase"], row["restored"], row["tokens"]) for row in times] == [
+            ("first_token", False, length + 5), ("first_token", True, 5)
+        ]  # fmt: skip
+        assert 0 < times[1]["restore_ns"] < times[1]["duration_ns"]
+
+
+def test_a_prefix_of_something_else_is_refused(library: BlockLibrary, runner: Path, tmp_path: Path) -> None:
+    plan, path = plan_for(ARCH, "fp32", "fp32", library), str(tmp_path / "prefix")
+    prefix_events(library, plan, Prefix(save=path, length=20))
+    whole = Path(path).read_bytes()
+    restore = Prefix(restore=path)
+    other = plan_for(GATED, "fp32", "fp32", library)
+    half = Cache(dtype="fp16", capacity=64)
+    cases = [
+        (other, {}, "belongs to another model"), (plan, {"cache": half}, "holds fp32 states, the plan's cache is fp16"),
+        (plan, {"cache": Cache(capacity=19)}, "has room for 19"), (plan, {"cache": Cache(capacity=20)}, "and 1 follow"),
+        (plan, {"tokens": [5]}, "holds other tokens"),
+    ]  # fmt: skip
+    for changed, fields, words in cases:
+        error = prefix_events(library, changed, restore, **fields)[-1]
+        assert (error["event"], error["code"]) == ("error", "bad_prefix"), error
+        assert words in error["message"]
+    Path(path).write_bytes(whole[:-1])
+    assert "is torn" in prefix_events(library, plan, restore)[-1]["message"]
+    Path(path).unlink()
+    assert "cannot read prefix" in prefix_events(library, plan, restore)[-1]["message"]

@@ -1,0 +1,34 @@
+// The states behind a prefix of tokens as one file, for another process to go on from. Layout: docs/runner.md.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runner/errors.h"
+#include "runtime/state_table.h"
+
+namespace hilnas {
+
+// What a file must agree on with the chain that reads it.
+struct PrefixKey {
+  std::string model;  // of the chain's blocks and roles
+  CacheDtype dtype = CacheDtype::kFp32;
+  int64_t capacity = 0;
+  std::vector<int64_t> slots;
+};
+
+struct PrefixFile {
+  int64_t position = 0;  // tokens read
+  int64_t file_bytes = 0;
+};
+
+// Writes the states of `key.slots` after the first `position` of `ids`; a file is there whole or not at all.
+Outcome<PrefixFile> save_prefix(const std::string& path, const PrefixKey& key, const std::vector<int64_t>& ids,
+                                int64_t position);
+
+// Fills the states. bad_prefix says in words why a file cannot be used; the states are then undefined.
+// `ids` are as many tokens of the prompt as the cache has room for: the file's must be the first of them.
+Outcome<PrefixFile> restore_prefix(const std::string& path, const PrefixKey& key, const std::vector<int64_t>& ids);
+
+}  // namespace hilnas
