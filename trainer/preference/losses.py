@@ -1,0 +1,45 @@
+"""The family of length-normalized preference losses of LFM2 (arXiv 2511.23404, section 4.3).
+
+``L = -mean(omega * f(Delta - margin) + lambda * delta)`` over pairs, with ``r = beta * log(policy / reference)``,
+``Delta = r(chosen) / |chosen| - r(rejected) / |rejected|`` and ``delta = sigmoid(r(chosen) / |chosen|) -
+sigmoid(r(rejected) / |rejected|)``; f is log sigmoid. Shapes: P pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from nas.contracts.errors import InvalidConfig
+
+
+@dataclass(frozen=True)
+class PreferenceLoss:
+    """``relative`` is omega, ``absolute`` lambda."""
+
+    relative: float
+    absolute: float
+    margin: float = 0.0
+
+    def __call__(self, chosen_P: Tensor, rejected_P: Tensor, beta: float) -> Tensor:
+        """Loss of each pair [P] from log-ratios per token (log policy - log reference, over the length)."""
+        better, worse = beta * chosen_P, beta * rejected_P
+        gained = logsigmoid(better - worse - self.margin)
+        return -(self.relative * gained + self.absolute * (torch.sigmoid(better) - torch.sigmoid(worse)))
+
+
+# "joint" carries the example weights of the report
+LOSSES = {
+    "ln_dpo": PreferenceLoss(relative=1.0, absolute=0.0),
+    "ln_apo_zero": PreferenceLoss(relative=0.0, absolute=1.0),
+    "joint": PreferenceLoss(relative=1.0, absolute=0.2, margin=0.1),
+}
+
+
+def loss_named(name: str) -> PreferenceLoss:
+    if name not in LOSSES:
+        raise InvalidConfig(f"unknown preference loss {name!r}; known: {', '.join(LOSSES)}")
+    return LOSSES[name]

@@ -1,0 +1,1 @@
+"""Reinforcement learning from verifiable rewards, critic-free and reference-free."""
