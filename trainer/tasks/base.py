@@ -56,6 +56,14 @@ class Task(Protocol):
         ...
 
 
+class Conversation(Protocol):
+    """The tools of one episode. A task that has tools gives one by ``converse(example)``."""
+
+    def reply(self, said: str) -> str | None:
+        """What the tool answers to the model's turn; None when that turn is no call, and so the final answer."""
+        ...
+
+
 def seed_of(*parts: object) -> int:
     """A seed that depends on all parts and on no process."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")

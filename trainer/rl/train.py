@@ -1,0 +1,98 @@
+"""Rounds of episodes and updates on them, from the last checkpoint, with the curriculum saved beside the weights.
+
+Shapes: N tokens that the model said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.contracts.quiet import QuietLock
+from search_space.modeling.model import HilnasForCausalLM
+from trainer.loop.config import LoopConfig
+from trainer.loop.updates import Updater
+from trainer.pipeline.records import Records
+from trainer.rl.curriculum import Curriculum
+from trainer.rl.groups import Group, Round, Sampling, gather
+from trainer.rl.levers import Levers
+from trainer.rl.objective import Batch, Surrogate, batch_of, read, surrogate
+
+
+def reinforce(
+    model: HilnasForCausalLM, tokenizer: Any, tasks: tuple[str, ...], most_level: int, sampling: Sampling,
+    levers: Levers, config: LoopConfig, updates: int, folder: Path,
+    progress: Callable[[float, str], None] = lambda *_: None,
+) -> Curriculum:  # fmt: skip
+    """``config.steps`` rounds of ``updates`` optimizer steps each; ``config.micro_batch`` episodes are read at once.
+    Returns the curriculum as it ended."""
+    updater = Updater(model, config, folder / "checkpoints")
+    curriculum = Curriculum(tasks, most_level, levers.curriculum, updater.state)
+    curve = Records(folder / "curve.jsonl")
+    curve.keep_until(updater.step)
+    while updater.step < config.steps:
+        with QuietLock().heavy():
+            found = gather(model, tokenizer, curriculum, sampling, levers, (config.seed, updater.step))
+            figures = _learn(updater, found, sampling, levers, config, updates)
+        curriculum.learn(found.successes)
+        curve.add(
+            step=updater.step, **_told(found), **figures, levels={n: t.level for n, t in curriculum.tasks.items()}
+        )
+        updater.finish_step(curriculum.to_dict())
+        progress(updater.step / config.steps, f"round {updater.step} of {config.steps}, success {found.success:.3f}")
+    model.eval()
+    return curriculum
+
+
+def _learn(
+    updater: Updater, found: Round, sampling: Sampling, levers: Levers, config: LoopConfig, updates: int
+) -> dict[str, float]:
+    """The kept groups in ``updates`` parts: the later ones meet weights that did not sample them, which is what the
+    clipping is for. A round without groups changes nothing."""
+    parts = [found.kept[at::updates] for at in range(updates)]
+    batches = [_micro_batches(part, levers, config, updater.processes.device) for part in parts if part]
+    model, temperature = updater.model, sampling.play.temperature
+    model.train()
+    with torch.no_grad():
+        before = [[read(model, b, temperature, config.autocast) for b in part] for part in batches]  # type: ignore[arg-type]
+    told: list[Surrogate] = []
+    norms = []
+    for part, old in zip(batches, before, strict=True):
+        if sum(batch.num_tokens for batch in part):
+            norms.append(updater.update(_losses(model, part, old, temperature, levers, config, told))[1])  # type: ignore[arg-type]
+    return {
+        "updates": float(len(norms)), "gradient_norm": float(np.mean(norms)) if norms else 0.0,
+        "clipped": float(np.mean([one.clipped for one in told])) if told else 0.0,
+        "importance": float(np.mean([one.importance for one in told])) if told else 1.0,
+        "tokens": float(sum(batch.num_tokens for part in batches for batch in part)),
+    }  # fmt: skip
+
+
+def _micro_batches(groups: Sequence[Group], levers: Levers, config: LoopConfig, device: torch.device) -> list[Batch]:
+    per = max(1, config.micro_batch // len(groups[0].episodes))
+    return [batch_of(groups[at : at + per], levers, device) for at in range(0, len(groups), per)]
+
+
+def _losses(
+    model: HilnasForCausalLM, part: Sequence[Batch], old: Sequence[Tensor], temperature: float, levers: Levers,
+    config: LoopConfig, told: list[Surrogate],
+) -> Iterator[Tensor]:  # fmt: skip
+    """Every token of the update weighs the same."""
+    total = sum(batch.num_tokens for batch in part)
+    for batch, old_N in zip(part, old, strict=True):
+        found = surrogate(read(model, batch, temperature, config.autocast), old_N, batch, levers)
+        told.append(found)
+        yield found.loss_N.sum() / total
+
+
+def _told(found: Round) -> dict[str, Any]:
+    return {
+        "success": round(found.success, 4), "reward": round(float(np.mean(found.rewards)), 4) if found.rewards else 0.0,
+        "drawn": found.drawn, "filtered": found.filtered, "refilled": found.refilled, "kept": len(found.kept),
+        "spoiled": found.spoiled, "too_long": found.too_long, "unfinished": found.unfinished,
+    }  # fmt: skip
