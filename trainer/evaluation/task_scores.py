@@ -5,27 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from trainer.episodes import Play, play
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.values import Metric, score
-from trainer.generation import encoded, generate
+from trainer.generation import encoded
 from trainer.pipeline.records import write_whole
 from trainer.tasks.base import Example, Task
 
 
 def scored(subject: Subject, name: str, task: Task, note: str = "") -> Metric:
-    """``count`` test examples. What is longer than ``max_prompt`` is left out and counted in the note."""
+    """``count`` test examples, with the tools that the task has. What is longer than ``max_prompt`` is left out and
+    counted in the note."""
     settings = subject.settings
     examples = task.examples("test", settings.count)
-    prompts = [example.conversation for example in examples]
-    short = [i for i, ids in enumerate(encoded(subject.tokenizer, prompts)) if len(ids) <= settings.max_prompt]
-    answers = generate(
-        subject.model, subject.tokenizer, [prompts[i] for i in short], settings.max_new_tokens,
-        max_prompt=settings.max_prompt,
-    )  # fmt: skip
-    kept = [examples[i] for i in short]
-    scores = [task.score(example, said) for example, (said,) in zip(kept, answers, strict=True)]
-    _write(subject, name, kept, [said for (said,) in answers], scores)
-    left_out = len(examples) - len(short)
+    ids = encoded(subject.tokenizer, [example.conversation for example in examples])
+    kept = [example for example, row in zip(examples, ids, strict=True) if len(row) <= settings.max_prompt]
+    how = Play(settings.max_new_tokens, temperature=0.0, max_length=settings.max_prompt + 8 * settings.max_new_tokens)
+    played = play(subject.model, subject.tokenizer, [(task, example) for example in kept], how, batch=32)
+    answers = [episode.answer for (episode,) in played]
+    scores = [task.score(example, said) for example, said in zip(kept, answers, strict=True)]
+    _write(subject, name, kept, answers, scores)
+    left_out = len(examples) - len(kept)
     told = f"{left_out} of {len(examples)} prompts are longer than {settings.max_prompt} tokens and left out"
     return score(name, scores, "; ".join(text for text in (note, told if left_out else "") if text))
 

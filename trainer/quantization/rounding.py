@@ -1,7 +1,7 @@
 """Fake quantization in the formulas of the exporter, with gradients that pass straight through.
 
-torchao's QAT modules give the same numbers for linears, but know neither the look-up rows of nas.export.modules nor
-stochastic rounding. Shapes: O outputs, I inputs, G groups, V vocabulary, D model width.
+torchao's QAT modules give the same integers for linears, but know neither the program's scales in bfloat16, nor the
+look-up rows of nas.export.modules, nor stochastic rounding. Shapes: O outputs, I inputs, G groups, V vocabulary, D model width.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ class GroupFormat:
     """Symmetric int4 in groups of 32 along the last axis: the scale is the largest magnitude over ``levels``.
 
     ``reciprocal`` multiplies by 1 / scale where the other divides: the two differ in the last bit, and so at ties.
+    ``stored`` is what the program keeps of a scale that the integers were found with.
     """
 
     levels: float
     least_scale: float
     reciprocal: bool
+    stored: torch.dtype
 
 
-LINEAR = GroupFormat(7.5, SMALLEST, reciprocal=True)  # torchao's Int8DynamicActivationIntxWeightConfig
-ROWS = GroupFormat(7.0, 1e-12, reciprocal=False)  # pack_rows_4bit
+# torchao's Int8DynamicActivationIntxWeightConfig, with scales as XNNPACK keeps them
+LINEAR = GroupFormat(7.5, SMALLEST, reciprocal=True, stored=torch.bfloat16)
+ROWS = GroupFormat(7.0, 1e-12, reciprocal=False, stored=torch.float32)  # pack_rows_4bit
 
 
 def fake_quantized_weight(weight_OI: Tensor, form: GroupFormat, noise_OI: Tensor | None = None) -> Tensor:
@@ -69,7 +72,7 @@ class _Groups(torch.autograd.Function):
             steps.round_()
         else:
             steps.add_(noise_OI.view_as(steps)).floor_()
-        return steps.clamp_(LOWEST, HIGHEST).mul_(scale).flatten(-2)
+        return steps.clamp_(LOWEST, HIGHEST).mul_(scale.to(form.stored)).flatten(-2)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]

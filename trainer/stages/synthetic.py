@@ -44,7 +44,8 @@ class SyntheticStage(Stage):
         if source.startswith("teacher:"):
             return self._from_teacher(source, count, context)
         task = task_named(source)
-        return [example for example in task.examples("train", count) if task.score(example, example.answer) == 1.0]
+        made = getattr(task, "demonstrations", task.examples)("train", count)  # of every turn, where there are several
+        return [example for example in made if task.score(example, example.answer) == 1.0]
 
     def _from_teacher(self, source: str, count: int, context: StageContext) -> list[Example]:
         from trainer.examples.teacher_writes import REQUESTS, replies

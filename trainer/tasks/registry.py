@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nas.contracts.errors import InvalidConfig
+from trainer.tasks.agent import Agent
 from trainer.tasks.base import Task
 from trainer.tasks.extraction import Extraction
 from trainer.tasks.reasoning import Reasoning
@@ -15,6 +16,7 @@ TASKS: dict[str, Callable[[str, int], Task]] = {
     "reasoning": Reasoning,
     "extraction": lambda _, level: Extraction(level),
     "tool_calls": lambda _, level: ToolCalls(level),
+    "agent": Agent,
 }
 
 
