@@ -70,6 +70,6 @@ def test_fake_quantized_is_what_the_runner_computes(trained: Path, library: Bloc
     wanted = ours[ends][:, check.probe_ids]
     error = torch.tensor(found["logits"]) - wanted
     sqnr_db = 10 * math.log10(float(wanted.pow(2).sum() / error.pow(2).sum()))
-    # the program keeps group scales in bfloat16: relative errors of up to 2^-9 in every weight
-    assert sqnr_db > 35
+    assert sqnr_db > 100  # 35 to 40 without the scales in bfloat16, as XNNPACK keeps them
+    assert float(error.abs().max() / wanted.pow(2).mean().sqrt()) < 1e-4
     assert found["passed"] and found["token_agreement"] == 1.0

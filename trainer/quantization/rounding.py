@@ -1,7 +1,7 @@
 """Fake quantization in the formulas of the exporter, with gradients that pass straight through.
 
 torchao's QAT modules give the same integers for linears, but know neither the program's scales in bfloat16, nor the
-look-up rows of nas.export.modules, nor stochastic rounding. Shapes: O outputs, I inputs, G groups, V vocabulary, D model width.
+look-up rows of nas.export.modules, nor stochastic rounding. Shapes: O outputs, I inputs.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class _Groups(torch.autograd.Function):
     def forward(ctx: Any, weight_OI: Tensor, form: GroupFormat, noise_OI: Tensor | None) -> Tensor:
         groups = weight_OI.detach().float().unflatten(-1, (-1, GROUP_SIZE))
         scale = (groups.abs().amax(-1, keepdim=True) / form.levels).clamp(min=form.least_scale)
-        steps = groups * (1.0 / scale) if form.reciprocal else groups / scale
+        stored = scale.to(form.stored).float()
         if noise_OI is None:
-            steps.round_()
+            steps = (groups * (1.0 / scale) if form.reciprocal else groups / scale).round_()
         else:
-            steps.add_(noise_OI.view_as(steps)).floor_()
-        return steps.clamp_(LOWEST, HIGHEST).mul_(scale.to(form.stored)).flatten(-2)
+            steps = (groups / stored).add_(noise_OI.view_as(groups)).floor_()
+        return steps.clamp_(LOWEST, HIGHEST).mul_(stored).flatten(-2)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]

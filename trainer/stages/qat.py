@@ -3,7 +3,6 @@ those that quantization harms least."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,33 +21,30 @@ from trainer.pipeline.records import Records
 from trainer.pipeline.stage import StageContext
 from trainer.quantization.exported import difference
 from trainer.quantization.modules import quantized
-from trainer.quantization.own_word import write_own_word
 from trainer.quantization.rounding import ROUNDINGS
 from trainer.stages.going_on import arch_of, with_tokenizer
 from trainer.stages.sft import STREAM, SftStage
 
-OWN_WORD, CHECKED_TOKENS = "own_word", 64
+CHECKED_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class QatStage(SftStage):
     """Rows are those of fine-tuning, but ``text_rows`` of them are training text alone (all, with ``examples`` None).
-
-    ``loop.kd_weight`` is the weight of what ``start`` itself said of these rows in float: 1 mends quantization alone,
-    0 goes on learning. ``model`` has the float master weights: exporting rounds them to what its metrics were taken
-    with.
+    ``model`` has the float master weights: exporting rounds them to what its metrics were taken with. ``rounding`` None
+    trains as long in float, as a control.
     """
 
     kind: ClassVar[str] = "qat"
     start: str = "merge"
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(kd_weight=1.0, in_order=True))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(kd_weight=0.0, in_order=True))
     examples: str | None = "sft_data"  # type: ignore[assignment]
-    rounding: str = "nearest"
+    rounding: str | None = "nearest"
     text_rows: float = 0.5
     eval_rows: int = 128
 
     def __post_init__(self) -> None:
-        if self.rounding not in ROUNDINGS:
+        if self.rounding is not None and self.rounding not in ROUNDINGS:
             raise InvalidConfig(f"rounding {self.rounding!r} is none; {' and '.join(ROUNDINGS)} are")
         if self.examples is None and (self.tasks or self.curriculum):
             raise InvalidConfig("tasks and a curriculum choose among examples; name the stage that has them")
@@ -62,22 +58,19 @@ class QatStage(SftStage):
     def run(self, context: StageContext) -> dict[str, Any]:
         data, start = context.inputs[self.data], context.inputs[self.start] / MODEL
         shares = self.write_rows(context)
-        teacher = self._own_word(context, start, data) if self.loop.kd_weight else None
         job = Job(
-            arch_of(start).to_dict(), asdict(self.loop), str(data), teacher, str(context.folder), str(start),
+            arch_of(start).to_dict(), asdict(self.loop), str(data), None, str(context.folder), str(start),
             str(context.folder / STREAM), self.rounding,
         )  # fmt: skip
         launch(job, self.processes, context.progress, context.launcher)
         with_tokenizer(data, context.folder / MODEL)
         rows = Records(context.folder / "curve.jsonl").read()
-        told = {
+        return {
             "tokens": self.loop.steps * self.loop.batch * self.loop.length,
             "first_loss": rows[0]["loss"], "last_loss": rows[-1]["loss"],
             "tokens_per_s": sorted(row["tokens_per_s"] for row in rows)[len(rows) // 2],
             **shares, **self._compared(start, context.folder / MODEL, data),
         }  # fmt: skip
-        shutil.rmtree(context.folder / OWN_WORD, ignore_errors=True)  # 192 bytes for each token
-        return told
 
     def write_rows(self, context: StageContext) -> dict[str, Any]:
         """Every row that the loop will read, in its order."""
@@ -88,13 +81,6 @@ class QatStage(SftStage):
         draw = np.random.default_rng((self.loop.seed, num_rows))
         of_text = draw.random(num_rows) < (self.text_rows if self.examples is not None else 1.0)
         return {**shares, "label_share": _fill(path, np.flatnonzero(of_text), text, self.loop.length, draw)}
-
-    def _own_word(self, context: StageContext, start: Path, data: Path) -> str:
-        """Of the rows that ``write_rows`` left."""
-        stream = PackedStream.open(context.folder / STREAM, self.loop.length, Vocabulary.load(data / VOCABULARY).end)
-        folder, num_rows = context.folder / OWN_WORD, self.loop.steps * self.loop.batch
-        write_own_word(HilnasForCausalLM.from_pretrained(start), context.folder.name, stream, num_rows, folder)
-        return str(folder)
 
     def _compared(self, before: Path, after: Path, data: Path) -> dict[str, Any]:
         """Held-out text in float and as exported, before and after; and how far apart training and export are."""
