@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ def go_on(
 def with_tokenizer(data: Path, model: Path) -> None:
     for file in (data / "tokenizer").iterdir():
         (model / file.name).write_bytes(file.read_bytes())
+
+
+def pass_on(start: Path, folder: Path) -> None:
+    """The model as it is."""
+    shutil.copytree(start / MODEL, folder / MODEL, dirs_exist_ok=True)
 
 
 def check_model(folder: Path) -> None:

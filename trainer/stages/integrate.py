@@ -12,6 +12,8 @@ from tokenizers import Tokenizer
 from nas.contracts.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.episodes import Play
+from trainer.examples.solved import share_solved
 from trainer.examples.success import on_device, success
 from trainer.loop.launch import MODEL
 from trainer.merging.merge import merge
@@ -21,6 +23,7 @@ from trainer.pipeline.stage import Stage, StageContext
 from trainer.stages.going_on import check_model
 from trainer.tasks.registry import task_named
 
+GREEDY = Play(max_new_tokens=64, temperature=0.0)
 # method with its options, as recipes write them: "ties scale=1.0 density=0.5"
 DEFAULT_CANDIDATES = (
     "linear", "slerp t=0.5", "task_arithmetic scale=0.7", "task_arithmetic scale=1.0", "ties density=0.5",
@@ -30,8 +33,8 @@ DEFAULT_CANDIDATES = (
 
 @dataclass(frozen=True)
 class IntegrateStage(Stage):
-    """Every candidate's score is the mean over ``tasks`` of its success on ``count`` validation examples each; a
-    specialist, or ``base`` itself, stays when no merge reaches it."""
+    """Every candidate's score is the mean over ``tasks`` of its success on ``count`` validation examples each. A
+    specialist stays when no merge reaches it, and ``base`` when nothing is better than it."""
 
     kind: ClassVar[str] = "integrate"
     base: str
@@ -54,7 +57,7 @@ class IntegrateStage(Stage):
             if name not in singles and not folder.exists():
                 self._merge(name, singles, folder)
             scores[name] = round(self._score(folder, context.inputs[self.data]), 4)
-        best = max(scores, key=lambda name: (scores[name], name in self.candidates))
+        best = max(scores, key=lambda name: (scores[name], name == self.base, name in self.candidates))
         _keep(folders[best], context.folder)
         return {
             "chosen": best, "score": scores[best], "best_specialist": max(scores[name] for name in self.specialists),
@@ -71,12 +74,20 @@ class IntegrateStage(Stage):
         merge(method, [singles[specialist] for specialist in self.specialists], out, base)
 
     def _score(self, folder: Path, data: Path) -> float:
+        from transformers import AutoTokenizer
+
         tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
         model, end = on_device(HilnasForCausalLM.from_pretrained(folder)), Vocabulary.load(data / VOCABULARY).end
         means = []
         for name in self.tasks:
-            examples = task_named(name).examples("validation", self.count)
-            means.append(float(success(model, tokenizer, examples, end).right.mean()))
+            task = task_named(name)
+            if hasattr(task, "converse"):  # tools answer in between: a stored answer says nothing of the way to it
+                means.append(
+                    share_solved(model, AutoTokenizer.from_pretrained(folder), task, "validation", self.count, GREEDY)
+                )
+            else:
+                found = success(model, tokenizer, task.examples("validation", self.count), end)
+                means.append(float(found.right.mean()))
         return sum(means) / len(means)
 
     def check(self, folder: Path) -> None:

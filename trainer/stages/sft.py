@@ -3,7 +3,8 @@ curriculum where there is one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,8 @@ from trainer.examples.stream import Draws, write_stream
 from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.stages.curriculum import EASE, easiest_first
-from trainer.stages.going_on import check_model, go_on
+from trainer.stages.going_on import check_model, go_on, pass_on
+from trainer.stages.rl import COLD_START
 from trainer.tasks.base import Example
 
 STREAM = "stream.bin"
@@ -28,7 +30,9 @@ STREAM = "stream.bin"
 @dataclass(frozen=True)
 class SftStage(Stage):
     """``tasks`` are the beginnings of the tasks' names that it trains on, all without. ``first_share`` of the examples,
-    the easiest by ``curriculum``, come first. Labels are answers and the text that fills rows."""
+    the easiest by ``curriculum``, come first. Labels are answers and the text that fills rows. ``cold_start`` names a
+    stage of reinforcement learning: the tasks that never rose there are the ones trained on, and where all rose the
+    model stays as it is."""
 
     kind: ClassVar[str] = "sft"
     start: str = "extend"
@@ -39,18 +43,23 @@ class SftStage(Stage):
     examples: str = "sft_data"
     data: str = "data"
     processes: int = 1
+    cold_start: str | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return (self.start, self.examples, self.data, *([self.curriculum] if self.curriculum else []))
+        return (self.start, self.examples, self.data, *filter(None, (self.curriculum, self.cold_start)))
 
     def run(self, context: StageContext) -> dict[str, Any]:
+        if self.cold_start:
+            lacking = tuple(json.loads((context.inputs[self.cold_start] / COLD_START).read_text()))
+            if not lacking:
+                pass_on(context.inputs[self.start], context.folder)
+                return {"tasks": [], "examples": 0, "tokens": 0}
+            return replace(self, tasks=lacking, cold_start=None).run(context)
         data = context.inputs[self.data]
         shares = self._write_stream(context, data)
         stream = context.folder / STREAM
-        trained = go_on(
-            context, context.inputs[self.start], data, self.loop, stream=stream, processes=self.processes
-        )
+        trained = go_on(context, context.inputs[self.start], data, self.loop, stream=stream, processes=self.processes)
         return {**trained, **shares}
 
     def _write_stream(self, context: StageContext, data: Path) -> dict[str, Any]:
@@ -79,7 +88,10 @@ class SftStage(Stage):
         return easiest_first(np.load(context.inputs[self.curriculum] / EASE)[chosen])
 
     def resolved(self) -> dict[str, Any]:
-        return {key: value for key, value in super().resolved().items() if key != "processes"}
+        plain = super().resolved()
+        return {
+            key: value for key, value in plain.items() if key != "processes" and (key, value) != ("cold_start", None)
+        }
 
     def check(self, folder: Path) -> None:
         check_model(folder)

@@ -13,12 +13,13 @@ from functools import lru_cache
 
 from nas.contracts.errors import InvalidConfig
 from trainer.tasks import words
-from trainer.tasks.base import Conversation, Example, Split, drawn
+from trainer.tasks.base import Conversation, Example, Split, drawn, seed_of
 from trainer.tools.python import PythonTool
 from trainer.tools.search import Search
 
 SYSTEM = 'Tools: search("words"), python("code"). Call one or answer.'
-PEOPLE = 600
+PEOPLE = 600  # with made-up names, in each split
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 PYTHON = PythonTool()  # shared, so that its counts are of the whole process
 Steps = list[tuple[str, str]]  # what the model says, and what the tool answers; the last is the final answer
 
@@ -34,21 +35,26 @@ class Person:
         return f"{self.name} is {self.age} years old, lives in {self.city} and works as a {self.job}."
 
 
-@lru_cache(maxsize=4)
-def people(split: Split) -> tuple[Person, ...]:
-    """Splits have people of their own: no answer can be learned by heart."""
-    draw = drawn("agent:people", split)
-    names: dict[str, None] = {}
-    while len(names) < PEOPLE:
-        names[f"{draw.choice(words.FIRST)} {words.new_name(draw)}"] = None
-    return tuple(Person(n, draw.randint(18, 90), draw.choice(words.CITIES), draw.choice(words.JOBS)) for n in names)
+@lru_cache(maxsize=16)
+def people(split: Split, level: int) -> tuple[Person, ...]:
+    """Splits have people of their own: no answer can be learned by heart. From level 1 on names are made up."""
+    draw = drawn("agent:people", split, min(level, 1))
+    if level:
+        names = [f"{draw.choice(words.FIRST)} {words.new_name(draw)}" for _ in range(PEOPLE)]
+    else:
+        names = [f"{first} {last}" for first in words.FIRST for last in words.LAST if _split_of(first + last) == split]
+    known = dict.fromkeys(names)
+    return tuple(Person(n, draw.randint(18, 90), draw.choice(words.CITIES), draw.choice(words.JOBS)) for n in known)
+
+
+def _split_of(name: str) -> Split:
+    return SPLITS[seed_of("agent:name", name) % len(SPLITS)]
 
 
 @lru_cache(maxsize=1)
 def corpus() -> Search:
-    """Everybody of every split, and nothing else."""
-    splits: tuple[Split, ...] = ("train", "validation", "test")
-    return Search(person.sentence() for split in splits for person in people(split))
+    """Everybody, and nothing else."""
+    return Search(person.sentence() for split in SPLITS for level in (0, 1) for person in people(split, level))
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def call_in(said: str) -> tuple[str, str] | None:
 
 
 def _lookup(draw: random.Random, split: Split, level: int) -> tuple[str, Steps]:
-    person = draw.choice(people(split))
+    person = draw.choice(people(split, level))
     question, answer = draw.choice((
         (f"How old is {person.name}?", str(person.age)), (f"Where does {person.name} live?", person.city),
         (f"What does {person.name} work as?", person.job),
@@ -97,7 +103,7 @@ def _compute(draw: random.Random, split: Split, level: int) -> tuple[str, Steps]
 
 
 def _chain(draw: random.Random, split: Split, level: int) -> tuple[str, Steps]:
-    person, target = draw.choice(people(split)), draw.randint(91, 120)
+    person, target = draw.choice(people(split, level)), draw.randint(91, 120)
     value = str(target - person.age)
     return f"In how many years is {person.name} {target} years old?", [
         (f'search("{person.name}")', person.sentence()), (f'python("print({target}-{person.age})")', value),
@@ -112,7 +118,7 @@ FAMILIES: dict[str, Callable[[random.Random, Split, int], tuple[str, Steps]]] = 
 
 @dataclass(frozen=True)
 class Agent:
-    """Level 1 and on: longer numbers."""
+    """Level 1 and on: made-up names, longer numbers."""
 
     family: str
     level: int = 0
