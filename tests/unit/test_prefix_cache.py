@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from nas.contracts.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
@@ -203,6 +205,21 @@ def test_a_named_version_empties_the_cache() -> None:
             parameter.data.mul_(1.5)
         cache.read(model, [row], weights_version=2)
     assert (cache.statistics.hits, cache.statistics.emptied) == (1, 1)
+
+
+def test_a_sharded_model_needs_a_named_version() -> None:
+    cache, row = PrefixCache(1 << 24, BLOCK), prompt(30)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = fully_shard(build_model(ARCHS["hybrid"], seed=3).eval(), mesh=init_device_mesh("cpu", (1,)))
+        with torch.no_grad():
+            with pytest.raises(InvalidConfig, match="give weights_version"):
+                cache.read(model, [row])
+            first, again = (cache.read(model, [row], weights_version=1)[0] for _ in range(2))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert torch.equal(first, again)
+    assert cache.statistics.hits == 1
 
 
 def test_a_restored_cache_shares_no_memory_with_what_is_kept() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from nas.contracts.errors import InvalidConfig
 from search_space.modeling.cache import HilnasCache, Reading
@@ -89,8 +90,8 @@ class PrefixCache:
         """Logits [B, V] behind every row, a cache that holds the rows left-padded, and the mask [B, T] of its padding.
 
         Another ``weights_version`` than the last one given, another model, or weights that an optimizer or
-        ``load_state_dict`` changed empty the cache first. Writing through ``.data`` is seen by no counter of torch:
-        there the version must be given.
+        ``load_state_dict`` changed empty the cache first. Writing through ``.data`` is seen by no counter of torch and
+        a sharded model's parameters come and go: there the version must be given.
         """
         if any(not len(row) for row in rows) or not rows:
             raise InvalidConfig(f"{len(rows)} prompts, an empty one among them; give at least one token each")
@@ -118,7 +119,11 @@ class PrefixCache:
 
     def _same_weights_or_empty(self, model: HilnasForCausalLM) -> None:
         """torch counts writes to a parameter; the counters and addresses tell a changed model from the one read."""
-        state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
+        state: Hashable = None
+        if not isinstance(model, FSDPModule):
+            state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
+        elif self._version is None:
+            raise InvalidConfig("the model is sharded, so changes of its weights cannot be seen; give weights_version")
         if (self._model is None or self._model() is not model) or state != self._state_of_weights:
             self._empty()
             self._model, self._state_of_weights = weakref.ref(model), state
