@@ -12,6 +12,7 @@ from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
 from trainer.recipes import lfm2_5_350m, small
 from trainer.recipes.design import Design, chain_of
+from trainer.recipes.full import full
 from trainer.recipes.tiny import tiny, tiny_student
 from trainer.teacher import SMOLLM2
 
@@ -19,7 +20,7 @@ __all__ = ["DESIGNS", "RECIPES", "architecture_of", "planned", "recipe_named", "
 
 # architecture (None: the recipe's own), teacher, processes, scale of tokens and steps
 RECIPES: dict[str, Callable[[ArchConfig | None, str, int, float], Recipe]] = {
-    "tiny": tiny, "small": small.small, "lfm2_5_350m": lfm2_5_350m.lfm2_5_350m,
+    "tiny": tiny, "full": full, "small": small.small, "lfm2_5_350m": lfm2_5_350m.lfm2_5_350m,
 }  # fmt: skip
 DESIGNS: dict[str, Design] = {design.name: design for design in (small.DESIGN, lfm2_5_350m.DESIGN)}
 

@@ -1,0 +1,151 @@
+"""The second half of a recipe: preference, examples with tools, reinforcement learning of specialists and their merge,
+quantization-aware training, the result. The same for every recipe; how much of it is what they differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from trainer.episodes import Play
+from trainer.loop.config import LoopConfig
+from trainer.pipeline.stage import Stage
+from trainer.preference.candidates import Rollouts
+from trainer.rl.groups import Sampling
+from trainer.rl.levers import Levers
+from trainer.stages.evaluate import EvaluateStage
+from trainer.stages.filter import FilterStage
+from trainer.stages.integrate import IntegrateStage
+from trainer.stages.pairs import PairsStage
+from trainer.stages.preference import PreferenceStage
+from trainer.stages.qat import QatStage
+from trainer.stages.result import ResultStage
+from trainer.stages.rl import RlStage
+from trainer.stages.sft import SftStage
+from trainer.stages.synthetic import SyntheticStage
+
+AGENTS = ("agent:lookup", "agent:compute", "agent:chain")
+NOTES = (
+    "five rollouts at a temperature, one greedy, best against worst, beta 5 and the joint loss with margin 0.1 and"
+    " lambda 0.2 are LFM2's (section 4.3); the jury's axes and weights are ours",
+    "clip bounds 0.2 and 0.28 are DAPO's (arXiv 2503.14476): LFM2.5 names its levers and gives no values; group size,"
+    " caps, n-gram, penalty, thresholds of the curriculum and all learning rates are ours",
+    "8da4w in groups of 32 with stochastic rounding: LFM2.5 names the rounding, the rest is ours",
+)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """``per_task`` preference questions of every task, ``texts`` openings; ``demonstrated`` solved questions of every
+    agent task and ``repeated`` examples of every other, for a cold start. ``rounds`` of specialists and merge; the
+    loops of a later one are half as long."""
+
+    texts: int
+    per_task: int
+    rollouts: Rollouts
+    teacher_share: float
+    preference: LoopConfig
+    demonstrated: int
+    repeated: int
+    cold_start: LoopConfig
+    sampling: Sampling
+    rl: LoopConfig
+    most_level: int
+    qat: LoopConfig
+    jury: tuple[str, ...] = ("correct weight=3", "no_loop weight=2", "finished", "likelihood")
+    levers: Levers = Levers()
+    rounds: int = 1
+    loss: str = "joint"
+    rounding: str = "stochastic"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the first half hands over: its last model's stage, its tasks, who teaches, how it evaluates and merges."""
+
+    model: str
+    tasks: tuple[str, ...]
+    tools: tuple[str, ...]
+    reasoning: tuple[str, ...]
+    teacher: str
+    who: str
+    evaluated: Callable[[str], EvaluateStage]
+    merges: tuple[str, ...]
+    processes: int = 1
+
+    @property
+    def all_tasks(self) -> tuple[str, ...]:
+        return (*self.tasks, *AGENTS)
+
+
+def aligned(line: Line, given: Alignment) -> tuple[Stage, ...]:
+    """From ``line.model`` to the result."""
+    stages: list[Stage] = [*_preferred(line, given), *_shown_tools(line, given)]
+    base = "preference"
+    for index in range(given.rounds):
+        suffix = f"_{index + 1}" if index else ""
+        short = replace(given, rl=_shorter(given.rl, index), cold_start=_shorter(given.cold_start, index))
+        stages += _specialists(line, short, base, suffix)
+        base = f"merge_rl{suffix}"
+    return (*stages, *_quantized(line, given, base))
+
+
+def _shorter(loop: LoopConfig, index: int) -> LoopConfig:
+    return replace(loop, steps=max(1, loop.steps >> index), warmup=min(loop.warmup, max(1, loop.steps >> index)))
+
+
+def _preferred(line: Line, given: Alignment) -> tuple[Stage, ...]:
+    return (
+        PairsStage(line.model, line.teacher, line.who, line.tasks, given.texts, given.per_task,
+                   teacher_share=given.teacher_share, jury=given.jury, rollouts=given.rollouts),
+        PreferenceStage(line.model, loss=given.loss, loop=given.preference),
+        line.evaluated("preference"),
+    )  # fmt: skip
+
+
+def _shown_tools(line: Line, given: Alignment) -> tuple[Stage, ...]:
+    """Examples of calls, among others so that these are not forgotten: without them a reward never comes."""
+    sources = (*((name, given.demonstrated) for name in AGENTS), *((name, given.repeated) for name in line.tasks))
+    return (
+        SyntheticStage(line.teacher, line.who, sources, label="agent_examples"),
+        FilterStage(line.teacher, line.who, line.all_tasks, source="agent_examples", label="agent_data"),
+        SftStage(start="preference", examples="agent_data", loop=given.cold_start, label="sft_agent",
+                 processes=line.processes),
+        line.evaluated("sft_agent"),
+    )  # fmt: skip
+
+
+def _specialists(line: Line, given: Alignment, base: str, suffix: str) -> tuple[Stage, ...]:
+    """One for tools, one for reasoning, whose tasks that never rose get examples; both merged into ``base``."""
+    tools, reasoning, cold, merge = (f"{name}{suffix}" for name in ("rl_tools", "rl_reasoning", "sft_cold", "merge_rl"))
+
+    def rl(label: str, start: str, tasks: tuple[str, ...]) -> Stage:
+        return RlStage(start, tasks, given.most_level, given.sampling, given.levers, loop=given.rl, label=label)
+
+    return (
+        rl(tools, "sft_agent" if base == "preference" else base, (*line.tools, *AGENTS)), line.evaluated(tools),
+        rl(reasoning, base, line.reasoning), line.evaluated(reasoning),
+        SftStage(start=reasoning, examples="sft_data", cold_start=reasoning, loop=given.cold_start, label=cold,
+                 processes=line.processes),
+        line.evaluated(cold),
+        IntegrateStage(base, (tools, cold), line.all_tasks, candidates=line.merges, label=merge),
+        line.evaluated(merge),
+    )  # fmt: skip
+
+
+def _quantized(line: Line, given: Alignment, model: str) -> tuple[Stage, ...]:
+    return (
+        QatStage(start=model, examples="agent_data", loop=given.qat, rounding=given.rounding,
+                 processes=line.processes),
+        line.evaluated("qat"),
+        ResultStage("qat", ("evaluate_qat",)),
+    )  # fmt: skip
+
+
+def loop(steps: int, batch: int, length: int, rate: float, micro_batch: int = 8, **more: object) -> LoopConfig:
+    """Of a short stage: cross-entropy alone, rows as they lie."""
+    settings = {"kd_weight": 0.0, "in_order": True, "warmup": max(1, min(5, steps // 10)), "autocast": True, **more}
+    return LoopConfig(steps=steps, batch=batch, length=length, learning_rate=rate, micro_batch=micro_batch, **settings)  # type: ignore[arg-type]
+
+
+def plays(groups: int, size: int, max_new_tokens: int, max_length: int) -> Sampling:
+    return Sampling(groups, size, Play(max_new_tokens, max_length=max_length))

@@ -1,0 +1,48 @@
+"""``full``: the chain of ``tiny`` up to its last merge, then everything that makes it a model to talk to: preference,
+tools, reinforcement learning, quantization-aware training, the program. Two CPU cores, three quarters of an hour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search_space.arch import ArchConfig
+from trainer.pipeline.stage import Recipe
+from trainer.preference.candidates import Rollouts
+from trainer.recipes import alignment
+from trainer.recipes.alignment import AGENTS, Alignment, Line, aligned, loop, plays
+from trainer.recipes.tiny import MERGES, REASONING, SKILLS, TASKS, TOOLS, tiny
+from trainer.stages.evaluate import EvaluateStage
+from trainer.teacher import SMOLLM2, identity
+
+LOOPS = "doom_loops count=64 max_new_tokens=256"
+
+
+def full(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 1, scale: float = 1.0) -> Recipe:
+    first = tiny(arch, teacher, processes, scale)
+    # every evaluation of a model also counts doom loops
+    stages = [replace(stage, suites=(*stage.suites, LOOPS)) if isinstance(stage, EvaluateStage) else stage
+              for stage in first.stages[:-1]]  # fmt: skip
+    line = Line("merge_2", TASKS, TOOLS, REASONING, teacher, identity(teacher), evaluated, MERGES, processes)
+    return Recipe("full", (*stages, *aligned(line, settings(scale))), (*first.notes, *alignment.NOTES))
+
+
+def settings(scale: float) -> Alignment:
+    """Steps that two cores do in minutes."""
+
+    def of(count: int, least: int = 2) -> int:
+        return max(least, round(count * scale))
+
+    return Alignment(
+        texts=of(80), per_task=of(5), rollouts=Rollouts(max_new_tokens=96), teacher_share=0.1,
+        preference=loop(of(36), 8, 512, 3e-5, schedule="cosine", autocast=False, save_every=12),
+        demonstrated=of(500, 20), repeated=of(100, 10),
+        cold_start=loop(of(70), 16, 256, 8e-4, save_every=25),
+        sampling=plays(12, 8, 48, 320), most_level=1,
+        rl=loop(of(40), 96, 128, 1.2e-4, micro_batch=48, weight_decay=0.0, save_every=10, autocast=False),
+        qat=loop(of(60), 16, 256, 4e-4, save_every=25),
+    )  # fmt: skip
+
+
+def evaluated(subject: str) -> EvaluateStage:
+    agents = tuple(f"task:{name} count=100" for name in AGENTS)
+    return EvaluateStage(subject, suites=(*SKILLS, LOOPS, *agents))
