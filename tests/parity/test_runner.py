@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from device_agents.bundle.manifest import Bundle
 from device_agents.devices.host import HostDevice
 from nas.contracts.plan import Cache, Check, Plan, Prefix, Protocol
 from nas.export.compose import build_plan, candidate_check, chain_of
@@ -21,6 +24,7 @@ from search_space.cost import weight_bytes
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 from search_space.modeling.model import build_model
 from search_space.rope import Yarn
+from tests.parity.test_aarch64 import NEW_CORE, phone_events
 
 ARCH = ArchConfig(
     128, 512,
@@ -174,3 +178,20 @@ def test_a_prefix_of_something_else_is_refused(library: BlockLibrary, runner: Pa
     assert "is torn" in prefix_events(library, plan, restore)[-1]["message"]
     Path(path).unlink()
     assert "cannot read prefix" in prefix_events(library, plan, restore)[-1]["message"]
+
+
+def test_a_phone_goes_on_from_its_prefix(library: BlockLibrary, phone_bundle: Bundle, tmp_path: Path) -> None:
+    """The same plans and events, under qemu-aarch64; the file lies beside the blocks."""
+    folder, blocks = tmp_path / "bundle", tmp_path / "blocks"
+    shutil.copytree(phone_bundle.path, folder)
+    plan = plan_for(ARCH, "8da4w", "fp16", library)
+    for digest in plan.blocks:
+        blocks.mkdir(exist_ok=True)
+        shutil.copy(library.path(digest), blocks)
+    plan = plan.model_copy(update={"cache": Cache(dtype="fp16", capacity=64)})
+    found, phone = [], SimpleNamespace(blocks_dir=blocks)
+    for prefix in (Prefix(save="prompt.prefix", length=32), Prefix(restore="prompt.prefix", suffix=5)):
+        found.append(phone_events(phone_bundle, folder, with_prefix(plan, prefix), phone, NEW_CORE))
+    assert (found[0][-1]["event"], found[1][-1]["event"]) == ("end", "end"), found
+    assert (blocks / "prompt.prefix").stat().st_size == found[0][-2]["file_bytes"]
+    assert next(event for event in found[1] if event["event"] == "prefix_restored")["logits_equal"]
