@@ -45,6 +45,7 @@ def train_on_pairs(
     folder: Path, progress: Callable[[float, str], None] = lambda *_: None,
 ) -> None:  # fmt: skip
     """``config.batch`` pairs a step, each epoch in another order. Goes on from the last checkpoint in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
     updater = Updater(model, config, folder / "checkpoints")
     reference_P2 = _reference(model, pairs, config, folder / REFERENCE, updater.step)
     curve = Records(folder / "curve.jsonl")

@@ -33,6 +33,7 @@ def reinforce(
     Returns the curriculum as it ended."""
     updater = Updater(model, config, folder / "checkpoints")
     curriculum = Curriculum(tasks, most_level, levers.curriculum, updater.state)
+    folder.mkdir(parents=True, exist_ok=True)
     curve = Records(folder / "curve.jsonl")
     curve.keep_until(updater.step)
     while updater.step < config.steps:
