@@ -13,7 +13,7 @@ from nas.contracts.errors import InvalidConfig
 app = typer.Typer(help="Run the published benchmarks.")
 BENCHMARKS = ("search_throughput", "composition_fidelity", "operator_costs", "repeatability", "quality_separation",
               "phone_overhead", "phone_push", "merging", "distillation", "scaling_out", "recipe_tiny",
-              "ablations")  # fmt: skip
+              "ablations", "recipe_full", "preference", "rl", "qat", "prefix_cache")  # fmt: skip
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

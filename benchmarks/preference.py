@@ -1,0 +1,186 @@
+"""Preference losses against TRL and against closed forms, and doom loops before and after on the same prompts.
+
+TRL's own DPOTrainer computes ``sigmoid_norm`` on the pairs, the policy and the reference that ours computes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.qat import folders_of
+from benchmarks.record import publish
+from search_space.arch import ArchConfig, LayerConfig, SwiGLU
+from search_space.mixers import GatedShortConv, Gqa
+from search_space.modeling.convert_lfm2 import to_lfm2
+from search_space.modeling.model import HilnasForCausalLM, build_model
+from trainer.evaluation.doom_loops import doom_loops
+from trainer.evaluation.subject import Settings, open_subject
+from trainer.evaluation.values import Metric, difference
+from trainer.pipeline.chain import run_stage
+from trainer.preference.losses import LOSSES
+from trainer.preference.pairs import Pair
+from trainer.preference.train import read
+from trainer.recipes.full import settings
+from trainer.recipes.tiny import TASKS
+from trainer.stages.pairs import PairsStage
+from trainer.stages.preference import PreferenceStage
+from trainer.teacher import SMOLLM2, identity
+
+BETA, BAR = 5.0, 1e-5
+LAYERS = tuple(LayerConfig(mixer, SwiGLU(96)) for mixer in (GatedShortConv(3), Gqa(4, 2, 16)))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--root", type=Path, default=Path("var/tiny"), help="of runs")
+    options.add_argument("--run", default="recipe_tiny", help="whose model and text are taken")
+    options.add_argument("--start", default="merge_2", help="the stage that left the model")
+    options.add_argument("--count", type=int, default=200, help="prompts for doom loops, half of them openings")
+    given = options.parse_args()
+    compared = losses_compared()
+    loops = loops_compared(folders_of(given.root, given.run, given.start), given.root, given.start, given.count)
+    summary = {
+        "max_difference": compared["ln_dpo, TRL's sigmoid_norm"], "bar": BAR,
+        "max_difference_closed_forms": max(v for k, v in compared.items() if "closed" in k), "trl": _trl_version(),
+        "doom_loops": {row["loss"]: {key: row[key] for key in ("greedy", "sampled")} for row in loops},
+    }  # fmt: skip
+    rows = [{"loss": row["loss"], **{key: _shown(row[key]) for key in ("greedy", "sampled")}} for row in loops]
+    publish("preference", summary, rows, {"losses": compared, "doom_loops": loops})
+
+
+def losses_compared() -> dict[str, float]:
+    """Largest difference over random pairs, each with random policy and reference."""
+    found: dict[str, float] = {}
+    for seed in range(3):
+        policy, reference = _model(seed), _model(100 + seed)
+        pairs = _pairs(seed)
+        with torch.no_grad():
+            ours = [side - other for side, other in zip(read(policy, pairs), read(reference, pairs), strict=True)]
+        values = {name: LOSSES[name](*ours, BETA) for name in LOSSES}
+        told = {"ln_dpo, TRL's sigmoid_norm": abs(float(values["ln_dpo"].mean()) - _trl_loss(policy, reference, pairs))}
+        for name in LOSSES:
+            closed = [_closed(name, c, r) for c, r in zip(ours[0].tolist(), ours[1].tolist(), strict=True)]
+            told[f"{name}, closed form"] = max(abs(a - b) for a, b in zip(values[name].tolist(), closed, strict=True))
+        found = {key: max(value, found.get(key, 0.0)) for key, value in told.items()}
+    return found
+
+
+def _closed(name: str, chosen: float, rejected: float) -> float:
+    """Written out in float64 from the report's formula."""
+    better, worse = BETA * chosen, BETA * rejected
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+    apart = sigmoid(better) - sigmoid(worse)
+    return {
+        "ln_dpo": -math.log(sigmoid(better - worse)), "ln_apo_zero": -apart,
+        "joint": -math.log(sigmoid(better - worse - 0.1)) - 0.2 * apart,
+    }[name]  # fmt: skip
+
+
+def _trl_loss(policy: HilnasForCausalLM, reference: HilnasForCausalLM, pairs: list[Pair]) -> float:
+    """Of TRL's trainer on one batch of all pairs."""
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerFast
+    from trl import DPOConfig, DPOTrainer
+
+    rows = [{"prompt_ids": p.prompt, "chosen_ids": p.chosen, "rejected_ids": p.rejected} for p in pairs]
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=_words(), pad_token="0", eos_token="1")
+        config = DPOConfig(
+            output_dir=folder, loss_type=["sigmoid_norm"], beta=BETA, use_cpu=True, bf16=False, report_to=[],
+            per_device_train_batch_size=len(pairs), max_length=None, disable_dropout=True, gradient_checkpointing=False,
+        )  # fmt: skip
+        text = Dataset.from_list([{"prompt": "2 3", "chosen": " 4", "rejected": " 5"}] * len(pairs))
+        # as Lfm2ForCausalLM: TRL reaches into stock models
+        theirs, fixed = to_lfm2(policy), to_lfm2(reference)
+        trainer = DPOTrainer(theirs, fixed, config, train_dataset=text, processing_class=tokenizer)
+        batch = trainer.data_collator(rows)
+        with torch.no_grad():
+            return float(trainer.compute_loss(theirs.train(), batch))
+
+
+def _words() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    made = Tokenizer(models.WordLevel({str(i): i for i in range(300)}, unk_token="0"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    return made
+
+
+def _model(seed: int) -> HilnasForCausalLM:
+    """Weights large enough that policy and reference differ."""
+    model = build_model(ArchConfig(64, 300, LAYERS), seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * parameter.shape[1] ** -0.5
+    return model
+
+
+def _pairs(seed: int) -> list[Pair]:
+    draw = torch.Generator().manual_seed(seed)
+    ids = lambda n: torch.randint(3, 300, (n,), generator=draw).tolist()  # noqa: E731
+    return [Pair(ids(3 + i % 5), ids(2 + 3 * i % 7), ids(2 + 5 * i % 11)) for i in range(16)]
+
+
+def loops_compared(folders: dict[str, Path], root: Path, start: str, count: int) -> list[dict[str, Any]]:
+    """Doom loops of the start and of a model for every loss, on pairs of one jury."""
+    given = settings(1.0)
+    stages = root / "stages"
+    pairs = PairsStage(start, SMOLLM2, identity(SMOLLM2), TASKS, given.texts, given.per_task,
+                       teacher_share=given.teacher_share, jury=given.jury, rollouts=given.rollouts)  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=stages) as scratch:
+        inputs = {start: folders[start], "data": folders["data"]}
+        inputs["preference_data"] = Path(scratch) / "pairs"
+        run_stage(pairs, inputs["preference_data"], inputs, _tell)
+        before = _loops(folders[start], folders["data"], count)
+        rows = [{"loss": "before", **{kind: _told(metric, None) for kind, metric in before.items()}}]
+        for loss in LOSSES:
+            stage, folder = PreferenceStage(start, loss=loss, loop=given.preference), Path(scratch) / loss
+            made = run_stage(replace(stage, label=loss), folder, inputs, _tell)["metrics"]
+            after = _loops(folder, folders["data"], count)
+            rows.append({"loss": loss, **{kind: _told(after[kind], before[kind]) for kind in after}, "training": made})
+    return rows
+
+
+def _loops(stage: Path, data: Path, count: int) -> dict[str, Metric]:
+    subject_settings = Settings(count=count, max_new_tokens=256)
+    with tempfile.TemporaryDirectory() as folder:
+        found = list(doom_loops(open_subject(stage, data, Path(folder), subject_settings)))
+    return {metric.name.split("/")[1]: metric for metric in found}
+
+
+def _told(metric: Metric, before: Metric | None) -> dict[str, Any]:
+    told = {"ratio": metric.value, "low": round(metric.low, 4), "high": round(metric.high, 4), "n": metric.n}
+    if before is None:
+        return told
+    gained = difference(before, metric)
+    return {**told, "change": round(gained.value, 4), "change_low": round(gained.low, 4),
+            "change_high": round(gained.high, 4)}  # fmt: skip
+
+
+def _shown(told: dict[str, Any]) -> str:
+    change = (
+        f", {told['change']:+.3f} ({told['change_low']:+.3f} to {told['change_high']:+.3f})" if "change" in told else ""
+    )
+    return f"{told['ratio']:.3f} ({told['low']:.3f} to {told['high']:.3f}){change}"
+
+
+def _tell(share: float, message: str) -> None:
+    print(f"{share:.0%} {message}", flush=True)
+
+
+def _trl_version() -> str:
+    from importlib.metadata import version
+
+    return version("trl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The full recipe from a searched winner to the program on the device: minutes of the whole chain, each stage's
+metrics, and whether each stage improved what it is for. Targets of the first half are those of ``recipe_tiny``.
+
+A stage that an earlier run finished is taken from there, and its recorded seconds count.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmarks.recipe_tiny import improvements, searched, told
+from benchmarks.record import console, publish
+from trainer.episodes import Play
+from trainer.examples.solved import share_solved
+from trainer.examples.success import on_device
+from trainer.loop.launch import MODEL, whole_model
+from trainer.pipeline.chain import stage_folders
+from trainer.recipes.alignment import AGENTS
+from trainer.recipes.full import full, settings
+from trainer.recipes.tiny import REASONING, TOOLS
+from trainer.runs import run_here
+from trainer.tasks.registry import task_named
+from trainer.teacher import SMOLLM2
+
+MINUTES_BAR, POINTS_BAR, GAP_BAR = 45.0, 0.20, 0.5
+CURRICULUM = (*TOOLS, *AGENTS)
+COUNT = 150  # test questions of each task that a policy's success is taken on
+Metrics = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--root", type=Path, default=Path("var/full"), help="of runs; stages there are used again")
+    options.add_argument("--scale", type=float, default=1.0)
+    options.add_argument("--port", type=int, default=8128, help="of the coordinator that searches")
+    given = options.parse_args()
+    arch = searched(given.root / "searched_winner.json", given.port)
+    recipe = full(arch, SMOLLM2, 1, given.scale)
+    results = run_here(recipe, given.root, "recipe_full", console.print)
+    metrics = {name: record["metrics"] for name, record in results.items()}
+    folders = stage_folders(recipe, given.root)
+    checks = {**improvements(metrics), **alignment(metrics, policies(folders, given.scale))}
+    minutes = sum(record["seconds"] for record in results.values()) / 60
+    summary = {
+        "minutes": round(minutes, 2), "minutes_bar": MINUTES_BAR, "scale": given.scale, "arch": arch.label,
+        "every_stage_improves_its_target": all(check["improved"] for check in checks.values()), "targets": checks,
+        "doom_loops": {name.removeprefix("evaluate_"): round(found["doom_loops/greedy"]["value"], 4)
+                       for name, found in metrics.items() if "doom_loops/greedy" in found},
+    }  # fmt: skip
+    rows = [{"stage": name, "seconds": record["seconds"], "figures": told(record["metrics"])}
+            for name, record in results.items()]  # fmt: skip
+    publish("recipe_full", summary, rows, metrics)
+
+
+def policies(folders: dict[str, Path], scale: float) -> dict[str, dict[str, float]]:
+    """Success on test questions of the tools' curriculum before and after, sampled as rollouts are, and greedily."""
+    from transformers import AutoTokenizer
+
+    play, found = settings(scale).sampling.play, {}
+    for name in ("sft_agent", "rl_tools"):
+        model, tokenizer = on_device(whole_model(folders[name])), AutoTokenizer.from_pretrained(folders[name] / MODEL)
+        for kind, temperature in (("sampled", play.temperature), ("greedy", 0.0)):
+            how = Play(play.max_new_tokens, temperature, play.max_turns, play.max_length)
+            scores = [share_solved(model, tokenizer, task_named(task), "test", COUNT, how) for task in CURRICULUM]
+            found.setdefault(name, {})[kind] = round(sum(scores) / len(scores), 4)
+    return found
+
+
+def alignment(metrics: Metrics, success: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
+    loops = {name: metrics[f"evaluate_{name}"]["doom_loops/greedy"]["value"] for name in ("merge_2", "preference")}
+    before, after = (success[name]["sampled"] for name in ("sft_agent", "rl_tools"))
+    bits = metrics["qat"]["held_out_bits_per_byte"]
+    closed = (bits["ptq"] - bits["qat"]) / (bits["ptq"] - bits["fp32"])
+    merged = metrics["merge_rl"]
+    return {
+        "preference": _target("greedy doom-loop ratio", loops["merge_2"], loops["preference"],
+                              loops["preference"] < loops["merge_2"]),
+        "sft_agent": _rises(metrics, "mean of the agent tasks", AGENTS, "preference", "sft_agent"),
+        "rl_tools": {**_target("success of the policy on its curriculum's test questions, sampled", before, after,
+                               after - before >= POINTS_BAR), "bar": POINTS_BAR, "greedy": success},
+        "rl_reasoning": _rises(metrics, "mean of the reasoning tasks", REASONING, "preference", "rl_reasoning"),
+        "merge_rl": _target("mean of all tasks on validation, against the line before", merged["base"],
+                            merged["score"], merged["score"] >= merged["base"]),
+        "qat": {**_target("share of the gap of quantization that is closed, bits per byte", 0.0, closed,
+                          closed >= GAP_BAR), "bar": GAP_BAR, "bits_per_byte": bits},
+    }  # fmt: skip
+
+
+def _rises(metrics: Metrics, target: str, tasks: tuple[str, ...], before: str, after: str) -> dict[str, Any]:
+    means = [_mean(metrics[f"evaluate_{name}"], tasks) for name in (before, after)]
+    return _target(target, *means, means[1] > means[0])
+
+
+def _mean(found: dict[str, Any], tasks: tuple[str, ...]) -> float:
+    return float(sum(found[f"task/{task}"]["value"] for task in tasks) / len(tasks))
+
+
+def _target(target: str, before: float, after: float, improved: bool) -> dict[str, Any]:
+    return {"target": target, "before": round(before, 4), "after": round(after, 4), "improved": improved}
+
+
+if __name__ == "__main__":
+    main()
