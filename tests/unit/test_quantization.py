@@ -209,13 +209,13 @@ def test_a_stopped_run_goes_on_bit_by_bit(data: Path, start: Path, trained: Path
 
 def test_how_rows_are_divided_does_not_change_the_losses(data, start, trained: Path, tmp_path: Path) -> None:
     run(job(data, start, tmp_path, micro_batch=4), alone("cpu"))
-    assert np.abs(np.array(losses(tmp_path)) - np.array(losses(trained))).max() < 1e-3
+    assert np.abs(np.array(losses(tmp_path)) - np.array(losses(trained))).max() < 1e-5
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(data: Path, start: Path, trained: Path, tmp_path: Path) -> None:
     launch(job(data, start, tmp_path), 2)
-    assert np.abs(np.array(losses(tmp_path)) - np.array(losses(trained))).max() < 1e-3
+    assert np.abs(np.array(losses(tmp_path)) - np.array(losses(trained))).max() < 1e-5
 
 
 def test_without_rounding_it_is_the_loop_as_it_was(data: Path, start: Path, trained: Path, tmp_path: Path) -> None:
