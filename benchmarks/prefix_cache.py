@@ -1,7 +1,8 @@
 """Five rollouts of one 512-token prompt with and without the prefix cache; then the first token on the device, with a
 prefix restored from a file and without.
 
-Both arms of a comparison make the same calls in turn; only the cache differs. A cached arm starts from an empty cache.
+Arms run in turn, forwards and backwards; a speedup is the median of each repetition's own ratio, so that a machine that
+changes its speed meets both arms. A cached arm starts from an empty cache.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ STUDENT, TINY = Path("var/tiny/searched_winner.json"), Path("var/tiny/stages")
 NUM_ROLLOUTS, PROMPT_TOKENS, NEW_TOKENS, CACHE_BYTES = 5, 512, (1, 16, 64), 1 << 28
 HEADLINE = 16  # new tokens: what answers of our reinforcement-learning tasks take
 NUM_TURNS, ANSWER_TOKENS = 5, 64
-REPETITIONS, BAR, MAX_DIFFERENCE, SEED = 9, 2.5, 1e-5, 17
+REPETITIONS, BAR, MAX_DIFFERENCE, SEED = 15, 2.5, 1e-5, 17
 DEVICE_MODEL, SUFFIX, DEVICE_REPETITIONS = "lfm2_350m", 16, 5
 Rollouts = list[Completion]
 
@@ -55,8 +56,9 @@ def main() -> None:
         "outputs_equal": all(t["tokens_equal"] for t in timed.values()) and difference <= MAX_DIFFERENCE,
         "max_logit_difference": difference, "hit_rate": told.hit_rate, "tokens_reused": told.tokens_reused,
         "tokens_read": told.tokens_read, "seconds_saved_estimate": told.seconds_saved, "cache_bytes": told.bytes,
+        "speedup_quartiles": [headline["quartile_1"], headline["quartile_3"]],
         "speedup_is": f"five rollouts of {HEADLINE} tokens in one call, each reading the prompt, against the same call"
-        " with an empty prefix cache; medians of alternating repetitions",
+        " with an empty prefix cache; the median of the repetitions' ratios",
         "speedups": {f"{row['rollouts']}, {row['new_tokens']} tokens": row["speedup"] for row in rows},
         "model": source, "parameters": model.num_parameters(), "threads": threads, "repetitions": REPETITIONS,
         "conversation": conversation, "device": on_device(),
@@ -116,7 +118,7 @@ def timings(model: HilnasForCausalLM, prompt: list[int], count: int) -> dict[str
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     equal = True
     for repetition in range(REPETITIONS):
-        for name in rotated(list(arms), repetition):
+        for name in in_turn(list(arms), repetition):
             with QuietLock().measuring():
                 start = time.perf_counter()
                 found = arms[name]()
@@ -125,13 +127,19 @@ def timings(model: HilnasForCausalLM, prompt: list[int], count: int) -> dict[str
     return {"seconds": seconds, "tokens_equal": equal, "statistics": made[-1].statistics}
 
 
-def rotated(names: list[str], by: int) -> list[str]:
-    return names[by % len(names) :] + names[: by % len(names)]
+def in_turn(names: list[str], repetition: int) -> list[str]:
+    return names if repetition % 2 == 0 else names[::-1]
+
+
+def speedup(without: list[float], cached: list[float]) -> tuple[float, float, float]:
+    """Median and quartiles of the repetitions' ratios."""
+    ratios = [a / b for a, b in zip(without, cached, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return statistics.median(ratios), low, high
 
 
 def comparisons(count: int, timed: dict[str, Any]) -> list[dict[str, Any]]:
     """Which calls are compared with which; the last two tell what a cold cache costs and what a warm one gives."""
-    medians = {name: statistics.median(values) for name, values in timed["seconds"].items()}
     pairs = (
         ("in one call", "one call", "one call, cache"),
         ("in five calls", "five calls", "five calls, cache"),
@@ -139,13 +147,13 @@ def comparisons(count: int, timed: dict[str, Any]) -> list[dict[str, Any]]:
         ("prompt repeated in the call", "one prompt repeated", "one call, cache"),
         ("prompt read in an earlier call", "one prompt repeated", "one call, prompt known"),
     )
-    return [
-        {
-            "rollouts": label, "new_tokens": count, "seconds_without": medians[without],
-            "seconds_with": medians[cached], "speedup": medians[without] / medians[cached],
-        }
-        for label, without, cached in pairs
-    ]  # fmt: skip
+    rows = []
+    for label, without, cached in pairs:
+        arms = timed["seconds"][without], timed["seconds"][cached]
+        row: dict[str, Any] = {"rollouts": label, "new_tokens": count}
+        row |= dict(zip(("seconds_without", "seconds_with"), map(statistics.median, arms), strict=True))
+        rows.append(row | dict(zip(("speedup", "quartile_1", "quartile_3"), speedup(*arms), strict=True)))
+    return rows
 
 
 def logit_difference(model: HilnasForCausalLM, prompt: list[int]) -> float:
@@ -189,17 +197,18 @@ def turns(model: HilnasForCausalLM, prompt: list[int]) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"without": [], "with": []}
     texts, told = [], PrefixStatistics()
     for repetition in range(REPETITIONS):
-        for name in rotated(list(seconds), repetition):
+        for name in in_turn(list(seconds), repetition):
             cache = PrefixCache(CACHE_BYTES, keep_completions=True) if name == "with" else None
             with QuietLock().measuring():
                 start = time.perf_counter()
                 texts.append(conversation(cache))
                 seconds[name].append(time.perf_counter() - start)
             told = cache.statistics if cache is not None else told
-    without, cached = statistics.median(seconds["without"]), statistics.median(seconds["with"])
     return {
-        "turns": NUM_TURNS, "answer_tokens": ANSWER_TOKENS, "seconds_without": without, "seconds_with": cached,
-        "speedup": without / cached, "outputs_equal": all(text == texts[0] for text in texts),
+        "turns": NUM_TURNS, "answer_tokens": ANSWER_TOKENS, "seconds_without": statistics.median(seconds["without"]),
+        "seconds_with": statistics.median(seconds["with"]),
+        "speedup": speedup(seconds["without"], seconds["with"])[0],
+        "outputs_equal": all(text == texts[0] for text in texts),
         "tokens_reused": told.tokens_reused, "tokens_read": told.tokens_read,
     }  # fmt: skip
 
