@@ -54,13 +54,17 @@ def _learn(
     updater: Updater, found: Round, sampling: Sampling, levers: Levers, config: LoopConfig, updates: int
 ) -> dict[str, float]:
     """The kept groups in ``updates`` parts: the later ones meet weights that did not sample them, which is what the
-    clipping is for. A round without groups changes nothing."""
-    parts = [found.kept[at::updates] for at in range(updates)]
+    clipping is for. Groups of like lengths are read together. A round without groups changes nothing."""
+    ordered = sorted(found.kept, key=lambda group: max(len(episode.ids) for episode in group.episodes))
+    parts = [ordered[at::updates] for at in range(updates)]
     batches = [_micro_batches(part, levers, config, updater.processes.device) for part in parts if part]
     model, temperature = updater.model, sampling.play.temperature
     model.train()
-    with torch.no_grad():
-        before = [[read(model, b, temperature, config.autocast) for b in part] for part in batches]  # type: ignore[arg-type]
+    with torch.no_grad():  # the first part meets the weights that it is read with
+        before: list[list[Tensor | None]] = [
+            [read(model, b, temperature, config.autocast) if index else None for b in part]  # type: ignore[arg-type]
+            for index, part in enumerate(batches)
+        ]
     told: list[Surrogate] = []
     norms = []
     for part, old in zip(batches, before, strict=True):
@@ -80,13 +84,14 @@ def _micro_batches(groups: Sequence[Group], levers: Levers, config: LoopConfig, 
 
 
 def _losses(
-    model: HilnasForCausalLM, part: Sequence[Batch], old: Sequence[Tensor], temperature: float, levers: Levers,
+    model: HilnasForCausalLM, part: Sequence[Batch], old: Sequence[Tensor | None], temperature: float, levers: Levers,
     config: LoopConfig, told: list[Surrogate],
 ) -> Iterator[Tensor]:  # fmt: skip
     """Every token of the update weighs the same."""
     total = sum(batch.num_tokens for batch in part)
     for batch, old_N in zip(part, old, strict=True):
-        found = surrogate(read(model, batch, temperature, config.autocast), old_N, batch, levers)
+        new_N = read(model, batch, temperature, config.autocast)
+        found = surrogate(new_N, new_N.detach() if old_N is None else old_N, batch, levers)
         told.append(found)
         yield found.loss_N.sum() / total
 
