@@ -13,6 +13,7 @@ from search_space.modeling.model import HilnasForCausalLM
 from trainer.chat import START, turn
 from trainer.decoding import Completion, Decoding
 from trainer.generation import encoded, ends_of, sample, texts_of
+from trainer.prefix_cache.cache import PrefixCache
 from trainer.tasks.base import Conversation, Example, Task
 
 
@@ -61,12 +62,13 @@ class Episode:
 
 def play(
     model: HilnasForCausalLM, tokenizer: Any, asked: Sequence[tuple[Task, Example]], how: Play, num_samples: int = 1,
-    seed: int = 0, batch: int = 64,
+    seed: int = 0, batch: int = 64, prefixes: PrefixCache | None = None,
 ) -> list[list[Episode]]:  # fmt: skip
-    """``num_samples`` episodes of every example. The same seed plays the same episodes."""
+    """``num_samples`` episodes of every example. The same seed plays the same episodes. With ``prefixes`` a turn reads
+    only what came since the last one."""
     prompts = encoded(tokenizer, [example.conversation for _, example in asked])
     decoding = Decoding(how.max_new_tokens, how.temperature, ends_of(tokenizer))
-    first = sample(model, prompts, decoding, num_samples, seed, batch)
+    first = sample(model, prompts, decoding, num_samples, seed, batch, prefixes)
     groups = [
         [Episode(list(prompt), [False] * len(prompt)) for _ in said]
         for prompt, said in zip(prompts, first, strict=True)
@@ -79,7 +81,7 @@ def play(
         talks = [(episode, talk) for episode, talk in talks if _replied(tokenizer, episode, talk, how)]
         if not talks:
             break
-        again = sample(model, [episode.ids for episode, _ in talks], decoding, 1, seed + 7919 * index, batch)
+        again = sample(model, [episode.ids for episode, _ in talks], decoding, 1, seed + 7919 * index, batch, prefixes)
         _take(tokenizer, [episode for episode, _ in talks], [one for (one,) in again])
     return groups
 

@@ -14,6 +14,7 @@ from nas.contracts.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.chat import STOP
 from trainer.decoding import Completion, Decoding, complete
+from trainer.prefix_cache.cache import PrefixCache
 
 
 def generate(
@@ -38,16 +39,17 @@ def generate(
 
 def sample(
     model: HilnasForCausalLM, rows: Sequence[Sequence[int]], decoding: Decoding, num_samples: int = 1, seed: int = 0,
-    batch: int = 32,
+    batch: int = 32, prefixes: PrefixCache | None = None,
 ) -> list[list[Completion]]:  # fmt: skip
-    """``num_samples`` continuations of each row of tokens, as ``generate`` draws them."""
+    """``num_samples`` continuations of each row of tokens, as ``generate`` draws them; ``prefixes`` remembers what was
+    read for later calls."""
     found: list[list[Completion]] = [[] for _ in rows]
     was_training = model.training
     model.eval()
     with torch.inference_mode(), few_threads(model, batch):
         for members in batches([len(row) for row in rows], max(1, batch // num_samples)):
             uniform = uniform_numbers(seed, members, num_samples, decoding.max_new_tokens)
-            made = complete(model, [rows[i] for i in members], uniform, decoding)
+            made = complete(model, [rows[i] for i in members], uniform, decoding, prefixes)
             for at, index in enumerate(members):
                 found[index] = made[at * num_samples : (at + 1) * num_samples]
     model.train(was_training)

@@ -9,9 +9,11 @@ from typing import Any, Literal
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.decoding import Completion, Decoding
 from trainer.generation import ends_of, sample, texts_of
+from trainer.prefix_cache.cache import PrefixCache
 from trainer.tasks.base import Example
 
 Origin = Literal["sampled", "greedy", "teacher", "given"]
+PREFIX_BYTES = 256 << 20
 ON_POLICY: tuple[Origin, ...] = ("sampled", "greedy")
 
 
@@ -60,8 +62,9 @@ def rolled_out(
     rows, ends = [question.ids for question in questions], ends_of(tokenizer)
     drawn = Decoding(spec.max_new_tokens, spec.temperature, ends)
     likeliest = Decoding(spec.max_new_tokens, 0.0, ends)
-    several = sample(model, rows, drawn, spec.sampled, spec.seed * 1_000_003 + first, batch=64)
-    single = sample(model, rows, likeliest, batch=64)
+    prefixes = PrefixCache(PREFIX_BYTES)  # the greedy rollout goes on from prompts that the sampled ones read
+    several = sample(model, rows, drawn, spec.sampled, spec.seed * 1_000_003 + first, 64, prefixes)
+    single = sample(model, rows, likeliest, batch=64, prefixes=prefixes)
     return [
         [*_candidates(tokenizer, some, "sampled"), *_candidates(tokenizer, one, "greedy")]
         for some, one in zip(several, single, strict=True)

@@ -12,6 +12,7 @@ import numpy as np
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.episodes import Episode, Play, play
 from trainer.generation import encoded
+from trainer.prefix_cache.cache import PrefixCache
 from trainer.rl.curriculum import Curriculum
 from trainer.rl.levers import Levers
 from trainer.rl.rewards import RewardFailed, reward_of, success_of, usable
@@ -70,7 +71,7 @@ class Sampling:
 
 def gather(
     model: HilnasForCausalLM, tokenizer: Any, curriculum: Curriculum, sampling: Sampling, levers: Levers,
-    seed: tuple[int, ...],
+    seed: tuple[int, ...], prefixes: PrefixCache | None = None,
 ) -> Round:  # fmt: skip
     """One round. Raises RewardFailed when no group has rewards that are numbers."""
     found = Round()
@@ -79,7 +80,7 @@ def gather(
         if not missing:
             break
         generator = np.random.default_rng((*seed, attempt))
-        _fill(found, model, tokenizer, curriculum.draw(generator, missing), sampling, levers, generator)
+        _fill(found, model, tokenizer, curriculum.draw(generator, missing), sampling, levers, generator, prefixes)
         found.refilled += missing if attempt else 0
     if found.spoiled and found.spoiled == found.drawn:
         raise RewardFailed(f"all {found.drawn} groups of a round had a reward that is no number; mend the verifier")
@@ -90,7 +91,7 @@ def gather(
 
 def _fill(
     found: Round, model: HilnasForCausalLM, tokenizer: Any, names: Sequence[str], sampling: Sampling, levers: Levers,
-    generator: np.random.Generator,
+    generator: np.random.Generator, prefixes: PrefixCache | None,
 ) -> None:  # fmt: skip
     asked = [(task_named(name), _pool(name)[int(generator.integers(POOL))]) for name in names]
     lengths = map(len, encoded(tokenizer, [example.conversation for _, example in asked]))
@@ -99,7 +100,7 @@ def _fill(
     fitting = [(name, *pair) for name, pair, fits in zip(names, asked, room, strict=True) if fits]
     pairs = [(task, example) for _, task, example in fitting]
     seed = int(generator.integers(2**31))
-    played = play(model, tokenizer, pairs, sampling.play, sampling.size, seed) if pairs else []
+    played = play(model, tokenizer, pairs, sampling.play, sampling.size, seed, prefixes=prefixes) if pairs else []
     for (name, task, example), episodes in zip(fitting, played, strict=True):
         _judge(found, name, task, example, episodes, levers)
 

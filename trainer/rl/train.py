@@ -18,10 +18,13 @@ from search_space.modeling.model import HilnasForCausalLM
 from trainer.loop.config import LoopConfig
 from trainer.loop.updates import Updater
 from trainer.pipeline.records import Records
+from trainer.prefix_cache.cache import PrefixCache
 from trainer.rl.curriculum import Curriculum
 from trainer.rl.groups import Group, Round, Sampling, gather
 from trainer.rl.levers import Levers
 from trainer.rl.objective import Batch, Surrogate, batch_of, read, surrogate
+
+PREFIX_BYTES, BLOCK_TOKENS = 256 << 20, 256  # prompts are short: only their ends are worth keeping
 
 
 def reinforce(
@@ -36,9 +39,11 @@ def reinforce(
     folder.mkdir(parents=True, exist_ok=True)
     curve = Records(folder / "curve.jsonl")
     curve.keep_until(updater.step)
+    prefixes = PrefixCache(PREFIX_BYTES, BLOCK_TOKENS, keep_completions=True)
     while updater.step < config.steps:
         with QuietLock().heavy():
-            found = gather(model, tokenizer, curriculum, sampling, levers, (config.seed, updater.step))
+            seed = (config.seed, updater.step)
+            found = gather(model, tokenizer, curriculum, sampling, levers, seed, prefixes.of(updater.step))
             figures = _learn(updater, found, sampling, levers, config, updates)
         curriculum.learn(found.successes)
         curve.add(

@@ -75,5 +75,6 @@ def told(rows: Sequence[dict[str, Any]], curriculum: Curriculum) -> dict[str, An
         "groups": total, "filtered_share": round(total["filtered"] / max(1, total["drawn"]), 4),
         "effective_batch": mean("kept", rows), "clipped": mean("clipped", rows), "importance": mean("importance", rows),
         "tokens": sum(row["tokens"] for row in rows), "levels": {name: t.level for name, t in curriculum.tasks.items()},
+        "prefix_reused": rows[-1]["prefix_reused"], "prefix_seconds_saved": rows[-1]["prefix_seconds_saved"],
         "needs_cold_start": curriculum.stuck(),
     }  # fmt: skip
