@@ -32,7 +32,7 @@ Metrics = dict[str, dict[str, Any]]
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("--root", type=Path, default=Path("var/full"), help="of runs; stages there are used again")
+    options.add_argument("--root", type=Path, default=Path("var/train"), help="of runs; stages there are used again")
     options.add_argument("--scale", type=float, default=1.0)
     options.add_argument("--port", type=int, default=8128, help="of the coordinator that searches")
     given = options.parse_args()

@@ -50,7 +50,7 @@ VARIANTS = {
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("--root", type=Path, default=Path("var/full"), help="of runs")
+    options.add_argument("--root", type=Path, default=Path("var/train"), help="of runs")
     options.add_argument("--run", default="recipe_full", help="whose model is taken")
     options.add_argument("--start", default="sft_agent", help="the stage that left the model")
     options.add_argument("--rounds", type=int, default=12)
