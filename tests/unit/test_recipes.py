@@ -146,7 +146,7 @@ def test_too_little_memory_is_said_before() -> None:
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: recipe_named("huge", None, "smollm2-135m", 1), "known recipes: tiny, small, lfm2_5_350m"),
+        (lambda: recipe_named("huge", None, "smollm2-135m", 1), "known recipes: tiny, full, small, lfm2_5_350m"),
         (lambda: RECIPES["small"](None, "smollm2-135m", 1, 50.0), "scale 50.0 is not between"),
         (lambda: RECIPES["lfm2_5_350m"](), "head of 65,536 tokens cut from its teacher's, and smollm2-135m has 49"),
         (lambda: Device(0, 1e12, 0.4), "no device"),
