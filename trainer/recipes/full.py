@@ -38,7 +38,7 @@ def settings(scale: float) -> Alignment:
         demonstrated=of(500, 20), repeated=of(100, 10),
         cold_start=loop(of(70), 16, 256, 8e-4, save_every=25),
         sampling=plays(12, 8, 48, 320), most_level=1,
-        rl=loop(of(40), 96, 128, 1.2e-4, micro_batch=48, weight_decay=0.0, save_every=10, autocast=False),
+        rl=loop(of(60), 96, 128, 1.2e-4, micro_batch=48, weight_decay=0.0, save_every=10),
         qat=loop(of(60), 16, 256, 4e-4, save_every=25),
     )  # fmt: skip
 
