@@ -140,6 +140,10 @@ def result(
     quantization: Annotated[str, typer.Option(help="Of the program: 8da4w, 8da8w or fp32.")] = "8da4w",
     target: Annotated[list[str] | None, typer.Option(help="host, or a phone's serial number or HOST:PORT.")] = None,
     gguf: Annotated[list[str] | None, typer.Option(help="F32, F16, Q8_0, Q4_0; F16 when absent.")] = None,
+    budget_mb: Annotated[float | None, typer.Option(help="Of peak memory, in 10^6 bytes; over it is told.")] = None,
+    against_random: Annotated[
+        bool, typer.Option("--against-random", help="Time the architecture with random weights beside it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what result.json says.")] = False,
     root: Root = Path("var/train"),
 ) -> None:
@@ -150,7 +154,8 @@ def result(
     run = run_record(root, run_name)
     subject = run.stage(stage)
     folder = out or root / "results" / f"{run_name}-{subject.name}"
-    wanted = Wanted(quantization, tuple(target or ("host",)), tuple(gguf or ("F16",)))
+    budget = None if budget_mb is None else budget_mb * 1e6
+    wanted = Wanted(quantization, tuple(target or ("host",)), tuple(gguf or ("F16",)), budget, against_random)
     tell = lambda _, text: typer.echo(text, err=True)  # noqa: E731
     written = write_result(subject, run, folder, root / "cache", wanted, tell)
     typer.echo(json.dumps(written) if as_json else f"{folder / CARD}: {len(written['files'])} files")
@@ -202,9 +207,7 @@ def stop(
 
 
 @app.command()
-def resume(
-    training_id: Annotated[str, typer.Argument(metavar="TRAINING")], url: Url = "http://127.0.0.1:8000"
-) -> None:
+def resume(training_id: Annotated[str, typer.Argument(metavar="TRAINING")], url: Url = "http://127.0.0.1:8000") -> None:
     """Queue a stopped or failed training again; its worker goes on from what is saved."""
     rest = Rest(url)
     training = rest.post(f"/trainings/{training_of(rest, training_id)}/resume")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ from trainer.chat import prompt_of
 from trainer.command import app
 from trainer.pipeline.chain import run_recipe, stage_folders
 from trainer.pipeline.stage import Recipe, Stage, StageContext, StageFailed
-from trainer.results import program
+from trainer.results import budget as budget_of_results
+from trainer.results import program, random_twin
 from trainer.results.card import write_card
 from trainer.results.gguf import loadable, pre_tokenizer_of, write_gguf
 from trainer.results.hugging_face import write_hugging_face
@@ -205,6 +207,10 @@ class Maker(Stage):
         return {"maths": figure(0.5, 0.4, 0.6)}
 
 
+def timed(median: float, half: float = 1.0) -> Estimate:
+    return Estimate(median=median, low=median - half, high=median + half, unit="ms", num_samples=16)
+
+
 class Fake:
     """A device that answers at once with ``verdict``."""
 
@@ -213,15 +219,17 @@ class Fake:
     def __init__(self, verdict: Verdict = Verdict.VALID, error: HilnasError | None = None) -> None:
         self.verdict, self.error, self.jobs = verdict, error, 0
 
-    def measure(self, job: Any, programs: Any) -> Measurement:
+    def measure(self, job: Any, programs: Any, beside: Any = None) -> Measurement:
         self.jobs += 1
         if self.error:
             raise self.error
         rate = Estimate(median=50.0, low=45.0, high=55.0, unit="tok/s", num_samples=16)
         events = [[{"event": "check", "sqnr_db": 40.0, "max_abs_error": 0.1, "token_agreement": 1.0}]]
+        metrics = {"decode_tok_s@256": rate, "decode_ms@256": timed(20.0), "peak_rss_bytes": timed(5e6, 0)}
         return Measurement(
-            plan_digest="p", protocol="quick", verdict=self.verdict, metrics={"decode_tok_s@256": rate}, events=events
-        )
+            plan_digest="p", protocol="quick", verdict=self.verdict, metrics=metrics, events=events,
+            beside={"decode_ms@256": timed(16.0)} if beside else {},
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -242,7 +250,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     monkeypatch.setattr(program, "measurer", measurer)
     monkeypatch.setattr(program, "export", export)
-    monkeypatch.setattr(program, "_measured", lambda exported, device, *_: device.measure(None, {}))
+    monkeypatch.setattr(program, "_measured", lambda exported, device, *more: device.measure(None, {}, more[-1]))
     return fake
 
 
@@ -297,6 +305,78 @@ def test_a_spoiled_measurement_is_taken_again(model: Path, tmp_path: Path, devic
     device.verdict = Verdict.VALID
     assert [row["verdict"] for row in program.measure_on(model, tmp_path, ("host", "host"))] == ["valid", "valid"]
     assert device.jobs == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "met", "sentence"),
+    [(5e6, True, "5,000,000 bytes keeps to the budget of 5,000,000 bytes"), (4e6, False, "is over the budget of 4,0")],
+)
+def test_memory_is_held_against_a_budget(
+    budget: float, met: bool, sentence: str, model: Path, tmp_path: Path, device: Fake
+) -> None:
+    recipe = Recipe("small", (Maker(source=str(model), label="maker"), ResultStage("maker", budget_bytes=budget)))
+    assert run_recipe(recipe, tmp_path, "one")["result"]["metrics"]["budget_met"] is met
+    folder = stage_folders(recipe, tmp_path)["result"]
+    told = json.loads((folder / "result.json").read_text())
+    seen = {"value": 5e6, "low": 5e6, "high": 5e6, "n": 16}
+    assert told["devices"][0]["budget"] == {"budget_bytes": budget, "met": met, "peak_rss_bytes": seen}
+    assert (told["budget_met"], sentence in (folder / "README.md").read_text()) == (met, True)
+    unmeasured = budget_of_results.judged({"metrics": {}}, budget)
+    assert not budget_of_results.budget_met([{"budget": unmeasured}])
+    assert "is not known" in budget_of_results.told(unmeasured)
+
+
+def test_random_weights_are_timed_beside_the_trained_ones(model: Path, tmp_path: Path, device: Fake) -> None:
+    run_recipe(Recipe("small", (Maker(source=str(model), label="tuned"),)), tmp_path, "one")
+    given = ["result", "one", "--out", str(tmp_path / "out"), "--root", str(tmp_path), "--against-random"]
+    done = CliRunner().invoke(app, [*given, "--budget-mb", "6", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout.splitlines()[-1])
+    found = told["devices"][0]["random"]["ratios"]["decode_ms@256"]
+    assert (found["ratio"], found["equal"], found["noise"], told["budget_met"]) == (1.25, False, 0.0, True)
+    assert found["low"] == pytest.approx(1.25 / math.exp(math.hypot(math.log(20 / 19), math.log(17 / 16))))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Trained weights differ in speed from random ones of the same architecture in decode_ms@256." in card
+    assert "| decode_ms@256 | 1.250 | 1.155 to 1.355 | 0.0% | no |" in card
+    (other,) = (tmp_path / "cache" / "random").iterdir()
+    assert HilnasForCausalLM.from_pretrained(other).config.to_arch() == LFM2
+    assert not torch.equal(*(logits(HilnasForCausalLM.from_pretrained(folder)) for folder in (other, model)))
+
+
+def runs_of(*medians: float) -> list[list[dict[str, Any]]]:
+    """Cold runs of that many milliseconds a token; one of 9 met somebody, which its canary shows."""
+    return [
+        [
+            {"event": "repetition", "phase": "decode", "context": 256, "token_ns": [9], "warmup": True},
+            {"event": "repetition", "phase": "decode", "context": 256, "token_ns": [ms * 1e6] * 3,
+             "canary_ns": 200 if ms == 9 else 100},
+        ]
+        for ms in medians
+    ]  # fmt: skip
+
+
+def test_equal_is_what_the_same_program_differs_by_from_run_to_run() -> None:
+    assert random_twin.run_noise(runs_of(2.0, 2.1, 2.2, 9), "decode_ms@256") == pytest.approx(0.1 / 2.1)
+    assert random_twin.run_noise(runs_of(2.0), "decode_ms@256") == 0
+    for above, half, noise, equal in ((103, 0.1, 0.0, False), (103, 0.1, 0.05, True), (103, 4.0, 0.0, True)):
+        found = random_twin.ratio(timed(above, half), timed(100, half))
+        assert random_twin.equal_within_noise({**found, "noise": noise}) is equal
+    assert random_twin.ratio(timed(1, 1), timed(1, 1))["high"] < math.inf
+
+
+def test_a_device_that_did_not_hold_still_says_nothing_of_training(model: Path, tmp_path: Path, device: Fake) -> None:
+    device.verdict = Verdict.DRIFTED
+    found = program.measure_here(model, tmp_path, against_random=True)["random"]["ratios"]
+    assert found["decode_ms@256"]["equal"] is None
+    assert "is not known: the device did not hold still" in random_twin.told(found)
+    assert "nothing could be timed" in random_twin.told({})
+    assert "as fast as random ones" in random_twin.told({"decode_ms@256": {"equal": True}})
+
+
+def test_defaults_of_before_keep_their_digest() -> None:
+    assert not {"budget_bytes", "against_random"} & ResultStage("maker").resolved().keys()
+    asked = ResultStage("maker", budget_bytes=1e6, against_random=True).resolved()
+    assert (asked["budget_bytes"], asked["against_random"]) == (1e6, True)
 
 
 def test_errors_are_one_sentence(model: Path, tmp_path: Path, device: Fake) -> None:

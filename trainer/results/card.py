@@ -9,6 +9,7 @@ from typing import Any
 
 from search_space import cost
 from search_space.arch import ArchConfig
+from trainer.results import budget, random_twin
 from trainer.results.records import RunRecord, StageRecord
 
 FIGURES_SHOWN = 5
@@ -126,8 +127,25 @@ def _device(row: dict[str, Any]) -> str:
     ]
     if parity:
         lines.append(f"Against eager torch before timing: {parity['sqnr_db']:.1f} dB.")
+    if "budget" in row:
+        lines.append(budget.told(row["budget"]))
     rows = [[name, f"{_number(e['value'])} {e['unit']}", _interval(e), e["n"]] for name, e in row["metrics"].items()]
-    return "\n\n".join([*lines, _table(("metric", "median", "95 % interval", "samples"), rows)] if rows else lines)
+    if rows:
+        lines.append(_table(("metric", "median", "95 % interval", "samples"), rows))
+    return "\n\n".join([*lines, *(_against_random(row["random"]) if "random" in row else ())])
+
+
+def _against_random(twin: dict[str, Any]) -> list[str]:
+    ratios = twin["ratios"]
+    rows = [
+        [
+            name, f"{e['ratio']:.3f}", f"{e['low']:.3f} to {e['high']:.3f}", f"{e['noise']:.1%}",
+            {True: "yes", False: "no", None: "not known"}[e["equal"]],
+        ]
+        for name, e in ratios.items()
+    ]  # fmt: skip
+    table = _table(("metric", "trained / random", "95 % interval", "between cold runs", "equal within noise"), rows)
+    return [random_twin.told(ratios), *([table] if rows else [])]
 
 
 def _notes(run: RunRecord) -> str:

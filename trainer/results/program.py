@@ -14,10 +14,11 @@ from typing import Any, Protocol
 from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import InvalidConfig
 from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import SPOILED, Measurement, Verdict
+from nas.contracts.measurement import SPOILED, Estimate, Measurement, Verdict
 from nas.contracts.plan import PRECISION, PROTOCOLS, Cache, Check, Plan
 from nas.contracts.quiet import QuietLock
 from trainer.pipeline.records import write_whole
+from trainer.results.random_twin import COLD_RUNS, random_twin, ratios
 
 HOST = "host"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -34,34 +35,42 @@ class Measurer(Protocol):
 
 
 def measure_here(
-    model_dir: Path, cache: Path, quantization: str = "8da4w", target: str = HOST, threads: int = 2
+    model_dir: Path,
+    cache: Path,
+    quantization: str = "8da4w",
+    target: str = HOST,
+    threads: int = 2,
+    against_random: bool = False,
 ) -> dict[str, Any]:
     """``model_dir`` as a program, its parity with eager torch checked on the target, then timed.
 
     Returns {target, device, verdict, reason, protocol, quantization, threads, program, digest, bytes, metrics}; a
-    metric is {value, low, high, n, unit}. ``target`` is ``host`` or the address of a phone.
+    metric is {value, low, high, n, unit}. ``target`` is ``host`` or the address of a phone. ``against_random`` times
+    the same architecture with random weights in turn with it and adds ``random`` (trainer.results.random_twin).
     """
     if target != HOST and exported_before(model_dir, cache, quantization) is None:
         with measurer(target, cache / "library"):
             pass  # a phone that is gone is told before minutes of compiling
     exported = export(model_dir, cache, quantization)
-    key = _sum([_identity(target, cache / "library"), PROTOCOL, str(threads)])
+    twin = export(random_twin(model_dir, cache), cache, quantization) if against_random else None
+    beside = [twin["digest"]] if twin else []
+    key = _sum([_identity(target, cache / "library"), PROTOCOL, str(threads), *beside])
     record = cache / "measured" / f"{exported['digest'][:24]}-{key[:12]}.json"
     if record.exists():
         return dict(json.loads(record.read_text()))
     with measurer(target, cache / "library") as device:
-        row = _measured(exported, device, cache / "library", quantization, threads)
+        row = _measured(exported, device, cache / "library", quantization, threads, twin)
         facts = device.facts
     result = {
         "target": target, "device": {"name": facts.name, "model": facts.model, "os": facts.os, "cores": facts.cores},
         "verdict": row.verdict.value, "reason": row.reason, "protocol": PROTOCOL, "quantization": quantization,
         "threads": threads, "program": exported["program"], "digest": exported["digest"], "bytes": exported["bytes"],
-        "metrics": {
-            name: {"value": e.median, "low": e.low, "high": e.high, "n": e.num_samples, "unit": e.unit}
-            for name, e in row.metrics.items()
-        },
+        "metrics": {name: plain(estimate) for name, estimate in row.metrics.items()},
         "parity": parity_of(row.events), "cold_repeats": row.cold_repeats,
     }  # fmt: skip
+    if twin:
+        timed = {name: plain(estimate) for name, estimate in row.beside.items()}
+        result["random"] = {"digest": twin["digest"], "metrics": timed, "ratios": ratios(row)}
     if Verdict(row.verdict) not in SPOILED:  # else the machine was at fault: the next call may find it quiet
         record.parent.mkdir(parents=True, exist_ok=True)
         write_whole(record, json.dumps(result, indent=1))
@@ -69,10 +78,19 @@ def measure_here(
 
 
 def measure_on(
-    model_dir: Path, cache: Path, targets: Sequence[str] = (HOST,), quantization: str = "8da4w"
+    model_dir: Path,
+    cache: Path,
+    targets: Sequence[str] = (HOST,),
+    quantization: str = "8da4w",
+    against_random: bool = False,
 ) -> list[dict[str, Any]]:
     """One row per target, in their order."""
-    return [measure_here(model_dir, cache, quantization, target) for target in targets]
+    return [measure_here(model_dir, cache, quantization, t, against_random=against_random) for t in targets]
+
+
+def plain(estimate: Estimate) -> dict[str, Any]:
+    found = {"value": estimate.median, "low": estimate.low, "high": estimate.high}
+    return {**found, "n": estimate.num_samples, "unit": estimate.unit}
 
 
 def export(model_dir: Path, cache: Path, quantization: str) -> dict[str, Any]:
@@ -128,19 +146,28 @@ def _identity(target: str, home: Path) -> str:
 
 
 def _measured(
-    exported: dict[str, Any], device: Measurer, library_root: Path, quantization: str, threads: int
+    exported: dict[str, Any],
+    device: Measurer,
+    library_root: Path,
+    quantization: str,
+    threads: int,
+    twin: dict[str, Any] | None = None,
 ) -> Measurement:
+    """``twin`` is another program that is timed in turn with it."""
     from nas.export.library import BlockLibrary
     from nas.targets import on_cores
 
     library = BlockLibrary(library_root)
     try:
-        plan = on_cores(plan_of(exported, quantization, threads, library), [device.facts])
+        plans = [plan_of(one, quantization, threads, library) for one in (exported, twin) if one]
+        plan, *others = [on_cores(made, [device.facts]) for made in plans]
     finally:
         library.close()
     half_width, repeats = PRECISION[PROTOCOL]
     job = MeasureJob(plan=plan, form="trained", max_half_width=half_width, max_repeats=repeats)
-    return device.measure(job, {digest: library.path(digest) for digest in plan.blocks})
+    if others:
+        job = job.model_copy(update={"beside": others[0], "cold_repeats": COLD_RUNS})
+    return device.measure(job, {digest: library.path(digest) for digest in job.blocks})
 
 
 def plan_of(exported: dict[str, Any], quantization: str, threads: int, library: Any) -> Plan:

@@ -14,6 +14,7 @@ from typing import Any
 from nas.contracts.errors import HilnasError, InvalidConfig
 from search_space.arch import ArchConfig
 from trainer.pipeline.records import write_whole
+from trainer.results.budget import budget_met, judged
 from trainer.results.card import write_card
 from trainer.results.program import HOST, measure_on
 from trainer.results.records import RunRecord, StageRecord
@@ -23,11 +24,17 @@ RESULT, CARD, STOCK, PROGRAMS = "result.json", "README.md", "hugging_face", "pro
 
 @dataclass(frozen=True)
 class Wanted:
-    """``targets`` are ``host`` or addresses of phones; ``gguf`` the types to write, the first as ``model.gguf``."""
+    """``targets`` are ``host`` or addresses of phones; ``gguf`` the types to write, the first as ``model.gguf``.
+
+    ``budget_bytes`` is what peak memory is held against on every target; ``against_random`` also times the architecture
+    with random weights.
+    """
 
     quantization: str = "8da4w"
     targets: tuple[str, ...] = (HOST,)
     gguf: tuple[str, ...] = ("F16",)
+    budget_bytes: float | None = None
+    against_random: bool = False
 
 
 def write_result(
@@ -48,15 +55,24 @@ def write_result(
         progress(0.2, "writing GGUF")
         files += _gguf_files(model, out, wanted.gguf, f"{run.run}-{subject.name}")
         progress(0.3, "exporting and measuring")
-        devices = measure_on(model, cache, wanted.targets, wanted.quantization)
+        devices = _devices(model, cache, wanted)
         files += _programs(out, devices)
         write_card(out / CARD, run, subject, arch, files, devices)
-        result = {
+        result: dict[str, Any] = {
             "run": run.run, "stage": subject.name, "folder": subject.folder.name, "architecture": stock.architecture,
             "files": files, "devices": [{k: v for k, v in row.items() if k != "program"} for row in devices],
         }  # fmt: skip
+        if wanted.budget_bytes is not None:
+            result["budget_met"] = budget_met(devices)
         write_whole(out / RESULT, json.dumps(result, indent=1))
     return result
+
+
+def _devices(model: Path, cache: Path, wanted: Wanted) -> list[dict[str, Any]]:
+    rows = measure_on(model, cache, wanted.targets, wanted.quantization, wanted.against_random)
+    if wanted.budget_bytes is None:
+        return rows
+    return [{**row, "budget": judged(row, wanted.budget_bytes)} for row in rows]
 
 
 @contextmanager

@@ -16,7 +16,10 @@ from trainer.results.write import CARD, RESULT, Wanted, write_result
 
 @dataclass(frozen=True)
 class ResultStage(Stage):
-    """``described`` names further stages whose figures the card shows, so that it is written anew when they change."""
+    """``described`` names further stages whose figures the card shows, so that it is written anew when they change.
+
+    ``budget_bytes`` and ``against_random`` as trainer.results.write.Wanted has them.
+    """
 
     kind: ClassVar[str] = "result"
     subject: str
@@ -24,25 +27,36 @@ class ResultStage(Stage):
     quantization: str = "8da4w"
     targets: tuple[str, ...] = (HOST,)
     gguf: tuple[str, ...] = ("F16",)
+    budget_bytes: float | None = None
+    against_random: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.subject, *self.described)))
 
     def resolved(self) -> dict[str, Any]:
-        return {key: value for key, value in super().resolved().items() if key not in ("subject", "described")}
+        """Without what is at its default and came later: results of before stay done."""
+        left_out = [
+            key for key, default in (("budget_bytes", None), ("against_random", False)) if getattr(self, key) == default
+        ]
+        return {k: v for k, v in super().resolved().items() if k not in ("subject", "described", *left_out)}
 
     def run(self, context: StageContext) -> dict[str, Any]:
-        """Device metrics as `host/decode_tok_s@256`, each {value, low, high, n, unit, verdict}."""
+        """Device metrics as `host/decode_tok_s@256`, each {value, low, high, n, unit, verdict}; against random weights
+        as `host/random/decode_ms@256`, each {ratio, low, high, noise, equal}."""
         run = run_of(context.folder)
         if run is None:
             raise HilnasError("no run names this folder; start the recipe with `hilnas train run`")
-        wanted = Wanted(self.quantization, self.targets, self.gguf)
+        wanted = Wanted(self.quantization, self.targets, self.gguf, self.budget_bytes, self.against_random)
         result = write_result(run.stage(self.subject), run, context.folder, context.cache, wanted, context.progress)
         metrics: dict[str, Any] = {row["file"]: row["bytes"] for row in result["files"]}
         for device in result["devices"]:
             for name, entry in device["metrics"].items():
                 metrics[f"{device['target']}/{name}"] = {**entry, "verdict": device["verdict"]}
+            for name, entry in device.get("random", {}).get("ratios", {}).items():
+                metrics[f"{device['target']}/random/{name}"] = entry
+        if self.budget_bytes is not None:
+            metrics["budget_met"] = result["budget_met"]
         return {"architecture": result["architecture"], **metrics}
 
     def check(self, folder: Path) -> None:

@@ -1,0 +1,31 @@
+"""Whether a measured program keeps to a memory budget; over it the result is written all the same and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+PEAK = "peak_rss_bytes"
+
+
+def judged(device: dict[str, Any], budget_bytes: float) -> dict[str, Any]:
+    """{budget_bytes, met} and the peak of the cold runs; ``met`` is None when no memory was measured."""
+    peak = device["metrics"].get(PEAK)
+    if peak is None:
+        return {"budget_bytes": budget_bytes, "met": None}
+    seen = {key: peak[key] for key in ("value", "low", "high", "n")}
+    return {"budget_bytes": budget_bytes, "met": peak["high"] <= budget_bytes, PEAK: seen}
+
+
+def budget_met(devices: Iterable[dict[str, Any]]) -> bool:
+    """On every target; what was not measured is not met."""
+    return all(device["budget"]["met"] is True for device in devices)
+
+
+def told(budget: dict[str, Any]) -> str:
+    """One sentence for the card."""
+    allowed = f"the budget of {budget['budget_bytes']:,.0f} bytes"
+    if budget["met"] is None:
+        return f"Peak memory was not measured; whether it keeps to {allowed} is not known."
+    verb = "keeps to" if budget["met"] else "is over"
+    return f"Peak memory of {budget[PEAK]['value']:,.0f} bytes {verb} {allowed}."
