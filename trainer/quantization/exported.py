@@ -32,16 +32,17 @@ def exported_logits(model: HilnasForCausalLM, prefixes: Sequence[Sequence[int]])
 
 
 @torch.no_grad()
-def difference(model: HilnasForCausalLM, ids: Sequence[int], count: int = 8) -> float:
-    """Largest difference between ``quantized(model)`` and its export form behind ``count`` beginnings of ``ids``, over
-    the root mean square of the logits.
+def differences(model: HilnasForCausalLM, ids: Sequence[int], count: int = 8) -> list[float]:
+    """Of ``quantized(model)`` and its export form, the largest behind each of ``count`` beginnings of ``ids``, over the
+    root mean square of the logits.
 
-    Either reads a beginning as a whole: in other portions sums have another order, and one in the last bit may move
-    an activation by a step of int8.
+    Either reads a beginning as a whole. Sums in another order still differ in the last bit, and now and then that moves
+    an activation by a step of int8: the median tells of equal forms, the maximum of such a step.
     """
     model = model.cpu()  # type: ignore[call-arg]  # where export runs
     lengths = sorted({max(1, len(ids) * part // count) for part in range(1, count + 1)})
     converted = exported_logits(model, [ids[:length] for length in lengths])
     fake = quantized(model)
     ours = [fake(torch.tensor([list(ids[:length])]), use_cache=False).logits[0, -1] for length in lengths]
-    return float((torch.stack(ours) - converted).abs().max() / converted.pow(2).mean().sqrt())
+    largest = (torch.stack(ours) - converted).abs().amax(-1) / converted.pow(2).mean().sqrt()
+    return [float(value) for value in largest]

@@ -19,7 +19,7 @@ from trainer.loop.evaluate import bits_per_byte
 from trainer.loop.launch import MODEL, Job, launch
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import StageContext
-from trainer.quantization.exported import difference
+from trainer.quantization.exported import differences
 from trainer.quantization.modules import quantized
 from trainer.quantization.rounding import ROUNDINGS
 from trainer.stages.going_on import arch_of, with_tokenizer
@@ -93,7 +93,10 @@ class QatStage(SftStage):
             for name, model in models.items()
         }
         ids = np.fromfile(data / "held_out.bin", np.int32, CHECKED_TOKENS).tolist()
-        return {"held_out_bits_per_byte": bits, "max_difference": difference(last, ids)}
+        apart = differences(last, ids)
+        return {
+            "held_out_bits_per_byte": bits, "max_difference": max(apart), "median_difference": float(np.median(apart)),
+        }  # fmt: skip
 
 
 def _blank(path: Path, num_rows: int, loop: LoopConfig) -> dict[str, Any]:
