@@ -15,7 +15,9 @@ from search_space.arch import ArchConfig
 from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Recipe, Stage
 from trainer.stages.data import DataStage
+from trainer.stages.pairs import PairsStage
 from trainer.stages.pretrain import PretrainStage
+from trainer.stages.rl import RlStage
 from trainer.stages.synthetic import SyntheticStage
 from trainer.stages.teacher import TeacherStage
 
@@ -94,8 +96,31 @@ def _row(stage: Stage, arch: ArchConfig, device: Device, teacher_params: int) ->
         flops = 2.0 * teacher_params * written * TOKENS_WRITTEN
         return {"stage": stage.name, "examples": sum(count for _, count in stage.sources), "flops": flops,
                 "gpu_hours": device.hours(flops)}  # fmt: skip
+    if isinstance(stage, PairsStage):
+        questions = stage.texts + stage.per_task * len(stage.tasks)
+        return _spoken(
+            stage.name, questions * (stage.rollouts.sampled + 1) * stage.rollouts.max_new_tokens, arch, device
+        )
+    if isinstance(stage, RlStage):
+        return _reinforced(stage, arch, device)
     loop = getattr(stage, "loop", None)
     return _trained(stage.name, loop, arch, device) if isinstance(loop, LoopConfig) else None
+
+
+def _spoken(name: str, tokens: int, arch: ArchConfig, device: Device) -> dict[str, Any]:
+    """Written by the student, at most; a decoded token costs a forward pass, and bandwidth that is not counted."""
+    flops = 2.0 * cost.macs_per_token(arch, 0) * tokens
+    return {"stage": name, "tokens": tokens, "flops": flops, "gpu_hours": device.hours(flops)}
+
+
+def _reinforced(stage: RlStage, arch: ArchConfig, device: Device) -> dict[str, Any]:
+    """Every episode at its full length: written once with one refill, learned from once, and read half a time more."""
+    play, rounds = stage.sampling.play, stage.loop.steps
+    episodes = rounds * stage.sampling.groups * stage.sampling.size
+    spoken = _spoken(stage.name, 2 * episodes * play.max_new_tokens, arch, device)
+    learned = (6.0 + 1.0) * cost.macs_per_token(arch, play.max_length // 2) * episodes * play.max_length
+    flops = spoken["flops"] + learned
+    return {**spoken, "steps": rounds, "length": play.max_length, "flops": flops, "gpu_hours": device.hours(flops)}
 
 
 def _trained(name: str, loop: LoopConfig, arch: ArchConfig, device: Device) -> dict[str, Any]:

@@ -21,12 +21,17 @@ from search_space.arch import ArchConfig
 from trainer.chat import START, STOP
 from trainer.data.mixture import Part
 from trainer.data.sources import open_source
+from trainer.episodes import Play
+from trainer.loop.config import LoopConfig
 from trainer.pipeline.chain import finished, run_recipe, stage_folders
 from trainer.pipeline.records import write_whole
 from trainer.pipeline.stage import Recipe
 from trainer.plan import STATE_BYTES
-from trainer.recipes import DESIGNS
+from trainer.preference.candidates import Rollouts
+from trainer.recipes import DESIGNS, RECIPES
+from trainer.recipes.alignment import Alignment
 from trainer.recipes.design import SMOLLM2_TOKENS, Design, Phase, recipe_of
+from trainer.rl.groups import Sampling
 from trainer.stages.data import save_tokenizer
 from trainer.teacher import SMOLLM2
 
@@ -73,10 +78,12 @@ def check_memory(arch: ArchConfig, free_bytes: int | None = None) -> None:
 def _recipe(
     name: str, arch: ArchConfig | None, cache: Path, teacher: str | None, text: tuple[Part, ...]
 ) -> tuple[Recipe, ArchConfig]:
-    if name == "tiny":
-        raise InvalidConfig("recipe tiny needs no rehearsal: `hilnas train run --recipe tiny --scale 0.02` is minutes")
+    if name in RECIPES and name not in DESIGNS:
+        raise InvalidConfig(
+            f"recipe {name} needs no rehearsal: `hilnas train run --recipe {name} --scale 0.02` is minutes"
+        )
     if name not in DESIGNS:
-        raise InvalidConfig(f"unknown recipe {name!r}; known recipes: {', '.join(('tiny', *DESIGNS))}")
+        raise InvalidConfig(f"unknown recipe {name!r}; known recipes: {', '.join(RECIPES)}")
     design = shortened(DESIGNS[name], text)
     student = replace(arch or design.student(), vocab_size=design.vocabulary)
     if teacher is None:
@@ -95,7 +102,20 @@ def shortened(design: Design, text: tuple[Part, ...]) -> Design:
         design, parts=text, text_tokens=20_000, teacher_tokens=1_000, held_out_share=0.2, count=2, written=2,
         pretrain=once(design.pretrain, ROW), extend=once(design.extend, 2 * ROW), stretch=once(design.stretch, 4 * ROW),
         sft=examples, specialist=examples, tasks=TASKS, suites=(), evaluation_count=1, evaluation_rows=1,
-        contexts=(ROW,), candidates=("linear", "ties density=0.5"),
+        contexts=(ROW,), candidates=("linear", "ties density=0.5"), alignment=aligned_once(design.alignment),
+    )  # fmt: skip
+
+
+def aligned_once(given: Alignment) -> Alignment:
+    """A question of each kind, one step of everything, groups of two short answers, one round."""
+
+    def once(one: LoopConfig) -> LoopConfig:
+        return replace(one, steps=1, batch=1, micro_batch=1, length=4 * ROW, warmup=1, save_every=1)
+
+    return replace(
+        given, texts=2, per_task=1, rollouts=Rollouts(sampled=2, max_new_tokens=8), demonstrated=2, repeated=2,
+        preference=once(given.preference), cold_start=once(given.cold_start), rl=once(given.rl), qat=once(given.qat),
+        sampling=Sampling(1, 2, Play(8, max_length=16 * ROW)), rounds=1,
     )  # fmt: skip
 
 

@@ -161,7 +161,7 @@ def test_what_cannot_work_is_said(call: Any, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"recipe": "huge"}, "unknown recipe 'huge'; known recipes: smoke, short, tiny, small, lfm2_5_350m"),
+        ({"recipe": "huge"}, "unknown recipe 'huge'; known recipes: smoke, short, tiny, full, small, lfm2_5_350m"),
         ({"recipe": "tiny", "options": {"speed": 2}}, "tiny has no option 'speed'; known: teacher, processes, scale"),
         ({"recipe": "tiny", "options": {"scale": "big"}}, "option scale of recipe tiny cannot be 'big'; 1.0 works"),
         ({"recipe": "smoke", "options": {"scale": 0.5}}, r"recipe smoke: options \['scale'\] do not fit"),

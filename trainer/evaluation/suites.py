@@ -67,6 +67,30 @@ def _ifbench_ready(_: str) -> None:
     check_installed()
 
 
+def _tau2(subject: Subject, domain: str) -> Iterator[Metric]:
+    from trainer.evaluation.first_calls import first_calls
+
+    return first_calls(subject, domain)
+
+
+def _tau2_ready(domain: str) -> None:
+    from trainer.tasks.tau2 import tasks
+
+    tasks(domain)
+
+
+def _levels(subject: Subject, argument: str) -> Iterator[Metric]:
+    from trainer.evaluation.levels import levels
+
+    return levels(subject, argument)
+
+
+def _levels_ready(argument: str) -> None:
+    from trainer.evaluation.levels import levels_of
+
+    levels_of(argument)
+
+
 def _lm_eval(subject: Subject, task: str) -> Iterator[Metric]:
     from trainer.evaluation.lm_eval import lm_eval_scores
 
@@ -93,6 +117,8 @@ SUITES: dict[str, Suite] = {
     "task": Suite(_task, "task:NAME, the share of test examples whose verifier agrees", _task_ready),
     "bfcl": Suite(_bfcl, "function calls of BFCL v4; bfcl:CATEGORY for one category", _bfcl_ready),
     "ifbench": Suite(_ifbench, "prompts of IFBench whose every instruction is followed", _ifbench_ready),
+    "tau2": Suite(_tau2, "the first tool call of tau2-bench's tasks; tau2:DOMAIN for one domain", _tau2_ready),
+    "levels": Suite(_levels, "levels:DATASET, reasoning-gym by level of its curriculum", _levels_ready),
     "lm_eval": Suite(_lm_eval, "lm_eval:FILE.yaml, a task of lm-eval with its data beside it", _lm_eval_ready),
 }
 

@@ -36,8 +36,9 @@ NOTES = (
 @dataclass(frozen=True)
 class Alignment:
     """``per_task`` preference questions of every task, ``texts`` openings; ``demonstrated`` solved questions of every
-    agent task and ``repeated`` examples of every other, for a cold start. ``rounds`` of specialists and merge; the
-    loops of a later one are half as long."""
+    agent task and ``repeated`` examples of every other, for a cold start. ``reasoning`` is the loop of the reasoning
+    specialist, ``rl`` where absent. ``rounds`` of specialists and merge, a later one half as long as the one before.
+    ``budget_bytes`` is what the program may take in memory."""
 
     texts: int
     per_task: int
@@ -51,16 +52,19 @@ class Alignment:
     rl: LoopConfig
     most_level: int
     qat: LoopConfig
+    reasoning: LoopConfig | None = None
     jury: tuple[str, ...] = ("correct weight=3", "no_loop weight=2", "finished", "likelihood")
     levers: Levers = Levers()
     rounds: int = 1
     loss: str = "joint"
     rounding: str = "stochastic"
+    budget_bytes: float | None = None
+    merges: tuple[str, ...] = ("linear", "slerp t=0.65", "task_arithmetic scale=0.8", "ties density=0.5")
 
 
 @dataclass(frozen=True)
 class Line:
-    """What the first half hands over: its last model's stage, its tasks, who teaches, how it evaluates and merges."""
+    """What the first half hands over: its last model's stage, its tasks, who teaches, how it evaluates."""
 
     model: str
     tasks: tuple[str, ...]
@@ -69,12 +73,30 @@ class Line:
     teacher: str
     who: str
     evaluated: Callable[[str], EvaluateStage]
-    merges: tuple[str, ...]
     processes: int = 1
 
     @property
     def all_tasks(self) -> tuple[str, ...]:
         return (*self.tasks, *AGENTS)
+
+
+def scaled(given: Alignment, scale: float) -> Alignment:
+    """Questions, examples and steps; groups and lengths stay."""
+
+    def of(count: int, least: int) -> int:
+        return max(least, round(count * scale))
+
+    def steps(one: LoopConfig) -> LoopConfig:
+        fewer = of(one.steps, 1)
+        return replace(
+            one, steps=fewer, warmup=min(one.warmup, max(1, fewer // 10)), save_every=min(one.save_every, fewer)
+        )
+
+    return replace(
+        given, texts=of(given.texts, 2), per_task=of(given.per_task, 1), demonstrated=of(given.demonstrated, 4),
+        repeated=of(given.repeated, 2), preference=steps(given.preference), cold_start=steps(given.cold_start),
+        rl=steps(given.rl), reasoning=steps(given.reasoning or given.rl), qat=steps(given.qat),
+    )  # fmt: skip
 
 
 def aligned(line: Line, given: Alignment) -> tuple[Stage, ...]:
@@ -83,10 +105,16 @@ def aligned(line: Line, given: Alignment) -> tuple[Stage, ...]:
     base = "preference"
     for index in range(given.rounds):
         suffix = f"_{index + 1}" if index else ""
-        short = replace(given, rl=_shorter(given.rl, index), cold_start=_shorter(given.cold_start, index))
+        short = replace(given, rl=_shorter(given.rl, index), cold_start=_shorter(given.cold_start, index),
+                        reasoning=_shorter(given.reasoning or given.rl, index))  # fmt: skip
         stages += _specialists(line, short, base, suffix)
         base = f"merge_rl{suffix}"
     return (*stages, *_quantized(line, given, base))
+
+
+def agents(count: int) -> tuple[str, ...]:
+    """Suites of an evaluation."""
+    return tuple(f"task:{name} count={count}" for name in AGENTS)
 
 
 def _shorter(loop: LoopConfig, index: int) -> LoopConfig:
@@ -118,16 +146,17 @@ def _specialists(line: Line, given: Alignment, base: str, suffix: str) -> tuple[
     """One for tools, one for reasoning, whose tasks that never rose get examples; both merged into ``base``."""
     tools, reasoning, cold, merge = (f"{name}{suffix}" for name in ("rl_tools", "rl_reasoning", "sft_cold", "merge_rl"))
 
-    def rl(label: str, start: str, tasks: tuple[str, ...]) -> Stage:
-        return RlStage(start, tasks, given.most_level, given.sampling, given.levers, loop=given.rl, label=label)
+    def rl(label: str, start: str, tasks: tuple[str, ...], loop: LoopConfig) -> Stage:
+        return RlStage(start, tasks, given.most_level, given.sampling, given.levers, loop=loop, label=label)
 
+    begin = "sft_agent" if base == "preference" else base
     return (
-        rl(tools, "sft_agent" if base == "preference" else base, (*line.tools, *AGENTS)), line.evaluated(tools),
-        rl(reasoning, base, line.reasoning), line.evaluated(reasoning),
+        rl(tools, begin, (*line.tools, *AGENTS), given.rl), line.evaluated(tools),
+        rl(reasoning, base, line.reasoning, given.reasoning or given.rl), line.evaluated(reasoning),
         SftStage(start=reasoning, examples="sft_data", cold_start=reasoning, loop=given.cold_start, label=cold,
                  processes=line.processes),
         line.evaluated(cold),
-        IntegrateStage(base, (tools, cold), line.all_tasks, candidates=line.merges, label=merge),
+        IntegrateStage(base, (tools, cold), line.all_tasks, candidates=given.merges, label=merge),
         line.evaluated(merge),
     )  # fmt: skip
 
@@ -137,7 +166,7 @@ def _quantized(line: Line, given: Alignment, model: str) -> tuple[Stage, ...]:
         QatStage(start=model, examples="agent_data", loop=given.qat, rounding=given.rounding,
                  processes=line.processes),
         line.evaluated("qat"),
-        ResultStage("qat", ("evaluate_qat",)),
+        ResultStage("qat", ("evaluate_qat",), against_random=True, budget_bytes=given.budget_bytes),
     )  # fmt: skip
 
 

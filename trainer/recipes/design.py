@@ -1,7 +1,8 @@
 """What recipes for GPUs have in common: a design in tokens, and the chain of stages that it stands for.
 
 Text, teacher, pretraining, a longer context, YaRN, synthetic examples, filters, fine-tuning in two parts, a curriculum,
-two specialists, their merge, the result; an evaluation after each that changes the model.
+two specialists, their merge, then everything of ``alignment`` to the result; an evaluation after each that changes
+the model.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from trainer.data.mixture import Part, mixture_of
 from trainer.evaluation.subject import Settings
 from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Recipe, Stage
+from trainer.recipes.alignment import NOTES, Alignment, Line, agents, aligned, scaled
 from trainer.recipes.tiny import TASKS
 from trainer.stages.curriculum import CurriculumStage
 from trainer.stages.data import DataStage
@@ -26,7 +28,6 @@ from trainer.stages.extend import ExtendStage
 from trainer.stages.filter import FilterStage
 from trainer.stages.integrate import DEFAULT_CANDIDATES, IntegrateStage
 from trainer.stages.pretrain import PretrainStage
-from trainer.stages.result import ResultStage
 from trainer.stages.sft import SftStage
 from trainer.stages.synthetic import SyntheticStage
 from trainer.stages.teacher import TeacherStage
@@ -34,6 +35,7 @@ from trainer.teacher import SMOLLM2, identity
 
 LEAST_SCALE, MOST_SCALE = 1e-6, 10
 SMOLLM2_TOKENS = 49_152
+LOOP_TOKENS = 256  # that a text must come to its end within
 WRITTEN = ("teacher:extraction", "teacher:answers")
 SPECIALISTS = {"sft_reasoning": ("reasoning:",), "sft_tools": ("extraction", "tool_calls", "chat")}
 
@@ -82,6 +84,7 @@ class Design:
     count: int
     written: int
     contexts: tuple[int, ...]
+    alignment: Alignment
     notes: tuple[str, ...]
     yarn_factor: float = 4.0
     characters_per_token: float = 4.0
@@ -114,14 +117,24 @@ def _tokens_of(teacher: str) -> int | None:
     return json.loads(config.read_text()).get("vocab_size") if config.exists() else None
 
 
-def chain_of(
-    design: Design, arch: ArchConfig | None, teacher: str, who: str, processes: int, scale: float
-) -> Recipe:
+def chain_of(design: Design, arch: ArchConfig | None, teacher: str, who: str, processes: int, scale: float) -> Recipe:
     if not LEAST_SCALE <= scale <= MOST_SCALE:
         raise InvalidConfig(f"scale {scale} is not between {LEAST_SCALE} and {MOST_SCALE}; 1 is the recipe as meant")
     student = replace(arch or design.student(), vocab_size=design.vocabulary)
     first = _pretraining(design, student, teacher, who, processes, scale)
-    return Recipe(design.name, (*first, *_tuning(design, teacher, who, processes, scale)), design.notes)
+    second = _tuning(design, teacher, who, processes, scale)
+    line = Line("merge", design.tasks, _without(design, "reasoning:"), _of(design, "reasoning:"), teacher, who,
+                lambda subject: _evaluated(design, subject, *agents(design.evaluation_count)), processes)  # fmt: skip
+    third = aligned(line, scaled(design.alignment, scale))
+    return Recipe(design.name, (*first, *second, *third), (*design.notes, *NOTES))
+
+
+def _of(design: Design, family: str) -> tuple[str, ...]:
+    return tuple(task for task in design.tasks if task.startswith(family))
+
+
+def _without(design: Design, family: str) -> tuple[str, ...]:
+    return tuple(task for task in design.tasks if not task.startswith(family))
 
 
 def _pretraining(
@@ -170,7 +183,6 @@ def _tuning(design: Design, teacher: str, who: str, processes: int, scale: float
         IntegrateStage("sft", tuple(SPECIALISTS), design.tasks, count=design.evaluation_count, label="merge",
                        candidates=design.candidates),
         _evaluated(design, "merge", *_long(design)),
-        ResultStage("merge", ("evaluate_merge",)),
     )  # fmt: skip
 
 
@@ -182,5 +194,6 @@ def _long(design: Design) -> tuple[str, ...]:
 def _evaluated(design: Design, subject: str, *more: str) -> EvaluateStage:
     length, count, rows = design.pretrain.length, design.evaluation_count, design.evaluation_rows
     tasks = (f"task:{name} count={count}" for name in design.tasks)
-    suites = (f"bits_per_byte length={length}", *tasks, *design.suites, *more)
+    loops = f"doom_loops count={count} max_new_tokens={LOOP_TOKENS}"
+    suites = (f"bits_per_byte length={length}", *tasks, loops, *design.suites, *more)
     return EvaluateStage(subject, suites=suites, settings=Settings(rows, length, design.contexts))

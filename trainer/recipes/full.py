@@ -9,8 +9,8 @@ from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
 from trainer.preference.candidates import Rollouts
 from trainer.recipes import alignment
-from trainer.recipes.alignment import AGENTS, Alignment, Line, aligned, loop, plays
-from trainer.recipes.tiny import MERGES, REASONING, SKILLS, TASKS, TOOLS, tiny
+from trainer.recipes.alignment import Alignment, Line, agents, aligned, loop, plays
+from trainer.recipes.tiny import REASONING, SKILLS, TASKS, TOOLS, tiny
 from trainer.stages.evaluate import EvaluateStage
 from trainer.teacher import SMOLLM2, identity
 
@@ -22,7 +22,7 @@ def full(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int 
     # every evaluation of a model also counts doom loops
     stages = [replace(stage, suites=(*stage.suites, LOOPS)) if isinstance(stage, EvaluateStage) else stage
               for stage in first.stages[:-1]]  # fmt: skip
-    line = Line("merge_2", TASKS, TOOLS, REASONING, teacher, identity(teacher), evaluated, MERGES, processes)
+    line = Line("merge_2", TASKS, TOOLS, REASONING, teacher, identity(teacher), evaluated, processes)
     return Recipe("full", (*stages, *aligned(line, settings(scale))), (*first.notes, *alignment.NOTES))
 
 
@@ -38,11 +38,12 @@ def settings(scale: float) -> Alignment:
         demonstrated=of(500, 20), repeated=of(100, 10),
         cold_start=loop(of(70), 16, 256, 8e-4, save_every=25),
         sampling=plays(12, 8, 48, 320), most_level=1,
-        rl=loop(of(60), 96, 128, 1.2e-4, micro_batch=48, weight_decay=0.0, save_every=10),
-        qat=loop(of(60), 16, 256, 4e-4, save_every=25),
+        rl=loop(of(75), 96, 128, 1.4e-4, micro_batch=48, weight_decay=0.0, save_every=10),
+        reasoning=loop(of(30), 96, 128, 1.2e-4, micro_batch=48, weight_decay=0.0, save_every=10),
+        qat=loop(of(50), 16, 256, 5e-4, decay_share=0.9, final_share=0.01, save_every=25),
+        budget_bytes=100e6,
     )  # fmt: skip
 
 
 def evaluated(subject: str) -> EvaluateStage:
-    agents = tuple(f"task:{name} count=100" for name in AGENTS)
-    return EvaluateStage(subject, suites=(*SKILLS, LOOPS, *agents))
+    return EvaluateStage(subject, suites=(*SKILLS, LOOPS, *agents(100)))

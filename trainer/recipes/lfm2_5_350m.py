@@ -6,6 +6,8 @@ from search_space.arch import ArchConfig
 from search_space.presets import lfm2_350m
 from trainer.data.mixture import Part
 from trainer.pipeline.stage import Recipe
+from trainer.preference.candidates import Rollouts
+from trainer.recipes.alignment import Alignment, loop, plays
 from trainer.recipes.design import Design, Phase, recipe_of
 from trainer.teacher import SMOLLM2
 
@@ -37,6 +39,14 @@ DESIGN = Design(
     count=200_000,
     written=100_000,
     contexts=(4 * K, 32 * K, 128 * K),
+    alignment=Alignment(
+        texts=60_000, per_task=5_000, rollouts=Rollouts(max_new_tokens=512), teacher_share=0.2,
+        preference=loop(98, 2048, K, 8e-7, schedule="cosine", warmup=1, save_every=25, autocast=False),
+        demonstrated=40_000, repeated=10_000, cold_start=loop(300, 64, 2 * K, 2e-5, save_every=100),
+        sampling=plays(64, 16, 1024, 4 * K), most_level=5,
+        rl=loop(1000, 1024, 2 * K, 1e-6, micro_batch=16, weight_decay=0.0, save_every=20), rounds=3,
+        qat=loop(500, 256, 2 * K, 1e-5, save_every=100),
+    ),
     evaluation_count=500,
     notes=(
         "LFM2's (arXiv 2511.23404): the architecture (table 1); top K = 32, decoupled and tempered (3.3); 4,096 then"
@@ -48,8 +58,9 @@ DESIGN = Design(
         "ours: token budgets (LFM2.5 read 28T), data sets, teacher (LFM1-7B is not public), kd_weight, temperature,"
         " pretraining's learning rates and batches, thresholds of filters, densities and scales of merging",
         "128k is adapted on rows of 64k: longer ones do not fit a GPU as long as logits and activations are kept whole",
-        "not here: fill-in-the-middle, dropout of embeddings in fine-tuning, preference alignment, reinforcement"
-        " learning, quantization-aware training",
+        "preference as LFM2's (4.3): beta 5, cosine from 8e-7 to a tenth, 2,048 pairs of 1,024 tokens a step, two"
+        " epochs; of fewer pairs (100 thousand questions, not 700 thousand pairs)",
+        "not here: fill-in-the-middle, dropout of embeddings in fine-tuning, refinement of instructions by CLAIR",
     ),
 )
 

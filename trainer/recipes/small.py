@@ -6,6 +6,8 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.data.mixture import Part
 from trainer.pipeline.stage import Recipe
+from trainer.preference.candidates import Rollouts
+from trainer.recipes.alignment import Alignment, loop, plays
 from trainer.recipes.design import Design, Phase, recipe_of
 from trainer.teacher import SMOLLM2
 
@@ -38,6 +40,14 @@ DESIGN = Design(
     count=20_000,
     written=5_000,
     contexts=(K, 8 * K, 32 * K),
+    alignment=Alignment(
+        texts=4_000, per_task=500, rollouts=Rollouts(max_new_tokens=256), teacher_share=0.1,
+        preference=loop(250, 64, K, 2e-6, schedule="cosine", save_every=50, autocast=False),
+        demonstrated=4_000, repeated=1_000, cold_start=loop(200, 32, K, 2e-4, save_every=50),
+        sampling=plays(32, 8, 256, 2 * K), most_level=3,
+        rl=loop(400, 256, K, 5e-6, micro_batch=32, weight_decay=0.0, save_every=20), rounds=2,
+        qat=loop(400, 64, K, 5e-5, save_every=100),
+    ),
     notes=(
         "top K = 32 and the decoupled, tempered objective are LFM2's (arXiv 2511.23404, section 3.3); so are AdamW's"
         " betas, decay, clipping and the cosine of fine-tuning (section 4.2)",

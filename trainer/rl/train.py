@@ -46,9 +46,8 @@ def reinforce(
             found = gather(model, tokenizer, curriculum, sampling, levers, seed, prefixes.of(updater.step))
             figures = _learn(updater, found, sampling, levers, config, updates)
         curriculum.learn(found.successes)
-        curve.add(
-            step=updater.step, **_told(found), **figures, levels={n: t.level for n, t in curriculum.tasks.items()}
-        )
+        levels = {name: task.level for name, task in curriculum.tasks.items()}
+        curve.add(step=updater.step, **_told(found), **figures, **_reused(prefixes), levels=levels)
         updater.finish_step(curriculum.to_dict())
         progress(updater.step / config.steps, f"round {updater.step} of {config.steps}, success {found.success:.3f}")
     model.eval()
@@ -99,6 +98,12 @@ def _losses(
         found = surrogate(new_N, new_N.detach() if old_N is None else old_N, batch, levers)
         told.append(found)
         yield found.loss_N.sum() / total
+
+
+def _reused(prefixes: PrefixCache) -> dict[str, float]:
+    """Since this process began with the stage."""
+    found = prefixes.statistics
+    return {"prefix_reused": round(found.share_reused, 4), "prefix_seconds_saved": round(found.seconds_saved, 3)}
 
 
 def _told(found: Round) -> dict[str, Any]:
