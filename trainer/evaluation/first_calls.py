@@ -35,6 +35,7 @@ def _of_domain(subject: Subject, task: Tau2) -> Iterator[Metric]:
         log.warning("suite_left_out", suite=task.name, shortest_prompt=shortest, max_prompt=settings.max_prompt)
         return
     yield scored(subject, name, cut, note)
-    said = [json.loads(line) for line in (subject.folder / "answers" / f"tau2-{task.domain}.jsonl").open()]
+    answers = subject.folder / "answers" / f"tau2-{task.domain}.jsonl"
+    said = [json.loads(line) for line in answers.read_text().splitlines()]
     names = [names_agree(row["right"], row["answer"]) for row in said]
     yield replace(share(f"{name}/name", names, "high"), note="whatever the arguments")
