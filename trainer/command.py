@@ -141,13 +141,16 @@ def result(
     target: Annotated[list[str] | None, typer.Option(help="host, or a phone's serial number or HOST:PORT.")] = None,
     gguf: Annotated[list[str] | None, typer.Option(help="F32, F16, Q8_0, Q4_0; F16 when absent.")] = None,
     budget_mb: Annotated[float | None, typer.Option(help="Of peak memory, in 10^6 bytes; over it is told.")] = None,
+    study: Annotated[str | None, typer.Option(help="Whose memory budget it is, from the coordinator at --url.")] = None,
     against_random: Annotated[
         bool, typer.Option("--against-random", help="Time the architecture with random weights beside it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what result.json says.")] = False,
+    url: Url = "http://127.0.0.1:8000",
     root: Root = Path("var/train"),
 ) -> None:
     """A stage's model for others: Hugging Face, GGUF, a measured program, a card."""
+    from trainer.results.budget import of_study
     from trainer.results.records import run_record
     from trainer.results.write import CARD, Wanted, write_result
 
@@ -155,6 +158,8 @@ def result(
     subject = run.stage(stage)
     folder = out or root / "results" / f"{run_name}-{subject.name}"
     budget = None if budget_mb is None else budget_mb * 1e6
+    if study is not None and budget is None:
+        budget = of_study(Rest(url).get(f"/studies/{study}")["budgets"])
     wanted = Wanted(quantization, tuple(target or ("host",)), tuple(gguf or ("F16",)), budget, against_random)
     tell = lambda _, text: typer.echo(text, err=True)  # noqa: E731
     written = write_result(subject, run, folder, root / "cache", wanted, tell)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Lfm2ForCausalLM
 from typer.testing import CliRunner
 
+from nas.cli.rest import Rest
 from nas.contracts.device import DeviceFacts
 from nas.contracts.errors import DeviceLost, HilnasError, InvalidConfig
 from nas.contracts.measurement import Estimate, Measurement, Verdict
@@ -324,12 +325,27 @@ def test_memory_is_held_against_a_budget(
     unmeasured = budget_of_results.judged({"metrics": {}}, budget)
     assert not budget_of_results.budget_met([{"budget": unmeasured}])
     assert "is not known" in budget_of_results.told(unmeasured)
+    with pytest.raises(InvalidConfig, match="above 0 bytes, got -1"):
+        Wanted(budget_bytes=-1)
 
 
-def test_random_weights_are_timed_beside_the_trained_ones(model: Path, tmp_path: Path, device: Fake) -> None:
+def test_a_study_s_memory_budget_is_found() -> None:
+    of_study = budget_of_results.of_study
+    assert of_study({"peak_rss_bytes:s24": 3e8, "peak_rss_bytes": 4e8, "memory_bytes@512": 1e8}) == 3e8
+    assert of_study({"memory_bytes@512": 2e8, "decode_ms@512": 9}) == 2e8
+    with pytest.raises(InvalidConfig, match="no budget of peak_rss_bytes or memory_bytes; --budget-mb gives one"):
+        of_study({"decode_ms@512": 9})
+
+
+def test_random_weights_are_timed_beside_the_trained_ones(
+    model: Path, tmp_path: Path, device: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_recipe(Recipe("small", (Maker(source=str(model), label="tuned"),)), tmp_path, "one")
+    monkeypatch.setattr(
+        Rest, "get", lambda _, path: {"budgets": {"peak_rss_bytes": 6e6 if path == "/studies/s1" else 0}}
+    )
     given = ["result", "one", "--out", str(tmp_path / "out"), "--root", str(tmp_path), "--against-random"]
-    done = CliRunner().invoke(app, [*given, "--budget-mb", "6", "--json"])
+    done = CliRunner().invoke(app, [*given, "--study", "s1", "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout.splitlines()[-1])
     found = told["devices"][0]["random"]["ratios"]["decode_ms@256"]

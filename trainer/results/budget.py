@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-PEAK = "peak_rss_bytes"
+from nas.contracts.errors import InvalidConfig
+
+PEAK, CLOSED_FORM = "peak_rss_bytes", "memory_bytes"
+
+
+def of_study(budgets: Mapping[str, float]) -> float:
+    """The memory budget among a study's (metric key -> bound): the tightest of measured memory, else of weights and
+    state, beside which peak memory also holds the runtime. Raises InvalidConfig where there is none."""
+    for name in (PEAK, CLOSED_FORM):
+        if bounds := [bound for key, bound in budgets.items() if key.partition(":")[0].partition("@")[0] == name]:
+            return min(bounds)
+    raise InvalidConfig(f"the study has no budget of {PEAK} or {CLOSED_FORM}; --budget-mb gives one")
 
 
 def judged(device: dict[str, Any], budget_bytes: float) -> dict[str, Any]:

@@ -36,6 +36,10 @@ class Wanted:
     budget_bytes: float | None = None
     against_random: bool = False
 
+    def __post_init__(self) -> None:
+        if self.budget_bytes is not None and self.budget_bytes <= 0:
+            raise InvalidConfig(f"a memory budget is above 0 bytes, got {self.budget_bytes:g}")
+
 
 def write_result(
     subject: StageRecord, run: RunRecord, out: Path, cache: Path, wanted: Wanted,
