@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from search_space import cost
+from search_space.arch import ArchConfig
 from trainer.episodes import Play
 from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Stage
 from trainer.preference.candidates import Rollouts
+from trainer.quantization.rounding import check_width
 from trainer.rl.groups import Sampling
 from trainer.rl.levers import Levers
 from trainer.stages.evaluate import EvaluateStage
@@ -78,6 +81,14 @@ class Line:
     @property
     def all_tasks(self) -> tuple[str, ...]:
         return (*self.tasks, *AGENTS)
+
+
+def check_widths(arch: ArchConfig) -> None:
+    """Raises InvalidConfig for a layout that the last stages cannot quantize: told before hours of training."""
+    for layer in arch.layers:
+        for linear in cost.layer_linears(arch, layer):
+            check_width("a linear of the architecture", linear.in_features)
+    check_width("the head", arch.d_model)
 
 
 def scaled(given: Alignment, scale: float) -> Alignment:

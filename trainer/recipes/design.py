@@ -19,7 +19,7 @@ from trainer.data.mixture import Part, mixture_of
 from trainer.evaluation.subject import Settings
 from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Recipe, Stage
-from trainer.recipes.alignment import NOTES, Alignment, Line, agents, aligned, scaled
+from trainer.recipes.alignment import NOTES, Alignment, Line, agents, aligned, check_widths, scaled
 from trainer.recipes.tiny import TASKS
 from trainer.stages.curriculum import CurriculumStage
 from trainer.stages.data import DataStage
@@ -121,6 +121,7 @@ def chain_of(design: Design, arch: ArchConfig | None, teacher: str, who: str, pr
     if not LEAST_SCALE <= scale <= MOST_SCALE:
         raise InvalidConfig(f"scale {scale} is not between {LEAST_SCALE} and {MOST_SCALE}; 1 is the recipe as meant")
     student = replace(arch or design.student(), vocab_size=design.vocabulary)
+    check_widths(student)
     first = _pretraining(design, student, teacher, who, processes, scale)
     second = _tuning(design, teacher, who, processes, scale)
     line = Line("merge", design.tasks, _without(design, "reasoning:"), _of(design, "reasoning:"), teacher, who,

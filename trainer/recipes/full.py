@@ -9,8 +9,8 @@ from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
 from trainer.preference.candidates import Rollouts
 from trainer.recipes import alignment
-from trainer.recipes.alignment import Alignment, Line, agents, aligned, loop, plays
-from trainer.recipes.tiny import REASONING, SKILLS, TASKS, TOOLS, tiny
+from trainer.recipes.alignment import Alignment, Line, agents, aligned, check_widths, loop, plays
+from trainer.recipes.tiny import REASONING, SKILLS, TASKS, TOOLS, tiny, tiny_student
 from trainer.stages.evaluate import EvaluateStage
 from trainer.teacher import SMOLLM2, identity
 
@@ -19,6 +19,7 @@ LOOPS = "doom_loops count=64 max_new_tokens=256"
 
 def full(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 1, scale: float = 1.0) -> Recipe:
     first = tiny(arch, teacher, processes, scale)
+    check_widths(arch or tiny_student())
     # every evaluation of a model also counts doom loops
     stages = [replace(stage, suites=(*stage.suites, LOOPS)) if isinstance(stage, EvaluateStage) else stage
               for stage in first.stages[:-1]]  # fmt: skip
