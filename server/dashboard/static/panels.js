@@ -67,7 +67,7 @@ let recipe = "smoke"; // kept while the card is drawn anew
 
 function trainer(trial, train, trainings) {
   const option = (name) => h("option", { value: name, selected: name === recipe }, name);
-  const choice = h("select", { "aria-label": "recipe", onchange: (event) => { recipe = event.target.value; } }, ["smoke", "short", "tiny", "small"].map(option));
+  const choice = h("select", { "aria-label": "recipe", onchange: (event) => { recipe = event.target.value; } }, ["smoke", "short", "tiny", "full", "small"].map(option));
   const link = (one) => h("p.small", {}, h("a", { href: `/trainings/${one.id}` }, one.name), " ", pill(one.state), one.state === "running" && one.share != null ? ` ${Math.round(100 * one.share)} %` : "");
   return h("div.trainer", {}, trainings.map(link), h("div.controls", {}, choice, h("button.button.small", { onclick: () => train(trial, recipe) }, "Train this candidate")));
 }
