@@ -41,7 +41,7 @@ def quiet() -> None:
 def start(
     trial_id: Annotated[str, typer.Argument(help="The trial to train, e.g. the knee of `hilnas search front`.")],
     recipe: Annotated[
-        str, typer.Option(help="smoke or short (one stage on shipped text), tiny, small, lfm2_5_350m.")
+        str, typer.Option(help="smoke or short (one stage on shipped text), tiny, full, small, lfm2_5_350m.")
     ] = "smoke",
     seed: int = 0,
     scale: Annotated[float | None, typer.Option(help="Of tokens and steps of a recipe with several stages.")] = None,
@@ -64,7 +64,7 @@ def start(
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Option(help="tiny, small, lfm2_5_350m.")] = "tiny",
+    recipe: Annotated[str, typer.Option(help="tiny, full, small, lfm2_5_350m.")] = "tiny",
     arch: Annotated[
         str | None, typer.Option(help="Preset, architecture file or checkpoint; its vocabulary is the recipe's.")
     ] = None,
@@ -108,7 +108,7 @@ def run(
 
 @app.command()
 def plan(
-    recipe: Annotated[str, typer.Option(help="tiny, small, lfm2_5_350m.")] = "lfm2_5_350m",
+    recipe: Annotated[str, typer.Option(help="tiny, full, small, lfm2_5_350m.")] = "lfm2_5_350m",
     arch: Annotated[str | None, typer.Option(help="Preset, architecture file or checkpoint.")] = None,
     scale: Annotated[float, typer.Option(help="Of tokens and steps.")] = 1.0,
     gpus: Annotated[int, typer.Option(help="That share the work.")] = 8,
