@@ -55,7 +55,7 @@ class ResultStage(Stage):
                 metrics[f"{device['target']}/{name}"] = {**entry, "verdict": device["verdict"]}
             for name, entry in device.get("random", {}).get("ratios", {}).items():
                 metrics[f"{device['target']}/random/{name}"] = entry
-        if self.budget_bytes is not None:
+        if "budget_met" in result:
             metrics["budget_met"] = result["budget_met"]
         return {"architecture": result["architecture"], **metrics}
 
