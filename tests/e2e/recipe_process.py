@@ -13,16 +13,24 @@ from typing import Any, ClassVar
 
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
+from trainer.episodes import Play
 from trainer.evaluation.subject import Settings
 from trainer.examples.files import EXAMPLES, write_examples
 from trainer.loop.config import LoopConfig
 from trainer.pipeline.chain import run_recipe
 from trainer.pipeline.stage import Recipe, Stage, StageContext
+from trainer.preference.candidates import Rollouts
+from trainer.rl.groups import Sampling
+from trainer.rl.levers import Levers
 from trainer.stages.data import DataStage
 from trainer.stages.evaluate import EvaluateStage
 from trainer.stages.extend import ExtendStage
 from trainer.stages.integrate import IntegrateStage
+from trainer.stages.pairs import PairsStage
+from trainer.stages.preference import PreferenceStage
 from trainer.stages.pretrain import PretrainStage
+from trainer.stages.qat import QatStage
+from trainer.stages.rl import RlStage
 from trainer.stages.sft import SftStage
 from trainer.stages.teacher import TeacherStage
 from trainer.tasks.registry import task_named
@@ -64,6 +72,12 @@ def recipe(text: str, teacher: str) -> Recipe:
         sft("sft", "extend"), sft("first", "sft", ("extraction",)), sft("second", "sft", ("tool_calls",)),
         IntegrateStage("sft", ("first", "second"), TASKS, count=3, candidates=("linear", "dare_ties density=0.5"),
                        label="merge"),
+        PairsStage("merge", teacher, who, TASKS, texts=12, per_task=4, opening=8, teacher_share=0.2,
+                   rollouts=Rollouts(sampled=2, max_new_tokens=8)),
+        PreferenceStage("merge", loop=loop(1024, steps=12)),
+        RlStage("preference", ("extraction",), 0, Sampling(2, 2, Play(6)), Levers(dynamic_filter=False, ngram=2),
+                loop=loop(512, steps=12)),
+        QatStage(start="rl", rounding="stochastic", loop=loop(512, steps=10, in_order=True), eval_rows=4),
     ))  # fmt: skip
 
 

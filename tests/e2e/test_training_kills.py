@@ -96,11 +96,12 @@ def result(folder: Path) -> dict[str, Any]:
     record = finished(folder)
     assert record is not None
     model = folder / "model" / "model.safetensors"
-    curve = [{key: row[key] for key in ("step", "loss", "gradient_norm")}
+    curve = [{key: row.get(key) for key in ("step", "loss", "success", "gradient_norm")}
              for row in Records(folder / "curve.jsonl").read()]  # fmt: skip
+    of_a_process = ("tokens_per_s", "prefix_reused", "prefix_seconds_saved")
     evaluation = folder / "evaluation.json"
     return {
         "weights": model.read_bytes() if model.exists() else b"", "curve": curve,
-        "metrics": {key: value for key, value in record["metrics"].items() if key != "tokens_per_s"},
+        "metrics": {key: value for key, value in record["metrics"].items() if key not in of_a_process},
         "evaluation": json.loads(evaluation.read_text())["metrics"] if evaluation.exists() else {},
     }  # fmt: skip

@@ -67,6 +67,7 @@ class PairsStage(Stage):
                 f"all {too_long} questions are longer than max_prompt {self.max_prompt}; give a higher one"
             )
         judged = Records(context.folder / JUDGED)
+        judged.keep_until(len(judged.read()) // PART * PART)  # a part is drawn as a whole
         rows = judged.read()
         while len(rows) < len(questions):
             context.progress(len(rows) / len(questions), f"{len(rows)} of {len(questions)} questions judged")
@@ -138,8 +139,10 @@ class _Work:
                 {"origin": c.origin, "text": c.text, "total": total, **{name: s[i] for name, s in verdict.axes.items()}}
                 for i, (c, total) in enumerate(zip(candidates, verdict.totals, strict=True))
             ]
-            rows.append({"prompt": question.prompt, "reason": reason, "abstained": dict(verdict.abstained),
-                         "pair": pair.to_dict() if pair else None, "candidates": said})  # fmt: skip
+            rows.append({
+                "step": first + index, "prompt": question.prompt, "reason": reason, "candidates": said,
+                "abstained": dict(verdict.abstained), "pair": pair.to_dict() if pair else None,
+            })  # fmt: skip
         return rows
 
     def _taught(self, questions: Sequence[Question], first: int) -> list[str]:
