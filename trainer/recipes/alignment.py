@@ -40,8 +40,9 @@ NOTES = (
 class Alignment:
     """``per_task`` preference questions of every task, ``texts`` openings; ``demonstrated`` solved questions of every
     agent task and ``repeated`` examples of every other, for a cold start. ``reasoning`` is the loop of the reasoning
-    specialist, ``rl`` where absent. ``rounds`` of specialists and merge, a later one half as long as the one before.
-    ``budget_bytes`` is what the program may take in memory."""
+    specialist, ``rl`` where absent, ``lacking`` that of its tasks that never rose, else a cold start's. ``rounds`` of
+    specialists and merge, a later one half as long as the one before. ``budget_bytes`` is what the program may take in
+    memory."""
 
     texts: int
     per_task: int
@@ -56,6 +57,7 @@ class Alignment:
     most_level: int
     qat: LoopConfig
     reasoning: LoopConfig | None = None
+    lacking: LoopConfig | None = None
     jury: tuple[str, ...] = ("correct weight=3", "no_loop weight=2", "finished", "likelihood")
     levers: Levers = Levers()
     rounds: int = 1
@@ -107,6 +109,7 @@ def scaled(given: Alignment, scale: float) -> Alignment:
         given, texts=of(given.texts, 2), per_task=of(given.per_task, 1), demonstrated=of(given.demonstrated, 4),
         repeated=of(given.repeated, 2), preference=steps(given.preference), cold_start=steps(given.cold_start),
         rl=steps(given.rl), reasoning=steps(given.reasoning or given.rl), qat=steps(given.qat),
+        lacking=steps(given.lacking or given.cold_start),
     )  # fmt: skip
 
 
@@ -116,8 +119,10 @@ def aligned(line: Line, given: Alignment) -> tuple[Stage, ...]:
     base = "preference"
     for index in range(given.rounds):
         suffix = f"_{index + 1}" if index else ""
-        short = replace(given, rl=_shorter(given.rl, index), cold_start=_shorter(given.cold_start, index),
-                        reasoning=_shorter(given.reasoning or given.rl, index))  # fmt: skip
+        short = replace(
+            given, rl=_shorter(given.rl, index), reasoning=_shorter(given.reasoning or given.rl, index),
+            lacking=_shorter(given.lacking or given.cold_start, index),
+        )  # fmt: skip
         stages += _specialists(line, short, base, suffix)
         base = f"merge_rl{suffix}"
     return (*stages, *_quantized(line, given, base))
@@ -164,8 +169,8 @@ def _specialists(line: Line, given: Alignment, base: str, suffix: str) -> tuple[
     return (
         rl(tools, begin, (*line.tools, *AGENTS), given.rl), line.evaluated(tools),
         rl(reasoning, base, line.reasoning, given.reasoning or given.rl), line.evaluated(reasoning),
-        SftStage(start=reasoning, examples="sft_data", cold_start=reasoning, loop=given.cold_start, label=cold,
-                 processes=line.processes),
+        SftStage(start=reasoning, examples="sft_data", cold_start=reasoning, loop=given.lacking or given.cold_start,
+                 label=cold, processes=line.processes),
         line.evaluated(cold),
         IntegrateStage(base, (tools, cold), line.all_tasks, candidates=given.merges, label=merge),
         line.evaluated(merge),

@@ -39,8 +39,9 @@ def settings(scale: float) -> Alignment:
         demonstrated=of(500, 20), repeated=of(100, 10),
         cold_start=loop(of(70), 16, 256, 8e-4, save_every=25),
         sampling=plays(12, 8, 48, 320), most_level=1,
-        rl=loop(of(75), 96, 128, 1.4e-4, micro_batch=48, weight_decay=0.0, save_every=10),
+        rl=loop(of(100), 96, 128, 1.2e-4, micro_batch=48, weight_decay=0.0, save_every=10),
         reasoning=loop(of(30), 96, 128, 1.2e-4, micro_batch=48, weight_decay=0.0, save_every=10),
+        lacking=loop(of(25), 16, 256, 2e-4, save_every=25),
         qat=loop(of(50), 16, 256, 5e-4, decay_share=0.9, final_share=0.01, save_every=25),
         budget_bytes=100e6,
     )  # fmt: skip
