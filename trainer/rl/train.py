@@ -5,6 +5,7 @@ Shapes: N tokens that the model said.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from trainer.rl.curriculum import Curriculum
 from trainer.rl.groups import Group, Round, Sampling, gather
 from trainer.rl.levers import Levers
 from trainer.rl.objective import Batch, Surrogate, batch_of, read, surrogate
+from trainer.tasks.agent import PYTHON
 
 PREFIX_BYTES, BLOCK_TOKENS = 256 << 20, 256  # prompts are short: only their ends are worth keeping
 
@@ -41,13 +43,15 @@ def reinforce(
     curve.keep_until(updater.step)
     prefixes = PrefixCache(PREFIX_BYTES, BLOCK_TOKENS, keep_completions=True)
     while updater.step < config.steps:
+        before = Counter(PYTHON.outcomes)
         with QuietLock().heavy():
             seed = (config.seed, updater.step)
             found = gather(model, tokenizer, curriculum, sampling, levers, seed, prefixes.of(updater.step))
             figures = _learn(updater, found, sampling, levers, config, updates)
         curriculum.learn(found.successes)
         levels = {name: task.level for name, task in curriculum.tasks.items()}
-        curve.add(step=updater.step, **_told(found), **figures, **_reused(prefixes), levels=levels)
+        curve.add(step=updater.step, **_told(found), **figures, **_reused(prefixes), levels=levels,
+                  python_calls=dict(PYTHON.outcomes - before))  # fmt: skip
         updater.finish_step(curriculum.to_dict())
         progress(updater.step / config.steps, f"round {updater.step} of {config.steps}, success {found.success:.3f}")
     model.eval()

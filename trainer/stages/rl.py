@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,9 @@ class RlStage(Stage):
 def told(rows: Sequence[dict[str, Any]], curriculum: Curriculum) -> dict[str, Any]:
     """Success of the first and the last fifth of the rounds, and what became of groups."""
     fifth = max(1, len(rows) // 5)
+    calls: Counter[str] = Counter()
+    for row in rows:
+        calls.update(row.get("python_calls", {}))
     mean = lambda key, part: round(sum(row[key] for row in part) / len(part), 4)  # noqa: E731
     total = {key: sum(row[key] for row in rows) for key in ("drawn", "filtered", "refilled", "spoiled", "too_long")}
     return {
@@ -76,5 +80,5 @@ def told(rows: Sequence[dict[str, Any]], curriculum: Curriculum) -> dict[str, An
         "effective_batch": mean("kept", rows), "clipped": mean("clipped", rows), "importance": mean("importance", rows),
         "tokens": sum(row["tokens"] for row in rows), "levels": {name: t.level for name, t in curriculum.tasks.items()},
         "prefix_reused": rows[-1]["prefix_reused"], "prefix_seconds_saved": rows[-1]["prefix_seconds_saved"],
-        "needs_cold_start": curriculum.stuck(),
+        "needs_cold_start": curriculum.stuck(), "python_calls": dict(calls),
     }  # fmt: skip
