@@ -5,6 +5,7 @@ Shapes: N tokens that the model said.
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def reinforce(
         curve.add(step=updater.step, **_told(found), **figures, **_reused(prefixes), levels=levels,
                   python_calls=dict(PYTHON.outcomes - before))  # fmt: skip
         updater.finish_step(curriculum.to_dict())
+        _give_back_memory()
         progress(updater.step / config.steps, f"round {updater.step} of {config.steps}, success {found.success:.3f}")
     model.eval()
     return curriculum
@@ -102,6 +104,13 @@ def _losses(
         found = surrogate(new_N, new_N.detach() if old_N is None else old_N, batch, levers)
         told.append(found)
         yield found.loss_N.sum() / total
+
+
+def _give_back_memory() -> None:
+    """No two rounds have tensors of the same sizes; glibc keeps the freed ones, gigabytes after a few dozen rounds."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _reused(prefixes: PrefixCache) -> dict[str, float]:
