@@ -114,7 +114,7 @@ def _success(subject: Any, how: Play, count: int) -> float:
 
 def averaged(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over seeds, and how far apart the seeds' sampled successes are."""
-    keys = [key for key in runs[0] if key not in ("variant", "seed")]
+    keys = [key for key in runs[0] if key not in ("variant", "arm", "seed")]
     means = {key: round(float(np.mean([one[key] for one in runs])), 4) for key in keys}
     spread = [one["success_sampled"] for one in runs]
     return {"variant": name, **means, "success_between_seeds": round(max(spread) - min(spread), 4)}
