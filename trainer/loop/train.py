@@ -59,7 +59,7 @@ def train(
     Raises LossNotFinite before a bad step touches the weights; the checkpoint before it stays.
     """
     model = shard(model, processes).train()
-    optimizer = _optimizer(model, config)
+    optimizer = adamw(model, config)
     start = load(folder / "checkpoints", model, optimizer, processes)
     curve = Records(folder / "curve.jsonl")
     if processes.first:
@@ -103,15 +103,21 @@ def _step(
     loss, cross_entropy, mass, conditional = processes.sum(sums).tolist()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     norm_value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-    if not math.isfinite(loss) or not math.isfinite(norm_value):
-        advice = f"a lower learning rate than {config.learning_rate} may help"
-        raise LossNotFinite(
-            f"the loss became {loss} (gradient norm {norm_value}) at step {step};"
-            f" {advice if step else 'the weights that it begins with are broken, or its data'}"
-        )
+    check_finite(loss, norm_value, step, config)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return {"loss": loss, "cross_entropy": cross_entropy, "mass": mass, "conditional": conditional}, norm_value
+
+
+def check_finite(loss: float, norm: float, step: int, config: LoopConfig) -> None:
+    """Raises LossNotFinite, before the optimizer has touched a weight."""
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    advice = f"a lower learning rate than {config.learning_rate} may help"
+    raise LossNotFinite(
+        f"the loss became {loss} (gradient norm {norm}) at step {step};"
+        f" {advice if step else 'the weights that it begins with are broken, or its data'}"
+    )
 
 
 def _losses(
@@ -142,7 +148,7 @@ def _losses(
     return torch.stack((distilled.loss + rest / num_tokens, cross_entropy, distilled.mass, distilled.conditional))
 
 
-def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+def adamw(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     """Norms and other vectors are not decayed."""
     parameters = list(model.parameters())
     groups: list[dict[str, Any]] = [

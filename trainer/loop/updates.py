@@ -4,7 +4,6 @@ stage must remember, resumed bit by bit."""
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from nas.contracts.errors import HilnasError
 from trainer.loop.checkpoint import load, save, steps
 from trainer.loop.config import LoopConfig
 from trainer.loop.processes import Processes, alone
-from trainer.loop.train import LossNotFinite
+from trainer.loop.train import adamw, check_finite
 from trainer.pipeline.records import write_whole
 
 
@@ -27,7 +26,7 @@ class Updater:
     def __init__(self, model: nn.Module, config: LoopConfig, folder: Path, processes: Processes | None = None) -> None:
         self.processes = processes or alone()
         self.model, self.config, self.folder = model.to(self.processes.device), config, folder
-        self.optimizer = torch.optim.AdamW(_groups(model, config), config.learning_rate, config.betas, eps=1e-8)
+        self.optimizer = adamw(model, config)
         self.step = load(folder, model, self.optimizer, self.processes)
         self.state: dict[str, Any] = self._remembered() if self.step else {}
 
@@ -41,12 +40,7 @@ class Updater:
             loss.backward()
             total += float(loss.detach())
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
-        if not math.isfinite(total) or not math.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
-            raise LossNotFinite(
-                f"the loss became {total} (gradient norm {norm}) at step {self.step};"
-                f" a lower learning rate than {self.config.learning_rate} may help"
-            )
+        check_finite(total, norm, self.step, self.config)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return total, norm
@@ -73,12 +67,3 @@ class Updater:
             raise HilnasError(
                 f"{self._state_file(self.step)} is gone or torn; remove {self.folder} to start anew"
             ) from None
-
-
-def _groups(model: nn.Module, config: LoopConfig) -> list[dict[str, Any]]:
-    """Norms and other vectors are not decayed."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]

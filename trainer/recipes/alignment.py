@@ -181,7 +181,7 @@ def _quantized(line: Line, given: Alignment, model: str) -> tuple[Stage, ...]:
     return (
         QatStage(start=model, examples="agent_data", loop=given.qat, rounding=given.rounding,
                  processes=line.processes),
-        line.evaluated("qat"),
+        replace(line.evaluated("qat"), quantized=True),
         ResultStage("qat", ("evaluate_qat",), against_random=True, budget_bytes=given.budget_bytes),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from trainer.evaluation.values import Better, Metric
 from trainer.loop.launch import MODEL
 from trainer.pipeline.records import Records, write_whole
 from trainer.pipeline.stage import Stage, StageContext
+from trainer.quantization.modules import quantized
 
 STANDARD = ("bits_per_byte", "loss_by_position count=16", "retrieval count=4")
 
@@ -25,7 +26,8 @@ STANDARD = ("bits_per_byte", "loss_by_position count=16", "retrieval count=4")
 @dataclass(frozen=True)
 class EvaluateStage(Stage):
     """``suites`` as trainer/evaluation/suites.py names them, ``settings`` what they do not set themselves; ``device``
-    also exports the model and measures it on this machine."""
+    also exports the model and measures it on this machine; ``quantized`` evaluates what the exported 8da4w program
+    says instead of the float weights."""
 
     kind: ClassVar[str] = KIND
     subject: str
@@ -33,6 +35,7 @@ class EvaluateStage(Stage):
     suites: tuple[str, ...] = STANDARD
     settings: Settings = Settings()
     device: bool = False
+    quantized: bool = False
 
     def __post_init__(self) -> None:
         self._named()  # what cannot work is told before hours of training, not after
@@ -47,7 +50,8 @@ class EvaluateStage(Stage):
 
     def resolved(self) -> dict[str, Any]:
         plain = super().resolved()
-        return {key: value for key, value in plain.items() if key not in ("subject", "data")}
+        left_out = ("subject", "data", *([] if self.quantized else ["quantized"]))
+        return {key: value for key, value in plain.items() if key not in left_out}
 
     def run(self, context: StageContext) -> dict[str, Any]:
         """Metric name -> {value, low, high, n, better}. Suites that an ended run had finished are not run again."""
@@ -80,7 +84,8 @@ class EvaluateStage(Stage):
 
     def _subject(self, context: StageContext) -> Subject:
         folders = context.inputs[self.subject], context.inputs[self.data]
-        return open_subject(*folders, context.folder, self.settings)
+        subject = open_subject(*folders, context.folder, self.settings)
+        return replace(subject, model=quantized(subject.model)) if self.quantized else subject
 
 
 def _measured(named: Named, subject: Subject) -> dict[str, Any]:
