@@ -1,12 +1,17 @@
-"""``python -m tests.e2e.recipe_process TEXT TEACHER``: runs a small recipe in a new process for every root folder that
-it reads from standard input; tells the process id, then how it ended. The libraries are loaded once, so that killing
-many processes takes seconds.
+"""``python -m tests.e2e.recipe_process TEXT TEACHER``: runs a small recipe in a new process for every line of JSON on
+standard input, {root, stage, delay}, and tells how it ended. With a stage the process is killed by SIGKILL that many
+seconds after the stage began, by a thread of its own: on a busy machine both are slow alike. The libraries are loaded
+once, so that killing many processes takes seconds.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +22,7 @@ from trainer.episodes import Play
 from trainer.evaluation.subject import Settings
 from trainer.examples.files import EXAMPLES, write_examples
 from trainer.loop.config import LoopConfig
-from trainer.pipeline.chain import run_recipe
+from trainer.pipeline.chain import run_recipe, stage_folders
 from trainer.pipeline.stage import Recipe, Stage, StageContext
 from trainer.preference.candidates import Rollouts
 from trainer.rl.groups import Sampling
@@ -81,22 +86,44 @@ def recipe(text: str, teacher: str) -> Recipe:
     ))  # fmt: skip
 
 
-def main() -> None:
+def kill_within(folder: Path, delay: float) -> None:
+    """SIGKILL to this process, ``delay`` seconds after the stage of ``folder`` took its lock."""
+
+    def wait() -> None:
+        while not (folder / "lock").exists():
+            time.sleep(0.002)
+        time.sleep(delay)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def run(made: Recipe, asked: dict[str, Any]) -> None:
     import torch
+
+    torch.set_num_threads(1)  # a copy of a process has none of its threads
+    root = Path(asked["root"])
+    if asked.get("stage"):
+        folder = stage_folders(made, root)[asked["stage"]]
+        (folder / "lock").unlink(missing_ok=True)  # of the process before
+        kill_within(folder, asked["delay"])
+    run_recipe(made, root, "run")
+
+
+def main() -> None:
+    import torch  # noqa: F401  loaded once
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     made = recipe(sys.argv[1], sys.argv[2])
     for line in sys.stdin:
         if (pid := os.fork()) == 0:
-            torch.set_num_threads(1)  # a copy of a process has none of its threads
             try:
-                run_recipe(made, Path(line.strip()), "run")
+                run(made, json.loads(line))
             except BaseException as error:
                 sys.stderr.write(f"{error!r}\n")
                 os._exit(1)
             os._exit(0)
-        print(pid, flush=True)
         print(os.waitpid(pid, 0)[1], flush=True)
 
 

@@ -3,14 +3,11 @@ every curve is that of a run that nothing happened to."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.processes import ROOT, environment, wait_for
+from tests.e2e.processes import ROOT, environment
 from tests.unit.conftest import small_teacher, small_text  # noqa: F401  fixtures
 from trainer.pipeline.chain import finished, stage_folders
 from trainer.pipeline.records import Records
 
 KILLS = 3  # of every stage
+LONG_S = 0.2  # a stage that takes longer must have been hit
 DEADLINE_S = 120.0
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -37,19 +35,12 @@ class Runs:
             stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment(OMP_NUM_THREADS="1"),
         )  # fmt: skip
 
-    def start(self, root: Path) -> int:
-        assert self._server.stdin is not None
-        self._server.stdin.write(f"{root}\n")
+    def run(self, root: Path, stage: str | None = None, delay: float = 0.0) -> int:
+        """The signal or exit status that it ended with; with a ``stage`` killed ``delay`` seconds within it."""
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._server.stdin.write(json.dumps({"root": str(root), "stage": stage, "delay": delay}) + "\n")
         self._server.stdin.flush()
-        return int(self._line())
-
-    def end(self) -> int:
-        """The signal or exit status of the one that was started."""
-        return int(self._line())
-
-    def _line(self) -> str:
-        assert self._server.stdout is not None
-        return self._server.stdout.readline()
+        return int(self._server.stdout.readline())
 
     def close(self) -> None:
         assert self._server.stdin is not None and self._server.stdout is not None
@@ -69,24 +60,19 @@ def test_killed_in_every_stage(tmp_path: Path, runs: Runs, rng: random.Random, s
     from tests.e2e.recipe_process import recipe
 
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    runs.start(quiet)
-    assert runs.end() == 0
+    assert runs.run(quiet) == 0
     made = recipe(str(small_text), small_teacher)
     undisturbed, folders = stage_folders(made, quiet), stage_folders(made, killed)
     hits: Counter[str] = Counter()
+    seconds = {name: finished(folder)["seconds"] for name, folder in undisturbed.items()}  # type: ignore[index]
     for name, folder in folders.items():
-        seconds = finished(undisturbed[name])["seconds"]  # type: ignore[index]
         for _ in range(KILLS):
-            pid = runs.start(killed)
-            wait_for(f"the beginning of {name}", lambda: (folder / "lock").exists(), DEADLINE_S)  # noqa: B023
-            time.sleep(rng.uniform(0, 0.8) * seconds)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            hits[name] += runs.end() == signal.SIGKILL and finished(folder) is None
-    runs.start(killed)
-    assert runs.end() == 0
+            ended = runs.run(killed, name, rng.uniform(0, 0.8) * seconds[name])
+            hits[name] += ended == signal.SIGKILL and finished(folder) is None
+    assert runs.run(killed) == 0
     print(f"killed within a stage: {dict(hits)}")
-    assert hits.total() >= len(folders), hits
+    missed = [name for name in folders if seconds[name] > LONG_S and not hits[name]]
+    assert not missed, hits
     for name, folder in folders.items():
         assert result(folder) == result(undisturbed[name]), name
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,3 +44,27 @@ def small_teacher(small_text: Path, tmp_path_factory: pytest.TempPathFactory) ->
     LlamaForCausalLM(config).save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     return str(folder)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads of steps this small wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Bytes and ChatML's special tokens, for models of a few thousand weights."""
+    from transformers import AutoTokenizer
+
+    words = ["<|endoftext|>", START, STOP, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    plain = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=[]))
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.decoder = decoders.ByteLevel()
+    plain.add_special_tokens(words[:3])
+    folder = tmp_path_factory.mktemp("bytes")
+    save_tokenizer(plain, folder)
+    return AutoTokenizer.from_pretrained(folder)

@@ -16,7 +16,6 @@ from nas.contracts.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
-from tests.unit.tokens import byte_tokenizer
 from trainer.loop.config import LoopConfig
 from trainer.preference.axes import axis_named, jury_of
 from trainer.preference.axes.endpoint import MOST_FAILURES, Endpoint, parse_scores
@@ -28,22 +27,15 @@ from trainer.preference.pairs import Pair, pair_of
 from trainer.preference.train import read, train_on_pairs
 from trainer.tasks.registry import task_named
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ASKED = task_named("tool_calls").examples("train", 1)[0]
 QUESTION = Question("hello", [5, 6], "hi", ASKED)
 OPENING = Question("hello", [5, 6], "")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+@pytest.fixture
+def tokenizer(byte_tokenizer: Any) -> Any:
+    return byte_tokenizer
 
 
 def student(size: int = 300) -> HilnasForCausalLM:

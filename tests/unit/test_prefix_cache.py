@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +20,7 @@ from search_space.rope import Yarn
 from trainer.decoding import Decoding, complete
 from trainer.prefix_cache.cache import PrefixCache
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 VOCABULARY, BLOCK = 300, 8
 FFN = SwiGLU(64)
 CONV, WIDE_CONV = GatedShortConv(3), GatedShortConv(7)
@@ -39,15 +39,6 @@ ARCHS = {
     "yarn": replace(arch_of(CONV, GLOBAL, WINDOW), rope_theta=10_000.0, yarn=Yarn(factor=4.0, original_length=32)),
 }
 DECODING = Decoding(max_new_tokens=6, temperature=1.0, ends=frozenset({7}))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads of steps this small wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=ARCHS)

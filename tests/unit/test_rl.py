@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from nas.contracts.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
-from tests.unit.tokens import byte_tokenizer
 from trainer.decoding import Completion
 from trainer.episodes import Episode, Play, play
 from trainer.logprobs import logprobs_of, padded
@@ -34,6 +32,7 @@ from trainer.rl.train import reinforce
 from trainer.tasks.base import Example
 from trainer.tasks.registry import TASKS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 
 
@@ -58,17 +57,9 @@ def letter(monkeypatch: pytest.MonkeyPatch) -> None:
     grouping._pool.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+@pytest.fixture
+def tokenizer(byte_tokenizer: Any) -> Any:
+    return byte_tokenizer
 
 
 def student(tokenizer: Any) -> HilnasForCausalLM:
