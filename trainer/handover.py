@@ -27,6 +27,7 @@ from trainer.recipes import RECIPES, recipe_named
 from trainer.results.program import export
 from trainer.results.records import RunRecord, StageRecord, run_record
 from trainer.runs import curve_of
+from trainer.stages.result import ResultStage
 from trainer.teacher import SMOLLM2
 
 MOST_LOSSES = 1000  # in a result; the curve has them all
@@ -76,8 +77,16 @@ def chain_recipe(job: TrainJob) -> Recipe:
     for name, value in options.items():
         if not isinstance(value, int | float if name == "scale" else type(known[name])) or isinstance(value, bool):
             raise InvalidConfig(f"option {name} of recipe {job.recipe} cannot be {value!r}; {known[name]!r} works")
-    recipe = recipe_named(job.recipe, ArchConfig.from_dict(job.arch), **options)
+    recipe = bounded(recipe_named(job.recipe, ArchConfig.from_dict(job.arch), **options), job.budget_bytes)
     return seeded(recipe, job.seed) if job.seed else recipe
+
+
+def bounded(recipe: Recipe, budget_bytes: float | None) -> Recipe:
+    """The same chain whose result is held against the study's memory budget, where it has one."""
+    if budget_bytes is None:
+        return recipe
+    stages = (replace(s, budget_bytes=budget_bytes) if isinstance(s, ResultStage) else s for s in recipe.stages)
+    return replace(recipe, stages=tuple(stages))
 
 
 def seeded(recipe: Recipe, seed: int) -> Recipe:
@@ -133,10 +142,10 @@ def run_chain(job: TrainJob, root: Path, run: str, tell: Callable[[str], None]) 
     subject = record.stage(None)
     loops = [stage for stage in record.stages if "loop" in stage.settings]
     first = next(stage for stage in loops if "held_out_bits_per_byte" in stage.metrics)
-    losses = [row["loss"] for row in curve_of(root, run)]
+    losses = [row["loss"] for row in curve_of(root, run) if "loss" in row]  # rounds of RL have a success instead
     return Trained(
         record.recipe, sum(stage.settings["loop"]["steps"] for stage in loops),
-        sum(stage.metrics["tokens"] for stage in loops), sum(stage.seconds for stage in record.stages),
+        int(sum(stage.metrics["tokens"] for stage in loops)), sum(stage.seconds for stage in record.stages),
         losses[:: 1 + len(losses) // MOST_LOSSES], first.metrics["held_out_bits_per_byte"], subject.model,
         _packed_result(record, subject, root / "runs" / run / "result.tar"),
     )  # fmt: skip

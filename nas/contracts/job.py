@@ -34,7 +34,8 @@ class MeasureJob(BaseModel):
 
 
 class TrainJob(BaseModel):
-    """Train ``arch`` with ``recipe`` and export it back to a measured program."""
+    """Train ``arch`` with ``recipe`` and export it back to a measured program; ``budget_bytes`` is the study's of
+    memory, where it has one."""
 
     model_config = ConfigDict(frozen=True)
     kind: Literal["train"] = "train"
@@ -43,6 +44,7 @@ class TrainJob(BaseModel):
     quantization: str = "8da4w"
     seed: int = 0
     options: dict[str, Any] = {}
+    budget_bytes: float | None = None
 
 
 class TrainResult(BaseModel):

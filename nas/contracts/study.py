@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -258,3 +259,12 @@ class StudyRecord(BaseModel):
     reference_point: dict[str, float] = {}
     created_at: datetime | None = None
     finished_at: datetime | None = None
+
+
+def memory_budget(budgets: Mapping[str, float]) -> float | None:
+    """The tightest bound of measured peak memory among (metric key -> bound), else of weights and state, beside which
+    peak memory also holds the runtime; None where neither is bounded."""
+    for name in ("peak_rss_bytes", "memory_bytes"):
+        if bounds := [bound for key, bound in budgets.items() if key.partition(":")[0].partition("@")[0] == name]:
+            return min(bounds)
+    return None

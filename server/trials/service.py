@@ -8,11 +8,13 @@ from sqlalchemy.orm import Session
 
 from nas.contracts.job import TrainJob
 from nas.contracts.states import TRIAL_MOVES, JobState, TrialState
+from nas.contracts.study import memory_budget
 from server.context import Context, new_id
 from server.errors import Conflict
 from server.events.repository import emit
 from server.jobs import repository as job_rows
 from server.jobs import service as jobs
+from server.studies import repository as studies
 from server.tables import JobRow, TrainingRunRow, TrialRow
 from server.trainings import service as trainings
 from server.trials import repository
@@ -65,7 +67,8 @@ def train(session: Session, ctx: Context, trial_id: str, request: TrainRequest) 
     """Leaves a training job for any agent that serves them, with a run that shows how far it is. The same request again
     is the same job; one that its user had stopped goes on."""
     row = repository.get_or_raise(session, trial_id)
-    job = TrainJob(arch=row.arch, **request.model_dump())
+    spec = studies.record_of(studies.get_or_raise(session, row.study_id)).spec
+    job = TrainJob(arch=row.arch, budget_bytes=memory_budget(spec.all_budgets), **request.model_dump())
     stopped = _stopped(session, trial_id, job)
     if stopped is not None:
         trainings.resume(session, ctx, stopped.id)

@@ -161,6 +161,12 @@ def test_what_cannot_work_is_said(call: Any, sentence: str) -> None:
         call()
 
 
+def test_a_study_s_memory_budget_is_the_result_s() -> None:
+    job = TrainJob(arch=ARCH.to_dict(), recipe="full", budget_bytes=5e7)
+    plain, bounded = (chain_recipe(job.model_copy(update={"budget_bytes": b})).stages[-1] for b in (None, 5e7))
+    assert (plain.budget_bytes, bounded.budget_bytes) == (100e6, 5e7)  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nas.contracts.errors import InvalidConfig
+from nas.contracts.study import memory_budget
 
 PEAK, CLOSED_FORM = "peak_rss_bytes", "memory_bytes"
 
 
 def of_study(budgets: Mapping[str, float]) -> float:
-    """The memory budget among a study's (metric key -> bound): the tightest of measured memory, else of weights and
-    state, beside which peak memory also holds the runtime. Raises InvalidConfig where there is none."""
-    for name in (PEAK, CLOSED_FORM):
-        if bounds := [bound for key, bound in budgets.items() if key.partition(":")[0].partition("@")[0] == name]:
-            return min(bounds)
-    raise InvalidConfig(f"the study has no budget of {PEAK} or {CLOSED_FORM}; --budget-mb gives one")
+    """The study's memory budget. Raises InvalidConfig where it has none."""
+    bound = memory_budget(budgets)
+    if bound is None:
+        raise InvalidConfig(f"the study has no budget of {PEAK} or {CLOSED_FORM}; --budget-mb gives one")
+    return bound
 
 
 def judged(device: dict[str, Any], budget_bytes: float) -> dict[str, Any]:

@@ -82,6 +82,11 @@ def _trained(settings: dict[str, Any]) -> str:
     loop = settings.get("loop")
     if not loop:
         return ""
+    if "sampling" in settings:  # rounds of reinforcement learning have no rows
+        groups, size = (settings["sampling"][key] for key in ("groups", "size"))
+        return f"{loop['steps']} rounds of {groups} groups of {size}, learning rate {loop['learning_rate']:g}"
+    if "beta" in settings:
+        return f"{loop['steps']} steps of {loop['batch']} pairs, learning rate {loop['learning_rate']:g}"
     return (
         f"{loop['steps']} steps of {loop['batch']} x {loop['length']:,} tokens, learning rate {loop['learning_rate']:g}"
     )
