@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.distillation import CONFIG, SEEDS, T_QUANTILE, once, prepared, trained
 from benchmarks.record import publish
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.success import success
 from trainer.loop.launch import whole_model

@@ -17,12 +17,12 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from benchmarks.record import publish
-from benchmarks.workbench import Workbench, spread_layouts
-from device_agents.canary import CanaryBook
+from contracts.plan import Plan, Protocol
 from device_agents.session import Session, take_run
-from nas.contracts.plan import Plan, Protocol
+from hilnas.local import LocalMeasurer
 from nas.export.one_piece import export_candidate
 from search_space.arch import ArchConfig
+from search_space.sampling import spread_layouts
 from search_space.space import lfm2_350m_class
 
 METRICS = ("prefill_ms@512", "decode_ms@512", "decode_ms@4096")
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    bench = Workbench(canaries=CanaryBook())
+    bench = LocalMeasurer()
     archs = spread_layouts(lfm2_350m_class(options.depth), options.layouts, seed=3)
     bench.compile(archs)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -64,18 +64,18 @@ def main() -> None:
     publish("composition_fidelity", summary, rows)
 
 
-def plans_of(bench: Workbench, arch: ArchConfig, export: dict[str, Any]) -> tuple[Plan, Plan]:
+def plans_of(bench: LocalMeasurer, arch: ArchConfig, export: dict[str, Any]) -> tuple[Plan, Plan]:
     """(composed, whole), without canary: each form is the other's."""
     whole = bench.one_piece_plan(arch, PROTOCOL, export).model_copy(update={"canary": None})
     return bench.plan(arch, PROTOCOL, canary=False), whole
 
 
 def take_rounds(
-    bench: Workbench, plans: dict[str, tuple[Plan, Plan]], rounds: int
+    bench: LocalMeasurer, plans: dict[str, tuple[Plan, Plan]], rounds: int
 ) -> dict[str, tuple[Session, Session]]:
     """In every round each layout runs once in both forms, back to back and cold; the order of layouts and of forms is
     drawn anew, so that what the machine does over minutes falls on all alike."""
-    assert bench.device is not None
+
     rng = random.Random(0)
     sessions = {digest: (Session(), Session()) for digest in plans}
     for _ in range(rounds):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.record import publish
-from benchmarks.workbench import Workbench
-from nas.contracts.measurement import SPOILED
-from nas.contracts.plan import Cache, Protocol
+from contracts.measurement import SPOILED
+from contracts.plan import Cache, Protocol
+from hilnas.local import LocalMeasurer
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.cost import cache_bytes, layer_linears, linear_bytes
 from search_space.mixers import GatedShortConv, Gqa, MixerConfig, SlidingWindow
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--d-model", type=int, default=1024)
     options = parser.parse_args()
-    bench = Workbench()
+    bench = LocalMeasurer()
     archs = [stack(mixer, options.d_model) for mixer in MIXERS]
     bench.compile(archs)
     protocol = Protocol(name="operators", repetitions=7, decode_contexts=CONTEXTS, decode_tokens=32)
@@ -50,12 +50,12 @@ def stack(mixer: MixerConfig, d_model: int) -> ArchConfig:
     return ArchConfig(d_model, 2048, (LayerConfig(mixer, SwiGLU(2560)),) * DEPTH)
 
 
-def cost(bench: Workbench, arch: ArchConfig, protocol: Protocol) -> dict:
+def cost(bench: LocalMeasurer, arch: ArchConfig, protocol: Protocol) -> dict:
     """Median time of the mixer's steps, per layer."""
     plan = bench.plan(arch, protocol, check=True)
     plan = plan.model_copy(update={"cache": Cache(dtype="fp32", capacity=protocol.capacity)})
     for _ in range(MAX_SESSIONS):  # as a study does with what the machine spoiled
-        measured = bench.measure(plan, max_repeats=4, cold_repeats=2)
+        measured = bench.measure_plan(plan, max_repeats=4, cold_repeats=2)
         if measured.verdict not in SPOILED:
             break
     layer = arch.layers[0]

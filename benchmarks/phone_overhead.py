@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import publish
-from benchmarks.workbench import Workbench, random_layouts
+from contracts.job import MeasureJob
+from contracts.plan import PROTOCOLS
 from device_agents.android.phone import Phone
 from device_agents.bundle.build import build_bundle
 from device_agents.canary import CanaryBook
@@ -19,9 +20,9 @@ from device_agents.devices.android import AndroidDevice
 from device_agents.session import measure
 from device_agents.transports.adb_shell import AdbShellTransport
 from device_agents.virtual_phone.phone import VirtualPhone
-from nas.contracts.job import MeasureJob
-from nas.contracts.plan import PROTOCOLS
+from hilnas.local import LocalMeasurer
 from search_space.arch import ArchConfig
+from search_space.sampling import random_layouts
 from search_space.space import debug_space
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--protocol", default="quick", choices=list(PROTOCOLS))
     options = parser.parse_args()
     archs = random_layouts(debug_space(), options.candidates + 1, seed=5)
-    bench = Workbench()
+    bench = LocalMeasurer()
     bench.compile(archs)
     with tempfile.TemporaryDirectory() as folder, VirtualPhone(Path(folder) / "phone") as phone:
         device = AndroidDevice(Phone(AdbShellTransport(phone.address, key=Path(folder) / "key")), build_bundle())
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def measure_one(
-    bench: Workbench, phone: VirtualPhone, device: AndroidDevice, arch: ArchConfig, protocol: str
+    bench: LocalMeasurer, phone: VirtualPhone, device: AndroidDevice, arch: ArchConfig, protocol: str
 ) -> dict[str, Any]:
     """One candidate as an agent measures it. Round trips and wire bytes are counted by the phone, not by us."""
     plan = bench.plan(arch, PROTOCOLS[protocol](2))

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.record import publish
-from benchmarks.workbench import Workbench, random_layouts
+from contracts.plan import screening
 from device_agents.android.phone import Phone
 from device_agents.transports.adb_server import AdbServerTransport
 from device_agents.transports.adb_shell import AdbShellTransport
 from device_agents.transports.base import Transport
 from device_agents.virtual_phone.phone import VirtualPhone
-from nas.contracts.plan import screening
+from hilnas.local import LocalMeasurer
+from search_space.sampling import random_layouts
 from search_space.space import lfm2_350m_class
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--adb-server", action="store_true", help="through Google's adb instead of the built-in client")
     options = parser.parse_args()
-    bench = Workbench()
+    bench = LocalMeasurer()
     archs = random_layouts(lfm2_350m_class(), 12, seed=1)  # 192 layers drawn from 24 kinds: every block is among them
     bench.compile(archs)
     digests = {digest for arch in archs for digest in bench.plan(arch, screening(), check=False).blocks}

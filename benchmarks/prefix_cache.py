@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from benchmarks.record import publish
-from benchmarks.workbench import Workbench
-from nas.contracts.plan import Plan, Prefix, Protocol
-from nas.contracts.quiet import QuietLock
+from contracts.plan import Plan, Prefix, Protocol
+from foundation.measurement_lock import MeasurementLock
+from hilnas.local import LocalMeasurer
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
@@ -119,7 +119,7 @@ def timings(model: HilnasForCausalLM, prompt: list[int], count: int) -> dict[str
     equal = True
     for repetition in range(REPETITIONS):
         for name in in_turn(list(arms), repetition):
-            with QuietLock().measuring():
+            with MeasurementLock().exclusive():
                 start = time.perf_counter()
                 found = arms[name]()
                 seconds[name].append(time.perf_counter() - start)
@@ -199,7 +199,7 @@ def turns(model: HilnasForCausalLM, prompt: list[int]) -> dict[str, Any]:
     for repetition in range(REPETITIONS):
         for name in in_turn(list(seconds), repetition):
             cache = PrefixCache(CACHE_BYTES, keep_completions=True) if name == "with" else None
-            with QuietLock().measuring():
+            with MeasurementLock().exclusive():
                 start = time.perf_counter()
                 texts.append(conversation(cache))
                 seconds[name].append(time.perf_counter() - start)
@@ -242,8 +242,8 @@ def on_device() -> dict[str, Any]:
 
 
 @contextmanager
-def workbench() -> Iterator[Workbench]:
-    bench = Workbench()
+def workbench() -> Iterator[LocalMeasurer]:
+    bench = LocalMeasurer()
     try:
         bench.compile([preset(DEVICE_MODEL)])
         yield bench
@@ -251,8 +251,7 @@ def workbench() -> Iterator[Workbench]:
         bench.close()
 
 
-def events(bench: Workbench, plan: Plan, prefix: Prefix) -> list[dict[str, Any]]:
-    assert bench.device is not None
+def events(bench: LocalMeasurer, plan: Plan, prefix: Prefix) -> list[dict[str, Any]]:
     found = bench.device.run(plan.model_copy(update={"prefix": prefix}), lambda: False)
     assert found[-1]["event"] == "end", found[-1]
     return found

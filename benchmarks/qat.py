@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.distillation import SEEDS, T_QUANTILE, once
 from benchmarks.record import publish
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary

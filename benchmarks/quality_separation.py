@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from benchmarks.record import publish
-from nas.contracts.study import QualitySpec
+from contracts.study import QualitySpec
 from nas.quality.contract import judge_in_worker
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, MixerConfig

@@ -13,12 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.demo import running, wait_until_up
 from benchmarks.record import console, publish
-from nas.cli.rest import Rest
-from nas.cli.search import watch_study
+from contracts.http import RestClient
+from foundation.files import write_atomically
+from hilnas.cli.search import watch_study
+from hilnas.demo import running, wait_until_up
 from search_space.arch import ArchConfig
-from trainer.pipeline.records import write_whole
 from trainer.recipes import tiny
 from trainer.recipes.tiny import CONTEXT, REASONING, TASKS, TOOLS
 from trainer.runs import run_here
@@ -58,14 +58,14 @@ def searched(path: Path, port: int) -> ArchConfig:
         with tempfile.TemporaryDirectory() as folder:
             knee = _search(Path(folder), port)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(knee["arch"]))
+        write_atomically(path, json.dumps(knee["arch"]))
     return ArchConfig.from_dict(json.loads(path.read_text()))
 
 
 def _search(var: Path, port: int) -> dict[str, Any]:
     url = f"http://127.0.0.1:{port}"
     with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var) as coordinator:
-        rest = Rest(url)
+        rest = RestClient(url)
         wait_until_up(rest, coordinator, var / "coordinator.log")
         with running("agent", ["agent", "host", "--url", url, "--home", str(var / "agent")], var):
             study = watch_study(rest, str(rest.post("/studies", STUDY)["id"]))

@@ -10,11 +10,12 @@ import time
 from scipy.stats import spearmanr
 
 from benchmarks.record import console, publish
-from benchmarks.workbench import Workbench, spread_layouts
+from contracts.job import MeasureJob
+from contracts.measurement import Measurement
+from contracts.plan import Plan, screening
 from device_agents.session import Session, summarize, take_run
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Measurement
-from nas.contracts.plan import Plan, screening
+from hilnas.local import LocalMeasurer
+from search_space.sampling import spread_layouts
 from search_space.space import lfm2_350m_class
 
 METRICS = ("prefill_ms@512", "decode_ms@512", "decode_ms@4096")
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="pause between the two sessions")
     parser.add_argument("--rounds", type=int, default=5, help="cold runs of every layout in a session")
     options = parser.parse_args()
-    bench = Workbench()
+    bench = LocalMeasurer()
     archs = spread_layouts(lfm2_350m_class(), options.layouts, seed=11)
     bench.compile(archs)
     plans = {arch.digest: bench.plan(arch, screening().model_copy(update={"repetitions": 5})) for arch in archs}
@@ -48,10 +49,11 @@ def main() -> None:
     publish("repeatability", summary, rows)
 
 
-def take_session(bench: Workbench, plans: dict[str, Plan], rounds: int, rng: random.Random) -> dict[str, Measurement]:
+def take_session(
+    bench: LocalMeasurer, plans: dict[str, Plan], rounds: int, rng: random.Random
+) -> dict[str, Measurement]:
     """``rounds`` cold runs of every layout, each round in a new random order: what the machine does over minutes then
     falls on all layouts alike."""
-    assert bench.device is not None
     runs = {digest: Session() for digest in plans}
     start = time.monotonic()
     for _ in range(rounds):

@@ -13,10 +13,11 @@ import time
 from typing import Any
 
 from benchmarks.record import publish
-from benchmarks.workbench import Workbench, random_layouts
+from contracts.plan import PRECISION, screening
 from device_agents.devices.served import ServedHostDevice
-from nas.contracts.plan import PRECISION, screening
+from hilnas.local import LIBRARY, LocalMeasurer
 from search_space.arch import ArchConfig
+from search_space.sampling import random_layouts
 from search_space.space import lfm2_350m_class
 
 
@@ -26,13 +27,13 @@ def main() -> None:
     parser.add_argument("--exports", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    bench = Workbench()
-    bench.device = device = ServedHostDevice(bench.library.blocks_dir)
+    device = ServedHostDevice(LIBRARY / "blocks")
+    bench = LocalMeasurer(device=device)
     archs = random_layouts(lfm2_350m_class(), options.candidates, options.seed)
     start = time.monotonic()
     compiled = bench.compile(archs)
     compile_s = time.monotonic() - start
-    bench.measure(bench.plan(archs[0], screening()), max_repeats=1)  # starts the runner
+    bench.measure_plan(bench.plan(archs[0], screening()), max_repeats=1)  # starts the runner
 
     rows = [composed(bench, arch) for arch in archs]
     entry = noise_against_prefill(bench, archs[0])
@@ -56,10 +57,10 @@ def main() -> None:
     publish("search_throughput", summary, rows, {"exports": exports})
 
 
-def composed(bench: Workbench, arch: ArchConfig) -> dict[str, Any]:
+def composed(bench: LocalMeasurer, arch: ArchConfig) -> dict[str, Any]:
     start = time.monotonic()
     half_width, repeats = PRECISION["screening"]
-    row = bench.measure(bench.plan(arch, screening()), max_half_width=half_width, max_repeats=repeats)
+    row = bench.measure_plan(bench.plan(arch, screening()), max_half_width=half_width, max_repeats=repeats)
     wall = time.monotonic() - start
     return {
         "layout": arch.layout, "verdict": str(row.verdict), "wall_s": wall, "forward_s": row.forward_s,
@@ -68,14 +69,14 @@ def composed(bench: Workbench, arch: ArchConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def noise_against_prefill(bench: Workbench, arch: ArchConfig) -> dict[str, float]:
+def noise_against_prefill(bench: LocalMeasurer, arch: ArchConfig) -> dict[str, float]:
     """Decode time over a noise-filled cache against the same context entered by a real prefill, in turn: the ratio of
     medians per context. Entering by position is a shortcut only while this is 1 within noise."""
     times: dict[tuple[str, int], list[float]] = {}
     for _ in range(4):
         for entry in ("noise", "prefill"):
             protocol = screening().model_copy(update={"enter_context": entry, "prefill_lengths": [64]})
-            row = bench.measure(bench.plan(arch, protocol, check=False), max_repeats=1)
+            row = bench.measure_plan(bench.plan(arch, protocol, check=False), max_repeats=1)
             for context in protocol.decode_contexts:
                 times.setdefault((entry, context), []).append(row.metrics[f"decode_ms@{context}"].raw or 0.0)
     return {
@@ -86,13 +87,13 @@ def noise_against_prefill(bench: Workbench, arch: ArchConfig) -> dict[str, float
     }
 
 
-def exported(bench: Workbench, arch: ArchConfig) -> dict[str, Any]:
+def exported(bench: LocalMeasurer, arch: ArchConfig) -> dict[str, Any]:
     """The same candidate exported whole, then measured by the same protocol in a fresh process."""
     start = time.monotonic()
     export = bench.export(arch, reuse=False)
     export_s = time.monotonic() - start
-    bench_cold = Workbench(library=bench.library)
-    row = bench_cold.measure(bench.one_piece_plan(arch, screening(), export), max_repeats=1)
+    bench_cold = LocalMeasurer()
+    row = bench_cold.measure_plan(bench.one_piece_plan(arch, screening(), export), max_repeats=1)
     return {
         "layout": arch.layout, "verdict": str(row.verdict), "reason": row.reason, "export_s": export_s,
         "wall_s": time.monotonic() - start, "forward_s": row.forward_s,

@@ -1,2 +1,2 @@
 """Agents that measure: they lease plans from the coordinator, run them on a device and report rows with verdicts.
-Installs without torch; imports ``nas.contracts`` only."""
+Installs without torch; imports ``contracts`` only."""

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import structlog
 
+from contracts.client import CoordinatorClient
+from contracts.http import Refused, Unreachable
+from contracts.job import JobResult, Lease, MeasureJob
+from contracts.leasing import Heartbeats, enrol_once
 from device_agents.canary import CanaryBook
 from device_agents.devices.base import Device
 from device_agents.outbox import Outbox
 from device_agents.session import measure
-from nas.contracts.client import CoordinatorClient, CoordinatorError
-from nas.contracts.errors import DeviceError, DeviceLost, HilnasError
-from nas.contracts.job import JobResult, Lease, MeasureJob
-from nas.contracts.leasing import Heartbeats, enrol_once
+from foundation.errors import DeviceLost, HilnasError
 
 log = structlog.get_logger()
 LEASE_WAIT_S = 20.0
@@ -46,12 +47,12 @@ class Agent:
                 if not self.is_ready():
                     continue
                 lease = self.client.lease(LEASE_WAIT_S)
-            except CoordinatorError as error:
+            except Refused as error:
                 if error.status in (401, 403, 410):
                     raise
                 lease = None
                 self.stopping.wait(RETRY_S)
-            except DeviceError as error:
+            except Unreachable as error:
                 log.warning("coordinator_unreachable", reason=str(error))
                 lease = None
                 self.stopping.wait(RETRY_S)
@@ -121,7 +122,7 @@ class Agent:
 
     def prefetch(self) -> bool:
         """While the device cools: brings one block of a job that waits for it. False when there is nothing to bring."""
-        with contextlib.suppress(CoordinatorError, DeviceError):
+        with contextlib.suppress(Refused, Unreachable):
             waiting = [digest for digest in self.client.upcoming() if not self.device.has_block(digest)]
             return self.fetch_blocks(waiting[:1])
         return False
@@ -131,11 +132,11 @@ class Agent:
         for job_id, result in self.outbox.pending():
             try:
                 reply = self.client.report(job_id, result)
-            except CoordinatorError as error:
+            except Refused as error:
                 log.warning("result_refused", job_id=job_id, reason=str(error))
                 if error.status in (401, 403):
                     raise
-            except DeviceError as error:
+            except Unreachable as error:
                 log.warning("result_kept", job_id=job_id, reason=str(error))
                 return
             else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.contracts.plan import Plan
+from contracts.plan import Plan
+from foundation.files import write_atomically
 
 FASTER = 0.85
 
@@ -36,7 +36,4 @@ class CanaryBook:
     def _save(self) -> None:
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(self._known, indent=1))
-        os.replace(partial, self._path)
+        write_atomically(self._path, json.dumps(self._known, indent=1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 
 
 def local_token(url: str, home: Path) -> str | None:

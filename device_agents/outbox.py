@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from nas.contracts.job import JobResult
+from contracts.job import JobResult
+from foundation.files import write_atomically
 
 
 class Outbox:
@@ -17,12 +17,8 @@ class Outbox:
 
     def put(self, job_id: str, result: JobResult) -> None:
         """Durable before it returns."""
-        partial = self._folder / f"{job_id}.partial"
-        with partial.open("w") as file:
-            json.dump({"job_id": job_id, "result": result.model_dump(mode="json")}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self._folder / f"{job_id}.json")
+        entry = {"job_id": job_id, "result": result.model_dump(mode="json")}
+        write_atomically(self._folder / f"{job_id}.json", json.dumps(entry))
 
     def pending(self) -> Iterator[tuple[str, JobResult]]:
         for path in sorted(self._folder.glob("*.json")):

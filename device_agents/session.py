@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from contracts.job import MeasureJob
+from contracts.measurement import Estimate, Measurement, Verdict
+from contracts.plan import Plan
 from device_agents.canary import CanaryBook
 from device_agents.devices.base import Device, Event
 from device_agents.statistics import drift_factor, estimate, percentile
-from nas.contracts.errors import DeviceLost, RunnerCrashed
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Estimate, Measurement, Verdict
-from nas.contracts.plan import Plan
+from foundation.errors import DeviceLost, RunnerCrashed
 
 MAX_RUN_DRIFT = 0.15  # a cold run whose canary is slower than the fastest run's by more is set aside
 MAX_SESSION_DRIFT = 0.5  # a session this much slower than the device's reference is beyond correction

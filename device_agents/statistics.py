@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from nas.contracts.measurement import Estimate
+from contracts.measurement import Estimate
 
 # Two-sided 95 % Student quantiles by degrees of freedom; 1.96 beyond.
 _STUDENT = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.contracts.metrics import parse_metric
-from nas.contracts.states import TrialState
-from nas.contracts.study import StudySpec, TrialRecord
+from contracts.metrics import parse_metric
+from contracts.states import TrialState
+from contracts.study import StudySpec, TrialRecord
 from nas.objectives import known_values
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form

@@ -9,9 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
-from nas.contracts.metrics import MetricKey
-from nas.contracts.states import TrialState
-from nas.contracts.study import Objective, StudySpec, TrialRecord
+from contracts.metrics import MetricKey
+from contracts.states import TrialState
+from contracts.study import Objective, StudySpec, TrialRecord
 from nas.hypervolume import hypervolume
 from nas.objectives import known_values
 from nas.pareto import as_losses, knee_index, non_domination_rank, pareto_mask

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nas.contracts.measurement import Verdict
-from nas.contracts.metrics import parse_metric
-from nas.contracts.study import StoredMeasurement, StudySpec, TrialRecord
+from contracts.measurement import Verdict
+from contracts.metrics import parse_metric
+from contracts.study import StoredMeasurement, StudySpec, TrialRecord
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.study import StudySpec, TrialRecord
+from contracts.study import StudySpec, TrialRecord
+from foundation.errors import InvalidConfig
 from nas.samplers import Distributions, frozen_trial
 from search_space.space import space
 

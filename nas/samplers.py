@@ -15,9 +15,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.states import TrialState as OurState
-from nas.contracts.study import StudySpec, TrialRecord
+from contracts.states import TrialState as OurState
+from contracts.study import StudySpec, TrialRecord
+from foundation.errors import InvalidConfig
 from search_space.space import Assignment, SearchSpace
 
 Distributions = dict[str, BaseDistribution]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.job import MeasureJob
-from nas.contracts.states import StudyState, TrialState
-from nas.contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
+from contracts.device import DeviceFacts
+from contracts.job import MeasureJob
+from contracts.states import StudyState, TrialState
+from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
 from nas.targets import Group
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
-from nas.contracts.errors import ExportFailed, HilnasError
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import SPOILED, Verdict
-from nas.contracts.metrics import MetricKey
-from nas.contracts.plan import PRECISION, PROTOCOLS, Check, Plan
-from nas.contracts.quiet import QuietLock
-from nas.contracts.states import StudyState, TrialState
-from nas.contracts.study import QualityResult, StoredMeasurement, TrialRecord
+from contracts.job import MeasureJob
+from contracts.measurement import SPOILED, Verdict
+from contracts.metrics import MetricKey
+from contracts.plan import PRECISION, PROTOCOLS, Check, Plan
+from contracts.states import StudyState, TrialState
+from contracts.study import QualityResult, StoredMeasurement, TrialRecord
+from foundation.errors import ExportFailed, HilnasError
+from foundation.measurement_lock import MeasurementLock
 from nas.export.compose import build_plan, chain_of
 from nas.export.one_piece import one_piece_chain
 from nas.feasibility import impossible_budget, nothing_feasible
@@ -103,7 +103,7 @@ class Study:
             self.exhausted = True
             return False
         self.sampler.replay(trials)
-        with QuietLock().heavy():
+        with MeasurementLock().shared():
             assignment = self.sampler.ask()
         if assignment is None:
             self.exhausted = True

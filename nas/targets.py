@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.measurement import Verdict
-from nas.contracts.plan import Plan
-from nas.contracts.study import StoredMeasurement, StudySpec, Target
+from contracts.device import DeviceFacts
+from contracts.measurement import Verdict
+from contracts.plan import Plan
+from contracts.study import StoredMeasurement, StudySpec, Target
 
 
 @dataclass(frozen=True)

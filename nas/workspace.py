@@ -7,16 +7,16 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.plan import Canary, Check
-from nas.contracts.quiet import QuietLock
-from nas.contracts.study import QualitySpec
-from nas.export.blocks import BlockSpec, blocks_of
-from nas.export.compose import canary_arch, canary_of, candidate_check
+from contracts.plan import Canary, Check
+from contracts.study import QualitySpec
+from foundation.measurement_lock import MeasurementLock
+from foundation.workers import worker_pool
+from nas.export.blocks import BlockSpec
+from nas.export.compose import canary_of, candidate_check, measured_blocks
 from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_candidate
 from nas.export.reference import EagerChain
 from nas.quality.contract import judge_in_worker
-from nas.workers import worker_pool
 from search_space.arch import ArchConfig
 
 
@@ -32,12 +32,11 @@ class Workspace:
 
     def specs_of(self, arch: ArchConfig, quantization: str) -> list[BlockSpec]:
         """All blocks a measurement of ``arch`` needs, the canary's included."""
-        canary = [b.spec for b in blocks_of(canary_arch(arch.d_model), quantization) if b.spec.role in ("mixer", "ffn")]
-        return [*(block.spec for block in blocks_of(arch, quantization)), *canary]
+        return measured_blocks(arch, quantization)
 
     def check(self, arch: ArchConfig, quantization: str, cache_dtype: str) -> Check:
         """Expected logits for the parity gate; one at a time, blocks stay in memory."""
-        with self._lock, QuietLock().heavy():
+        with self._lock, MeasurementLock().shared():
             return candidate_check(arch, quantization, cache_dtype, self._eager)
 
     def canary(self, d_model: int, quantization: str) -> Canary:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from typing import Any
 
-from search_space.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.mixers import MixerConfig, mixer_from_dict
 from search_space.mixers.base import Linear, require_positive
 from search_space.rope import Yarn, yarn_from

@@ -7,8 +7,8 @@ the head.
 
 from __future__ import annotations
 
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig
-from search_space.errors import InvalidConfig
 from search_space.mixers.base import Linear
 
 QUANTIZATIONS = ("8da4w", "8da8w", "fp32")
@@ -104,7 +104,7 @@ def macs_per_token(arch: ArchConfig, context: int) -> int:
 
 
 def closed_form(arch: ArchConfig, metric: str, context: int | None, quantization: str, cache_dtype: str) -> float:
-    """One closed-form metric of ``nas.contracts.metrics`` by its name."""
+    """One closed-form metric of ``contracts.metrics`` by its name."""
     at = context or 0
     table = {
         "params": lambda: params(arch),

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
-from search_space.errors import InvalidConfig
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 
 LFM2_ATTENTION_LAYERS = frozenset({2, 5, 8, 10, 12, 14})

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from search_space.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 
 @dataclass(frozen=True)

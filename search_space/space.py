@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
-from search_space.errors import InvalidConfig
 from search_space.mixers import GatedShortConv, Gqa, MixerConfig, Skip, SlidingWindow
 
 Assignment = dict[str, str]

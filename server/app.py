@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from nas.contracts.study import StudySpec
+from contracts.study import StudySpec
 from search_space.space import space
 from server.artifacts.endpoints import router as artifacts
 from server.artifacts.storage import ArtifactFiles

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from server.app import create_app
 from server.settings import Settings, is_loopback
 

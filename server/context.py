@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from nas.contracts.study import StudySpec
+from contracts.study import StudySpec
 from server.artifacts.storage import ArtifactFiles
 from server.clock import Clock, utc_now
 from server.database import Database

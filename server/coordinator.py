@@ -11,8 +11,8 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from nas.contracts.errors import HilnasError
-from nas.contracts.states import StudyState
+from contracts.states import StudyState
+from foundation.errors import HilnasError
 from nas.store import StudyStore
 from server.context import Context
 from server.errors import DISK_FULL_ERRNOS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 
 
 class ApiError(HilnasError):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 
 class Settings(BaseModel):

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.job import MeasureJob
-from nas.contracts.states import JobState, StudyState, TrialState
-from nas.contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
+from contracts.device import DeviceFacts
+from contracts.job import MeasureJob
+from contracts.states import JobState, StudyState, TrialState
+from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
 from nas.targets import Group
 from server.artifacts.repository import record
 from server.context import Context

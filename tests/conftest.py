@@ -45,7 +45,7 @@ def phone_bundle():
     """The aarch64 bundle with qemu to run it. A machine without the cross tools skips; CI must not (the variable)."""
     from device_agents.bundle.build import build_bundle
     from device_agents.bundle.toolchain import Compiler, find_emulator
-    from nas.contracts.errors import InvalidConfig
+    from foundation.errors import InvalidConfig
 
     try:
         Compiler.find()

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.rest import Rest
-from nas.contracts.job import TrainJob
+from contracts.http import RestClient
+from contracts.job import TrainJob
 from trainer.terminal import (
     check_name,
     is_training,
@@ -52,7 +52,7 @@ def start(
     """Leave a training job for the next free worker; the same again goes on with one that was stopped."""
     given = {"scale": scale, "teacher": teacher, "processes": processes}
     options = {name: value for name, value in given.items() if value is not None}
-    rest = Rest(url)
+    rest = RestClient(url)
     if find_spec("torch") and (teacher is None or Path(teacher).exists()):  # what cannot work is told now
         from trainer.handover import check
 
@@ -159,7 +159,7 @@ def result(
     folder = out or root / "results" / f"{run_name}-{subject.name}"
     budget = None if budget_mb is None else budget_mb * 1e6
     if study is not None and budget is None:
-        budget = of_study(Rest(url).get(f"/studies/{study}")["budgets"])
+        budget = of_study(RestClient(url).get(f"/studies/{study}")["budgets"])
     wanted = Wanted(quantization, tuple(target or ("host",)), tuple(gguf or ("F16",)), budget, against_random)
     tell = lambda _, text: typer.echo(text, err=True)  # noqa: E731
     written = write_result(subject, run, folder, root / "cache", wanted, tell)
@@ -187,7 +187,7 @@ def logs(
     if known(root, run_name) or not is_training(run_name):
         rows = curve_of(root, run_name)
     else:
-        curves = Rest(url).get(f"/trainings/{run_name}/curve")
+        curves = RestClient(url).get(f"/trainings/{run_name}/curve")
         rows = [row for curve in curves for row in rows_of(curve)]
     for row in rows[-lines:]:
         typer.echo(json.dumps(row))
@@ -206,7 +206,7 @@ def stop(
     if known(root, run_name) or not is_training(run_name):
         typer.echo(f"{run_name} is told to stop" if stop_run(root, run_name) else f"{run_name} is not running")
         return
-    rest = Rest(url)
+    rest = RestClient(url)
     training = rest.post(f"/trainings/{training_of(rest, run_name)}/stop")
     typer.echo(f"training {training['id']} is {training['state']}; `hilnas train resume {training['id']}` goes on")
 
@@ -214,7 +214,7 @@ def stop(
 @app.command()
 def resume(training_id: Annotated[str, typer.Argument(metavar="TRAINING")], url: Url = "http://127.0.0.1:8000") -> None:
     """Queue a stopped or failed training again; its worker goes on from what is saved."""
-    rest = Rest(url)
+    rest = RestClient(url)
     training = rest.post(f"/trainings/{training_of(rest, training_id)}/resume")
     typer.echo(f"training {training['id']} is {training['state']}; `hilnas train worker` takes it")
 
@@ -230,7 +230,7 @@ def status(
     if (root / "runs" / trial_id).exists():
         show_run(root, trial_id, as_json)
         return
-    rest = Rest(url)
+    rest = RestClient(url)
     if trial_id.startswith(("job-", "run-")):
         training = rest.get(f"/trainings/{trial_id}")
         typer.echo(json.dumps(training) if as_json else "\n".join(training_lines(training)))
@@ -269,7 +269,7 @@ def worker(
 
     home.mkdir(parents=True, exist_ok=True)
     if token is None and not (home / "credential.json").exists():
-        token = Rest(url).post("/devices/tokens", {})["token"]
+        token = RestClient(url).post("/devices/tokens", {})["token"]
     served = Worker(url, home, token)
     signal.signal(signal.SIGTERM, lambda *_: served.stopping.set())
     served.run(jobs)

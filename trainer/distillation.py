@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.topk_cache import CacheBroken, CacheSpec, TopKCache
 
 LARGE = 1e4  # log odds that are a certainty in any precision

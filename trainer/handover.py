@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.job import MeasureJob, TrainJob, TrainResult
-from nas.contracts.plan import PROTOCOLS, Cache, Check, Plan
-from nas.contracts.training import MAX_LINES, CurveLine, StageProgress, TrainingProgress, TrainingReply
+from contracts.job import MeasureJob, TrainJob, TrainResult
+from contracts.plan import PROTOCOLS, Check, Plan
+from contracts.training import MAX_LINES, CurveLine, StageProgress, TrainingProgress, TrainingReply
+from foundation.errors import InvalidConfig
+from nas.export.compose import build_plan
 from nas.export.one_piece import one_piece_chain
-from nas.export.prompts import token_ids
 from search_space.arch import ArchConfig
 from trainer.evaluation.files import EVALUATION
 from trainer.pipeline.chain import run_recipe
@@ -180,9 +180,7 @@ def hand_over(job: TrainJob, trained: Trained, cache: Path, upload: Upload) -> T
 
 def trained_plan(arch: ArchConfig, exported: dict[str, Any]) -> Plan:
     """How a device measures the trained program: the quick protocol, after parity with eager torch."""
-    protocol = PROTOCOLS["quick"](2)
-    return Plan(
-        id=f"trained-{arch.digest[:12]}", chain=one_piece_chain(arch, exported["digest"]),
-        cache=Cache(capacity=protocol.capacity), hidden_size=arch.d_model, vocab_size=arch.vocab_size,
-        protocol=protocol, tokens=token_ids(arch.vocab_size, 64), check=Check(**exported["check"]),
+    return build_plan(
+        arch, one_piece_chain(arch, exported["digest"]), PROTOCOLS["quick"](2), cache_dtype="fp32",
+        check=Check(**exported["check"]), canary=None, name=f"trained-{arch.digest[:12]}",
     )  # fmt: skip

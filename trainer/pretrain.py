@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nas.contracts.errors import HilnasError
-from nas.contracts.quiet import QuietLock
+from foundation.errors import HilnasError
+from foundation.measurement_lock import MeasurementLock
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.text import encode, save, split, train_tokenizer
@@ -84,12 +84,12 @@ def train(
     """AdamW with warm-up and cosine decay. Returns the loss of every step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     losses = _resume(model, optimizer, state_path, recipe)
-    quiet = QuietLock()
+    lock = MeasurementLock()
     model.train()
     for step in range(len(losses), recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * schedule(step, recipe)
-        with quiet.heavy():
+        with lock.shared():
             loss = _step(model, optimizer, batch_of(ids, step, recipe))
         if not math.isfinite(loss):
             raise TrainingFailed(

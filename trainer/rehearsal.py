@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import write_atomically
 from search_space import cost
 from search_space.arch import ArchConfig
 from trainer.chat import START, STOP
@@ -24,7 +25,6 @@ from trainer.data.sources import open_source
 from trainer.episodes import Play
 from trainer.loop.config import LoopConfig
 from trainer.pipeline.chain import finished, run_recipe, stage_folders
-from trainer.pipeline.records import write_whole
 from trainer.pipeline.stage import Recipe
 from trainer.plan import STATE_BYTES
 from trainer.preference.candidates import Rollouts
@@ -55,7 +55,7 @@ def rehearse(
     run, watch = f"rehearsal-{name}", _Watch(recipe, root)
     run_recipe(recipe, root, run, tell=lambda message: watch.hear(message, tell))
     rows = watch.rows()
-    write_whole(root / "runs" / run / "rehearsal.json", json.dumps({"params": cost.params(arch), "stages": rows}))
+    write_atomically(root / "runs" / run / "rehearsal.json", json.dumps({"params": cost.params(arch), "stages": rows}))
     for folder in stage_folders(recipe, root).values():
         shutil.rmtree(folder, ignore_errors=True)
     seconds, peak = sum(row["seconds"] for row in rows), max(row["peak_bytes"] for row in rows)

@@ -18,12 +18,12 @@ from typing import Any
 
 import structlog
 
-from nas.cli.rest import Refused, Rest
-from nas.contracts.errors import HilnasError
-from nas.contracts.training import MAX_LINES, CurveLine, RunState, StageProgress, TrainingProgress, TrainingReply
+from contracts.http import Refused, RestClient
+from contracts.training import MAX_LINES, CurveLine, RunState, StageProgress, TrainingProgress, TrainingReply
+from foundation.errors import HilnasError
+from foundation.files import write_atomically
 from trainer.evaluation.files import KIND, PREFIX
 from trainer.pipeline.chain import CURVE, RECIPE
-from trainer.pipeline.records import write_whole
 from trainer.runs import Stopped, known, state_of
 
 log = structlog.get_logger()
@@ -186,12 +186,12 @@ class Reporter:
 def told_to(url: str, root: Path, run: str, recipe: str) -> Iterator[Callable[[], None]]:
     """A run on this machine shown at a coordinator; under the id it had there before, when it goes on. What it yields
     raises Stopped once somebody stopped the run there."""
-    rest, kept = Rest(url), root / "runs" / run / REGISTERED
+    rest, kept = RestClient(url), root / "runs" / run / REGISTERED
     ids = json.loads(kept.read_text()) if kept.exists() else {}
     if rest.url not in ids or not _is_there(rest, ids[rest.url]):
         ids[rest.url] = rest.post("/trainings", {"name": run, "recipe": recipe})["id"]
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(ids))
+        write_atomically(kept, json.dumps(ids))
     path = f"/trainings/{ids[rest.url]}/progress"
 
     def send(progress: TrainingProgress) -> TrainingReply:
@@ -214,7 +214,7 @@ def _unless(stop_asked: threading.Event) -> None:
         raise Stopped
 
 
-def _is_there(rest: Rest, training_id: str) -> bool:
+def _is_there(rest: RestClient, training_id: str) -> bool:
     try:
         rest.get(f"/trainings/{training_id}")
     except Refused as error:

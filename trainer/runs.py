@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.pipeline.chain import CURVE, PROGRESS, RECIPE, finished, run_recipe
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Recipe

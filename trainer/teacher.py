@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.quiet import QuietLock
+from foundation.errors import InvalidConfig
+from foundation.measurement_lock import MeasurementLock
 from trainer.data.vocabulary import Vocabulary
 from trainer.topk_cache import LEAST
 
@@ -144,7 +144,7 @@ class MappedTeacher:
         for row, (begin, end) in enumerate(spans):
             ids_BT[row, : end - begin] = self.tokens[begin:end]  # padded at the end, which a causal model never reads
         device = next(self.model.parameters()).device
-        with QuietLock().heavy():
+        with MeasurementLock().shared():
             logits_BTW = self.model(torch.from_numpy(ids_BT).to(device), use_cache=False).logits
             answers = [self._top(logits_BTW[row, : end - begin]) for row, (begin, end) in enumerate(spans)]
         return [(values.cpu().numpy(), found.cpu().numpy()) for values, found in answers]

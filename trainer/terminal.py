@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from nas.cli.rest import Rest
-from nas.contracts.errors import InvalidConfig
+from contracts.http import RestClient
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 
 
@@ -68,7 +68,7 @@ def is_training(text: str) -> bool:
     return text.startswith(("job-", "run-", "trial-"))
 
 
-def training_of(rest: Rest, text: str) -> str:
+def training_of(rest: RestClient, text: str) -> str:
     """``text`` itself, or the newest training of that trial."""
     if not text.startswith("trial-"):
         return text

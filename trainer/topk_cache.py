@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 
 INDEX, LEAST = "index.json", -1e4
 # [start, stop) -> log-probabilities and ids, each [stop - start, K]: arrays, or tensors on the CPU

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import structlog
 
-from nas.contracts.client import CoordinatorClient, CoordinatorError
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import DeviceError, HilnasError
-from nas.contracts.job import JobResult, Lease, TrainJob, TrainResult
-from nas.contracts.leasing import Heartbeats, enrol_once
-from nas.contracts.training import RunState, TrainingProgress, TrainingReply
+from contracts.client import CoordinatorClient
+from contracts.device import DeviceFacts
+from contracts.http import Refused, Unreachable
+from contracts.job import JobResult, Lease, TrainJob, TrainResult
+from contracts.leasing import Heartbeats, enrol_once
+from contracts.training import RunState, TrainingProgress, TrainingReply
+from foundation.errors import HilnasError
 from trainer.handover import check, hand_over, run_chain, run_short
 from trainer.pretrain import RECIPES as SHORT
 from trainer.reporter import Reporter, RunReader
@@ -30,9 +31,9 @@ class TrainingClient(CoordinatorClient):
     """With what only trainers say."""
 
     def tell(self, training_id: str, progress: TrainingProgress) -> TrainingReply:
-        """Raises DeviceError when the coordinator is away: what was not told goes with the next message."""
+        """Raises Unreachable when the coordinator is away: what was not told goes with the next message."""
         body = progress.model_dump(mode="json", exclude_defaults=True)
-        return TrainingReply(**self._call("POST", f"/trainings/{training_id}/progress", body, retry=False).json())
+        return TrainingReply(**self._post(f"/trainings/{training_id}/progress", body).json())
 
 
 class Worker:
@@ -51,11 +52,11 @@ class Worker:
         while not self.stopping.is_set() and (max_jobs is None or done < max_jobs):
             try:
                 lease = self.client.lease(LEASE_WAIT_S)
-            except CoordinatorError as error:
+            except Refused as error:
                 if error.status in (401, 403):
                     raise
                 lease = None
-            except DeviceError as error:
+            except Unreachable as error:
                 log.warning("coordinator_unreachable", reason=str(error))
                 lease = None
                 self.stopping.wait(2.0)
@@ -86,7 +87,7 @@ class Worker:
             if beat.cancelled.is_set():
                 return JobResult(fencing_token=token, error="stopped by its user", error_code="cancelled")
             return JobResult(fencing_token=token, error="its trainer was stopped", error_code="stopped", retry=True)
-        except DeviceError as error:  # the coordinator was away too long: all is saved, the next lease goes on
+        except Unreachable as error:  # the coordinator was away too long: all is saved, the next lease goes on
             return JobResult(fencing_token=token, error=str(error), error_code=error.code, retry=True)
         except HilnasError as error:
             return JobResult(fencing_token=token, error=str(error), error_code=error.code)
@@ -132,7 +133,7 @@ class _Told:
         self._beat.report(share, message)
 
     def send(self, progress: TrainingProgress) -> TrainingReply:
-        with contextlib.suppress(DeviceError, CoordinatorError):
+        with contextlib.suppress(Refused, Unreachable):
             token = {"fencing_token": self._lease.fencing_token}
             return self._client.tell(self._lease.job_id, progress.model_copy(update=token))
         return TrainingReply()

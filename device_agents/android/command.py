@@ -21,7 +21,7 @@ from device_agents.android.phone import Phone
 from device_agents.bundle.build import ready_bundle
 from device_agents.devices.android import AndroidDevice
 from device_agents.enrolment import local_token
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 
 log = structlog.get_logger()
 console = Console()

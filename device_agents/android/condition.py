@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nas.contracts.measurement import Verdict
+from contracts.measurement import Verdict
 
 # a mean frequency below this share of the session's fastest run is throttling; the governor's idling before and after a
 # short run alone moves it by some percent

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from device_agents.transports.base import Transport
 from device_agents.transports.errors import USB_DEVICES, usb_phones
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 ADB_SERVER = ("127.0.0.1", 5037)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from contracts.device import DeviceFacts
 from device_agents.android.sections import parse_cpus, parse_props, parse_state
 from device_agents.android.topology import big_cores, choose_cores
-from nas.contracts.device import DeviceFacts
 
 FEATURES = ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
 

@@ -17,7 +17,7 @@ from device_agents.android.sections import split_sections
 from device_agents.bundle.manifest import Bundle
 from device_agents.transports.base import OnLine, ShellResult, Transport
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline, PhoneUnauthorized
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 log = structlog.get_logger()
 Result = TypeVar("Result")

@@ -16,7 +16,7 @@ from device_agents.android.condition import Limits
 from device_agents.android.phone import Phone
 from device_agents.android.sections import parse_state, split_sections
 from device_agents.transports.errors import PhoneOffline
-from nas.contracts.errors import DeviceLost
+from foundation.errors import DeviceLost
 
 log = structlog.get_logger()
 SILENCE_S = 60.0  # the phone says something every two seconds

@@ -26,7 +26,7 @@ from device_agents.bundle.toolchain import (
     json_include,
     pinned_executorch,
 )
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 
 KERNELS = ROOT / "kernels"
 BUNDLES = ROOT / "build" / "bundles"

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from device_agents.bundle.manifest import MANIFEST, Bundle
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 
 def copy_bundle(bundle: Bundle, target: Path) -> Bundle:

@@ -9,7 +9,7 @@ from pathlib import Path
 from device_agents.bundle.build import BUNDLES, CACHE, configure_and_build
 from device_agents.bundle.manifest import RUNNER, Bundle, write_manifest
 from device_agents.bundle.toolchain import json_include, pinned_executorch
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 API_LEVEL = 28
 

@@ -16,7 +16,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_COMPILER = "aarch64-linux-gnu-g++"

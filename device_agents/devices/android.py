@@ -11,6 +11,9 @@ from typing import Any
 
 import structlog
 
+from contracts.device import DeviceFacts
+from contracts.measurement import Verdict
+from contracts.plan import Plan
 from device_agents.android.condition import (
     SLOWER,
     Limits,
@@ -32,10 +35,7 @@ from device_agents.bundle.manifest import Bundle
 from device_agents.devices.base import DeviceDefaults, Event
 from device_agents.devices.host import parse_events
 from device_agents.transports.errors import PhoneError, PhoneFull
-from nas.contracts.device import DeviceFacts
-from nas.contracts.measurement import Verdict
-from nas.contracts.plan import Plan
-from nas.contracts.quiet import QuietLock
+from foundation.measurement_lock import MeasurementLock
 
 log = structlog.get_logger()
 LOOK_AGAIN_S = 300.0  # an idle phone's condition is read this often
@@ -213,7 +213,7 @@ class AndroidDevice(DeviceDefaults):
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """A virtual phone computes on this host's cores, so the host must hold still; a true one has its own."""
-        return QuietLock().measuring() if self.facts.details.get("virtual") else contextlib.nullcontext()
+        return MeasurementLock().exclusive() if self.facts.details.get("virtual") else contextlib.nullcontext()
 
     def _returned(self) -> None:
         """Back after a cut: a reboot lost clocks and charging policy."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.plan import Plan
+from contracts.device import DeviceFacts
+from contracts.plan import Plan
 
 Event = dict[str, Any]
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from contracts.device import DeviceFacts
+from contracts.plan import Plan
 from device_agents.devices.base import DeviceDefaults, Event
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import InvalidConfig, RunnerCrashed
-from nas.contracts.plan import Plan
-from nas.contracts.quiet import QuietLock
+from foundation.errors import InvalidConfig, RunnerCrashed
+from foundation.files import atomic_writer
+from foundation.measurement_lock import MeasurementLock
 
 DEFAULT_RUNNER = Path(__file__).parents[2] / "build" / "kernels" / "hilnas-runner"
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
@@ -40,9 +41,8 @@ class HostDevice(DeviceDefaults):
         for digest, path in files.items():
             target = self.blocks_dir / f"{digest}.pte"
             if path != target and not target.exists():
-                partial = target.with_suffix(f".{os.getpid()}.partial")
-                shutil.copyfile(path, partial)
-                os.replace(partial, target)
+                with atomic_writer(target) as file, path.open("rb") as source:
+                    shutil.copyfileobj(source, file)
 
     def environment(self) -> dict[str, Any]:
         found: dict[str, Any] = {"load_1m": os.getloadavg()[0]}
@@ -56,7 +56,7 @@ class HostDevice(DeviceDefaults):
         return found
 
     def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
-        with QuietLock().measuring():
+        with MeasurementLock().exclusive():
             return run_process([str(self.runner), "-"], plan.to_runner(str(self.blocks_dir)), cancelled)
 
 

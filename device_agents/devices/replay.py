@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from contracts.device import DeviceFacts
+from contracts.plan import Plan
 from device_agents.devices.base import DeviceDefaults, Event
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import DeviceLost, RunnerCrashed
-from nas.contracts.plan import Plan
+from foundation.errors import DeviceLost, RunnerCrashed
 
 
 class ReplayDevice(DeviceDefaults):

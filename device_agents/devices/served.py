@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from contracts.plan import Plan
 from device_agents.devices.base import Event
 from device_agents.devices.host import RUN_TIMEOUT_S, HostDevice
-from nas.contracts.errors import RunnerCrashed
-from nas.contracts.plan import Plan
-from nas.contracts.quiet import QuietLock
+from foundation.errors import RunnerCrashed
+from foundation.measurement_lock import MeasurementLock
 
 POOL_BYTES = 4 << 30
 
@@ -28,7 +28,7 @@ class ServedHostDevice(HostDevice):
     def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
         if plan.protocol.memory:
             return super().run(plan, cancelled)
-        with QuietLock().measuring(), tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        with MeasurementLock().exclusive(), tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(plan.to_runner(str(self.blocks_dir)), file)
             file.flush()
             with self._watched(cancelled):

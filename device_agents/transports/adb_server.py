@@ -14,7 +14,7 @@ from pathlib import Path
 from device_agents.transports.adb_shell import LineBuffer, apart, refused
 from device_agents.transports.base import OnLine, Progress, ShellResult, Traffic
 from device_agents.transports.errors import PhoneOffline, PhoneUnauthorized, absent_or_blocked
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 CONNECT_S = 15.0
 PUSH_S = 600.0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas.contracts.errors import DeviceLost
+from foundation.errors import DeviceLost
 
 USB_DEVICES = Path("/sys/bus/usb/devices")
 SAMSUNG = "04e8"

@@ -13,7 +13,7 @@ import typer
 from device_agents.virtual_phone import control
 from device_agents.virtual_phone.phone import VirtualPhone
 from device_agents.virtual_phone.system import MAX_CORES, models
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 app = typer.Typer(help="Start a virtual phone.", invoke_without_command=True)
 State = Annotated[Path, typer.Option(help="Folder of the phone's files.")]

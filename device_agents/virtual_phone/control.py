@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.virtual_phone.system import write
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 
 if TYPE_CHECKING:
     from device_agents.virtual_phone.phone import VirtualPhone

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 CACHE = Path(__file__).parents[2] / "build" / "adbd"
 SUITE = "trixie"  # the first release that has adbd

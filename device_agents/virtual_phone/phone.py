@@ -21,7 +21,7 @@ from device_agents.virtual_phone.life import Life
 from device_agents.virtual_phone.processes import PhoneProcesses
 from device_agents.virtual_phone.proxy import AdbProxy, Traffic
 from device_agents.virtual_phone.system import MAX_CORES, PhoneFiles
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 
 class VirtualPhone:

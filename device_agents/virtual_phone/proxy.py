@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from device_agents.virtual_phone.auth import KeyRing
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 HEADER = struct.Struct("<6I")
 CNXN, AUTH, OPEN = (int.from_bytes(name, "little") for name in (b"CNXN", b"AUTH", b"OPEN"))

@@ -7,15 +7,14 @@ Layout of the state folder: ``android/`` (one value per file, read and written b
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
+from foundation.files import write_atomically
 
 HERE = Path(__file__).parent
 CPU = Path("sys/devices/system/cpu")
@@ -163,7 +162,4 @@ def cpu_list(cpus: list[int]) -> str:
 
 
 def write(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    partial.write_text(f"{value}\n")
-    os.replace(partial, path)
+    write_atomically(path, f"{value}\n")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from nas.contracts.plan import State
+from contracts.plan import State
 from nas.export.modules import EmbeddingBlock, FfnBlock, HeadBlock, MixerBlock
 from nas.export.stages import MAX_CHUNK
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU

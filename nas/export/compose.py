@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nas.contracts.plan import Cache, Canary, Check, Plan, Protocol, Step
-from nas.export.blocks import blocks_of
+from contracts.plan import Cache, Canary, Check, Plan, Protocol, Step
+from nas.export.blocks import BlockSpec, blocks_of
 from nas.export.library import BlockLibrary
 from nas.export.prompts import token_ids
 from nas.export.reference import EagerChain
@@ -25,6 +25,12 @@ MIN_SQNR_DB = {"fp32": 60.0, "8da8w": 18.0, "8da4w": 18.0}
 def canary_arch(d_model: int) -> ArchConfig:
     """The reference chain of a study: the same on every candidate, so its time tells the machine's drift alone."""
     return ArchConfig(d_model, 32, (LayerConfig(GatedShortConv(3), SwiGLU(2 * d_model)),) * 4)
+
+
+def measured_blocks(arch: ArchConfig, quantization: str) -> list[BlockSpec]:
+    """All blocks that a measurement of ``arch`` needs, the canary's included."""
+    canary = [b.spec for b in blocks_of(canary_arch(arch.d_model), quantization) if b.spec.role in ("mixer", "ffn")]
+    return [*(block.spec for block in blocks_of(arch, quantization)), *canary]
 
 
 def chain_of(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list[Step]:

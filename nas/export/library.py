@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,11 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.quiet import QuietLock
+from foundation.files import write_atomically
+from foundation.measurement_lock import MeasurementLock
+from foundation.workers import worker_pool
 from nas.export.blocks import BlockSpec, build_block, example_inputs
 from nas.export.delegation import describe_delegation
 from nas.export.stages import compile_program
-from nas.workers import worker_pool
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class BlockLibrary:
     def store(self, program: bytes) -> str:
         """Keeps any program (a one-piece file too) under its digest."""
         digest = hashlib.sha256(program).hexdigest()
-        write_atomically(self.path(digest), program)
+        if not self.path(digest).exists():
+            write_atomically(self.path(digest), program)
         return digest
 
     def close(self) -> None:
@@ -114,29 +115,12 @@ def compile_block(root: str, spec_fields: dict[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     spec, library = BlockSpec(**spec_fields), BlockLibrary(Path(root))
-    with QuietLock().heavy():
+    with MeasurementLock().shared():
         start = time.monotonic()
         program, edge = compile_program(
             build_block(spec), example_inputs(spec), spec.quantization, dynamic=spec.role != "head"
         )
     digest = library.store(program)
     entry = BlockEntry(spec.key, digest, len(program), time.monotonic() - start, spec_fields, describe_delegation(edge))
-    write_atomically(Path(root) / "index" / f"{spec.key}.json", json.dumps(asdict(entry), indent=1).encode())
+    write_atomically(Path(root) / "index" / f"{spec.key}.json", json.dumps(asdict(entry), indent=1))
     return asdict(entry)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Readers see the whole file or none, also after a crash."""
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from nas.contracts.plan import Check, State, Step
-from nas.contracts.quiet import QuietLock
+from contracts.plan import Check, State, Step
+from foundation.files import write_atomically
+from foundation.measurement_lock import MeasurementLock
 from nas.export.blocks import FORMAT_VERSION, blocks_of, build_block, toolchain
 from nas.export.compose import CHECK_CHUNKS, check_of
 from nas.export.delegation import describe_delegation
-from nas.export.library import BlockLibrary, write_atomically
+from nas.export.library import BlockLibrary
 from nas.export.modules import DeployedModel, MixerBlock, deploy
 from nas.export.prompts import token_ids
 from nas.export.reference import unpacked
@@ -62,14 +63,14 @@ def export_candidate(
     record = library.root / "pieces" / f"{piece_key(arch, quantization, distinct)}.json"
     if reuse and record.exists():
         return dict(json.loads(record.read_text()))
-    with QuietLock().heavy():
+    with MeasurementLock().shared():
         start = time.monotonic()
         model = model_of_blocks(arch, quantization, distinct)
         program, edge = compile_model(model, arch, quantization)
         seconds = time.monotonic() - start
         check = check_model(model, arch, quantization)
     exported = _exported(root, program, edge, check, seconds)
-    write_atomically(record, json.dumps(exported).encode())
+    write_atomically(record, json.dumps(exported))
     return exported
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nas.contracts.errors import ExportFailed
+from foundation.errors import ExportFailed
 from search_space.modeling.model import HilnasForCausalLM
 
 

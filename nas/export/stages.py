@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from nas.contracts.errors import ExportFailed, HilnasError
+from foundation.errors import ExportFailed, HilnasError
 from search_space.cost import GROUP_SIZE, QUANTIZATIONS
 
 MAX_CHUNK = 512  # tokens a program takes at once; longer prompts come in chunks

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.study import QualityResult, QualitySpec
+from contracts.study import QualityResult, QualitySpec
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 
 

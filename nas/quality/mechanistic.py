@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.quiet import QuietLock
-from nas.contracts.study import QualityResult, QualitySpec
+from contracts.study import QualityResult, QualitySpec
+from foundation.errors import InvalidConfig
+from foundation.measurement_lock import MeasurementLock
 from nas.quality.tasks import IGNORE, TASKS, VOCAB_SIZE, Batch, make_batch
 from nas.quality.twin import twin_of
 from search_space.arch import ArchConfig
@@ -103,12 +103,12 @@ class MechanisticDesign:
         )
 
     def _train(self, twin: Twin, seed: int) -> None:
-        generator, quiet = Generator().manual_seed(1000 + seed), QuietLock()
+        generator, lock = Generator().manual_seed(1000 + seed), MeasurementLock()
         optimizer = torch.optim.AdamW(twin.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         twin.model.train()
         for _ in range(self.spec.steps):
-            with quiet.heavy():
+            with lock.shared():
                 loss = self._loss(twin, [self._batch(task, ROWS, generator) for task in self.tasks])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

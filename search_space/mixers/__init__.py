@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from search_space.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.mixers.base import Linear, MixerConfig, StateSpec
 from search_space.mixers.gated_short_conv.config import GatedShortConv
 from search_space.mixers.gqa.config import Gqa

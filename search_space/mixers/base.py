@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from search_space.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 
 @dataclass(frozen=True)

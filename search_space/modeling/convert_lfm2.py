@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedModel
 
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
-from search_space.errors import InvalidConfig
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.configuration import HilnasConfig
 from search_space.modeling.model import HilnasForCausalLM

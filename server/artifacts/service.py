@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 from anyio.to_thread import run_sync
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from server.artifacts import repository
 from server.artifacts.schemas import ArtifactView, PartialUpload
 from server.artifacts.storage import BLOCK_BYTES, require_digest

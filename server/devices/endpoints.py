@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
-from nas.contracts.job import Credential, Enrolment
+from contracts.job import Credential, Enrolment
 from server.auth.dependencies import User
 from server.context import Context, Ctx
 from server.devices import repository, service

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
-from nas.contracts.states import JobState
+from contracts.states import JobState
 from server.errors import NotFound
 from server.tables import DeviceRow, EnrolmentTokenRow, JobRow, MeasurementRow
 

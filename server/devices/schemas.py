@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.job import JobKind
+from contracts.device import DeviceFacts
+from contracts.job import JobKind
 
 
 class EnrolmentTokenRequest(BaseModel):

@@ -8,9 +8,9 @@ import structlog
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.job import Credential, Enrolment
-from nas.contracts.states import JobState
+from contracts.device import DeviceFacts
+from contracts.job import Credential, Enrolment
+from contracts.states import JobState
 from server.auth.repository import revoke_agents
 from server.auth.service import hash_secret, new_secret
 from server.context import Context, new_id

@@ -14,9 +14,9 @@ import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from nas.contracts.measurement import Measurement, Verdict
-from nas.contracts.plan import Plan
-from nas.contracts.study import StoredMeasurement
+from contracts.measurement import Measurement, Verdict
+from contracts.plan import Plan
+from contracts.study import StoredMeasurement
 from server.context import Context
 from server.devices import repository
 from server.events.repository import emit

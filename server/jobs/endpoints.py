@@ -7,8 +7,8 @@ from typing import Annotated
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, LeaseRequest, Upcoming
-from nas.contracts.states import JobState
+from contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, LeaseRequest, Upcoming
+from contracts.states import JobState
 from server.auth.dependencies import DeviceAgent, User
 from server.auth.service import Agent
 from server.context import Context, Ctx

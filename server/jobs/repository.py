@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session, aliased, undefer
 
-from nas.contracts.states import JobState
+from contracts.states import JobState
 from server.tables import JobRow
 
 OPEN = (JobState.QUEUED, JobState.LEASED)

@@ -9,12 +9,12 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, MeasureJob, TrainJob
-from nas.contracts.measurement import Verdict
-from nas.contracts.states import JobState, StudyState
-from nas.contracts.study import StudySpec
+from contracts.device import DeviceFacts
+from contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, MeasureJob, TrainJob
+from contracts.measurement import Verdict
+from contracts.states import JobState, StudyState
+from contracts.study import StudySpec
+from foundation.errors import InvalidConfig
 from nas.targets import Group, groups_of, on_cores, on_target
 from server.auth.service import Agent
 from server.context import Context, new_id

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from nas.contracts.metrics import METRICS, Metric
+from contracts.metrics import METRICS, Metric
 from server.auth.dependencies import User
 from server.context import Ctx
 

@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Engine, text
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 LOCK = 7_311_204  # PostgreSQL advisory lock: two coordinators that start together upgrade one after the other
 

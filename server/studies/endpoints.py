@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response
 
-from nas.contracts.states import TrialState
-from nas.contracts.study import TrialRecord
+from contracts.states import TrialState
+from contracts.study import TrialRecord
 from server.auth.dependencies import User
 from server.context import Ctx, Loops
 from server.responses import CONFLICT, NOT_FOUND

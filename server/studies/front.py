@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.contracts.measurement import Estimate
-from nas.contracts.metrics import MetricKey
-from nas.contracts.study import StoredMeasurement, StudyRecord, TrialRecord
+from contracts.measurement import Estimate
+from contracts.metrics import MetricKey
+from contracts.study import StoredMeasurement, StudyRecord, TrialRecord
 from nas.front import front_of
 from nas.objectives import known_values
 from server.studies.schemas import Front, FrontMember

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.states import JobState, StudyState
-from nas.contracts.study import StudyRecord, Target
+from contracts.device import DeviceFacts
+from contracts.states import JobState, StudyState
+from contracts.study import StudyRecord, Target
 from nas.targets import matches
 from server.context import Context
 from server.devices import repository as devices

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nas.contracts.states import StudyState
-from nas.contracts.study import StudyRecord, StudySpec
+from contracts.states import StudyState
+from contracts.study import StudyRecord, StudySpec
 from server.errors import NotFound
 from server.tables import StudyRow
 

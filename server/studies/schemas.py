@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ModelWrapValidatorHandler, WrapValidator
 
-from nas.contracts.errors import HilnasError
-from nas.contracts.measurement import Estimate, Verdict
-from nas.contracts.states import StudyState
-from nas.contracts.study import Objective, StudySpec
+from contracts.measurement import Estimate, Verdict
+from contracts.states import StudyState
+from contracts.study import Objective, StudySpec
+from foundation.errors import HilnasError
 
 EXAMPLE = {
     "name": "phone-350m",

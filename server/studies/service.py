@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.states import FINISHED_TRIALS, JobState, StudyState
-from nas.contracts.study import StudyRecord, StudySpec
+from contracts.states import FINISHED_TRIALS, JobState, StudyState
+from contracts.study import StudyRecord, StudySpec
+from foundation.errors import InvalidConfig
 from server.context import Context, new_id
 from server.devices import repository as devices
 from server.errors import Conflict

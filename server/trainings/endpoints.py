@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Body, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from nas.contracts.training import TrainingProgress, TrainingReply
+from contracts.training import TrainingProgress, TrainingReply
 from server.auth.dependencies import Anyone, User
 from server.context import Context, Ctx
 from server.hub import training_topic

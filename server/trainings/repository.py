@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from nas.contracts.training import CurveLine
+from contracts.training import CurveLine
 from server.errors import NotFound
 from server.hub import publish, training_topic
 from server.tables import JobRow, TrainingCurveRow, TrainingRunRow

@@ -1,4 +1,4 @@
-"""What /trainings takes and answers, beside ``nas.contracts.training``."""
+"""What /trainings takes and answers, beside ``contracts.training``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nas.contracts.training import StageProgress
+from contracts.training import StageProgress
 
 
 class NewTraining(BaseModel):

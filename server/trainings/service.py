@@ -11,9 +11,9 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.states import JobState
-from nas.contracts.training import TrainingProgress, TrainingReply
+from contracts.states import JobState
+from contracts.training import TrainingProgress, TrainingReply
+from foundation.errors import InvalidConfig
 from server.auth.service import Principal
 from server.context import Context, new_id
 from server.errors import Conflict, NotAllowed

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nas.contracts.training import StageProgress
+from contracts.training import StageProgress
 from server.context import Context
 from server.tables import DeviceRow, JobRow, TrainingCurveRow, TrainingRow, TrainingRunRow, TrialRow
 from server.trainings.schemas import Curve, TrainingSummary, TrainingView

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from nas.contracts.study import TrialRecord
+from contracts.study import TrialRecord
 from server.auth.dependencies import User
 from server.context import Ctx
 from server.jobs.schemas import JobView

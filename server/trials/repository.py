@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import distinct, func, select
 from sqlalchemy.orm import Session
 
-from nas.contracts.job import TrainResult
-from nas.contracts.measurement import Verdict
-from nas.contracts.states import TrialState
-from nas.contracts.study import QualityResult, StoredMeasurement, TrialRecord
+from contracts.job import TrainResult
+from contracts.measurement import Verdict
+from contracts.states import TrialState
+from contracts.study import QualityResult, StoredMeasurement, TrialRecord
 from nas.targets import Group
 from server.context import new_id
 from server.errors import NotFound

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nas.contracts.job import TrainResult
-from nas.contracts.study import Quantization, StoredMeasurement
+from contracts.job import TrainResult
+from contracts.study import Quantization, StoredMeasurement
 
 
 class TrainRequest(BaseModel):

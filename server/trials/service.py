@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from nas.contracts.job import TrainJob
-from nas.contracts.states import TRIAL_MOVES, JobState, TrialState
-from nas.contracts.study import memory_budget
+from contracts.job import TrainJob
+from contracts.states import TRIAL_MOVES, JobState, TrialState
+from contracts.study import memory_budget
 from server.context import Context, new_id
 from server.errors import Conflict
 from server.events.repository import emit

@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from contracts.device import DeviceFacts
+from contracts.job import MeasureJob
+from contracts.measurement import Verdict
+from contracts.plan import Plan, Protocol
 from device_agents.bundle.manifest import Bundle
 from device_agents.canary import CanaryBook
 from device_agents.devices.base import Device
@@ -20,11 +24,7 @@ from device_agents.devices.host import HostDevice, parse_events, run_process
 from device_agents.devices.replay import ReplayDevice, plan_key
 from device_agents.devices.served import ServedHostDevice
 from device_agents.session import measure
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import DeviceLost, InvalidConfig, RunnerCrashed
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Verdict
-from nas.contracts.plan import Plan, Protocol
+from foundation.errors import DeviceLost, InvalidConfig, RunnerCrashed
 from nas.export.blocks import blocks_of
 from nas.export.compose import build_plan, canary_arch, canary_of, candidate_check, chain_of
 from nas.export.library import BlockLibrary
@@ -46,7 +46,7 @@ def never() -> bool:
 
 @pytest.fixture(autouse=True)
 def own_quiet_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HILNAS_QUIET_LOCK", str(tmp_path / "quiet"))
+    monkeypatch.setenv("HILNAS_MEASUREMENT_LOCK", str(tmp_path / "quiet"))
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,10 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import func, select
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.job import Enrolment, Heartbeat, JobResult, Lease
-from nas.contracts.states import JobState
-from nas.contracts.study import StudySpec
+from contracts.device import DeviceFacts
+from contracts.job import Enrolment, Heartbeat, JobResult, Lease
+from contracts.states import JobState
+from contracts.study import StudySpec
 from server.artifacts.storage import ArtifactFiles
 from server.auth.service import Agent
 from server.context import Context

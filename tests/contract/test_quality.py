@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.study import QualitySpec
+from contracts.study import QualitySpec
+from foundation.errors import InvalidConfig
 from nas.quality.contract import Quality, estimator, judge_in_worker
 from nas.quality.tasks import TASKS, VOCAB_SIZE
 from nas.quality.twin import twin_of

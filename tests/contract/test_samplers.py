@@ -8,9 +8,9 @@ from typing import Any
 import optuna
 import pytest
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.states import TrialState
-from nas.contracts.study import StudySpec, TrialRecord
+from contracts.states import TrialState
+from contracts.study import StudySpec, TrialRecord
+from foundation.errors import InvalidConfig
 from nas.samplers import OptunaSampler, frozen_trial, make_sampler
 from search_space.space import Assignment, SearchSpace, debug_space
 

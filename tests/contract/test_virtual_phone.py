@@ -26,7 +26,7 @@ from device_agents.bundle.toolchain import find_emulator  # noqa: E402
 from device_agents.virtual_phone.daemon import build_shim  # noqa: E402
 from device_agents.virtual_phone.debian import fetch_adbd  # noqa: E402
 from device_agents.virtual_phone.phone import VirtualPhone  # noqa: E402
-from nas.contracts.errors import InvalidConfig  # noqa: E402
+from foundation.errors import InvalidConfig  # noqa: E402
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 20.0

@@ -46,7 +46,7 @@ def run_hilnas(*arguments: str, cwd: Path | None = None, timeout_s: float = 120.
 ):  # fmt: skip
     """A command to its end; what a user would see on a narrow or wide terminal is one line here."""
     return subprocess.run(
-        [sys.executable, "-m", "nas.cli", *arguments], capture_output=True, text=True, timeout=timeout_s,
+        [sys.executable, "-m", "hilnas", *arguments], capture_output=True, text=True, timeout=timeout_s,
         cwd=cwd or ROOT, env=environment(**environ), stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=f"{self.url}/api/v1", timeout=30.0)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._environ = environment(HILNAS_LEASE_S=str(lease_s), HILNAS_QUIET_LOCK=str(var / "quiet"))
+        self._environ = environment(HILNAS_LEASE_S=str(lease_s), HILNAS_MEASUREMENT_LOCK=str(var / "quiet"))
         SHARED_LIBRARY.mkdir(parents=True, exist_ok=True)
         var.mkdir(parents=True, exist_ok=True)
         (var / "library").symlink_to(SHARED_LIBRARY)
@@ -117,7 +117,7 @@ class Service:
     def _start(self, name: str, *arguments: str) -> None:
         with (self.var / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "nas.cli", *arguments], stdout=log, stderr=log, cwd=ROOT,
+                [sys.executable, "-m", "hilnas", *arguments], stdout=log, stderr=log, cwd=ROOT,
                 stdin=subprocess.DEVNULL, start_new_session=True, env=self._environ,
             )  # fmt: skip
 

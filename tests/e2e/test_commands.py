@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nas.cli.main import HELP
+from hilnas.cli.main import HELP
 from tests.e2e.processes import ROOT, Service, free_port, run_hilnas
 
 ATTENTION = {"kind": "gqa", "num_heads": 4, "num_kv_heads": 2, "head_dim": 16}
@@ -52,7 +52,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def test_help_names_every_command_and_loads_no_torch() -> None:
-    code = "import sys, nas.cli.main\nsys.argv = ['hilnas', '--help']\ntry: nas.cli.main.main()\n"
+    code = "import sys, hilnas.cli.main\nsys.argv = ['hilnas', '--help']\ntry: hilnas.cli.main.main()\n"
     code += "except SystemExit as end: print('code', end.code)\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-2:] == ["code 0", "False"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nas.contracts.states import FINISHED_TRIALS
+from contracts.states import FINISHED_TRIALS
 from tests.e2e.processes import Service, wait_for
 
 SPEC: dict[str, Any] = {

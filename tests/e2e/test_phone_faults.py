@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from contracts.measurement import Verdict
+from contracts.states import FINISHED_TRIALS
 from device_agents.bundle.manifest import Bundle
 from device_agents.virtual_phone.phone import VirtualPhone
-from nas.contracts.measurement import Verdict
-from nas.contracts.states import FINISHED_TRIALS
 from tests.e2e.processes import Service, wait_for
 from tests.phones.virtual import start
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from contracts.measurement import Verdict
 from device_agents.bundle.manifest import Bundle
-from nas.contracts.measurement import Verdict
 from tests.e2e.processes import Service, run_hilnas, wait_for
 from tests.phones.virtual import start
 

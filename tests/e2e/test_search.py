@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nas.contracts.measurement import Verdict
+from contracts.measurement import Verdict
 from tests.e2e.processes import Service, run_hilnas, wait_for
 
 SPEC: dict[str, Any] = {

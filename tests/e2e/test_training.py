@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nas.contracts.measurement import Verdict
+from contracts.measurement import Verdict
 from tests.e2e.processes import ROOT, Service, environment, run_hilnas, wait_for
 from tests.unit.conftest import small_teacher, small_text  # noqa: F401  fixtures
 
@@ -48,7 +48,7 @@ def debug(arch, teacher, processes, scale):
     ))
 
 recipes.RECIPES["debug"] = debug
-from nas.cli.main import main
+from hilnas.cli.main import main
 main()
 """
 SPEC: dict[str, Any] = {

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from contracts.plan import Plan, Protocol
 from device_agents.bundle.build import run_tests
 from device_agents.bundle.manifest import Bundle
 from device_agents.bundle.toolchain import find_emulator
 from device_agents.devices.host import HostDevice, run_process
-from nas.contracts.plan import Plan, Protocol
 from nas.export.compose import build_plan, candidate_check, chain_of
 from nas.export.library import BlockLibrary
 from nas.export.reference import EagerChain

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from contracts.plan import Cache, Plan, Protocol
 from device_agents.devices.host import HostDevice
-from nas.contracts.plan import Cache, Plan, Protocol
 from nas.export.compose import check_of
 from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_checkpoint, one_piece_chain

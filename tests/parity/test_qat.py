@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from contracts.plan import Check, Protocol
 from device_agents.devices.host import HostDevice
-from nas.contracts.plan import Check, Protocol
 from nas.export.compose import CHECK_CHUNKS, build_plan
 from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_checkpoint, one_piece_chain

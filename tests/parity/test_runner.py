@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from contracts.plan import Cache, Check, Plan, Prefix, Protocol
 from device_agents.bundle.manifest import Bundle
 from device_agents.devices.host import HostDevice
-from nas.contracts.plan import Cache, Check, Plan, Prefix, Protocol
 from nas.export.compose import build_plan, candidate_check, chain_of
 from nas.export.library import BlockLibrary
 from nas.export.modules import deploy

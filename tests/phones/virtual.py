@@ -14,7 +14,7 @@ from device_agents.devices.android import AndroidDevice
 from device_agents.transports.adb_shell import AdbShellTransport
 from device_agents.transports.base import Transport
 from device_agents.virtual_phone.phone import VirtualPhone
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 
 LIMITS = Limits(poll_s=0.5, wait_s=20.0)
 

@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
+from contracts.job import JobResult
+from contracts.measurement import Estimate, Measurement, Verdict
 from device_agents.outbox import Outbox
-from nas.contracts.job import JobResult
-from nas.contracts.measurement import Estimate, Measurement, Verdict
 
 JOBS = ("job-1", "job-2", "job-3")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
-from search_space.errors import InvalidConfig
 from search_space.space import SPACES, Assignment, SearchSpace, debug_space, space
 
 SPACE = debug_space(depth=5)

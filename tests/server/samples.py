@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Measurement
-from nas.contracts.plan import Cache, Canary, Plan, Step, quick
+from contracts.job import MeasureJob
+from contracts.measurement import Measurement
+from contracts.plan import Cache, Canary, Plan, Step, quick
 
 
 def spec(**changes: Any) -> dict[str, Any]:

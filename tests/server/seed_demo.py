@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.job import Enrolment, JobResult
-from nas.contracts.states import TrialState
-from nas.contracts.study import QualityResult, StudySpec
+from contracts.device import DeviceFacts
+from contracts.job import Enrolment, JobResult
+from contracts.states import TrialState
+from contracts.study import QualityResult, StudySpec
 from nas.objectives import known_values
 from nas.targets import groups_of
 from search_space.arch import ArchConfig

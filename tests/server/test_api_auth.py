@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from server.app import create_app
 from server.settings import Settings
 from tests.server import samples

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.states import StudyState
+from contracts.device import DeviceFacts
+from contracts.states import StudyState
 from server.context import Context
 from server.hub import queue_topic
 from server.store import SqlStudyStore

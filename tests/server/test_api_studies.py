@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from nas.contracts.states import StudyState, TrialState
-from nas.contracts.study import QualityResult
+from contracts.states import StudyState, TrialState
+from contracts.study import QualityResult
 from server.context import Context
 from server.events.service import follow
 from server.store import SqlStudyStore

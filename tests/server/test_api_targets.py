@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from nas.contracts.client import CoordinatorClient
-from nas.contracts.states import TrialState
-from nas.contracts.study import QualityResult
+from contracts.client import CoordinatorClient
+from contracts.states import TrialState
+from contracts.study import QualityResult
 from nas.targets import Group, groups_of
 from server.context import Context
 from server.store import SqlStudyStore

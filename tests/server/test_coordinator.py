@@ -12,8 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.states import StudyState
+from contracts.states import StudyState
+from foundation.errors import InvalidConfig
 from nas.store import StudyStore
 from server.app import create_app
 from server.settings import Settings

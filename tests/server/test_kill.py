@@ -23,7 +23,7 @@ from nas.store import StudyStore
 from nas.targets import groups_of
 from server.app import create_app
 from server.settings import Settings
-from nas.contracts.job import MeasureJob
+from contracts.job import MeasureJob
 from tests.server import samples
 
 def run_study(store: StudyStore) -> None:

@@ -11,9 +11,9 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, Engine, inspect, text
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.study import StudySpec
+from contracts.device import DeviceFacts
+from contracts.study import StudySpec
+from foundation.errors import InvalidConfig
 from server.app import create_app
 from server.database import make_engine
 from server.migrations import alembic_config, upgrade

@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.contracts.measurement import Verdict
-from nas.contracts.plan import Plan
-from nas.contracts.study import StoredMeasurement
+from contracts.measurement import Verdict
+from contracts.plan import Plan
+from contracts.study import StoredMeasurement
 from nas.targets import Group
 from server.context import Context
 from server.devices.twins import TWIN_TOLERANCE, Agreement, CanaryTime, agreement, difference

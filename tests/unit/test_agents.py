@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.tasks.agent import FAMILIES, Agent, call_in, people
 from trainer.tasks.registry import task_named
 from trainer.tools import python

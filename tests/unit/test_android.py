@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from contracts.job import MeasureJob
+from contracts.measurement import Verdict
+from contracts.plan import Check
 from device_agents.android.condition import Limits
 from device_agents.android.doctor import examine, unfit_sentence
 from device_agents.android.phone import Phone
@@ -18,10 +21,7 @@ from device_agents.canary import CanaryBook
 from device_agents.devices.android import AndroidDevice
 from device_agents.session import measure
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline
-from nas.contracts.errors import DeviceLost, InvalidConfig
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Verdict
-from nas.contracts.plan import Check
+from foundation.errors import DeviceLost, InvalidConfig
 from tests.phones.local import CutOnce, LocalPhone, LocalTransport, block, wait_until
 from tests.unit.test_session import STEADY, plan_of
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
-from search_space.errors import InvalidConfig
 from search_space.mixers import MIXERS, GatedShortConv, Gqa, Skip, SlidingWindow
 from search_space.presets import PRESETS, debug_size, preset
 

@@ -12,7 +12,7 @@ from device_agents.bundle.copy import copy_bundle
 from device_agents.bundle.manifest import MANIFEST, Bundle, write_manifest
 from device_agents.bundle.ndk import build_with_ndk
 from device_agents.bundle.toolchain import Compiler, pinned_executorch
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 ROOT = Path(__file__).parents[2]
 

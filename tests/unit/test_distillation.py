@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer import topk_cache
 from trainer.distillation import IGNORE, CacheBroken, CacheSpec, DistillationObjective, TopKCache, teacher_top_k
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nas.cli.main import HELP
-from nas.contracts.measurement import Verdict
-from nas.contracts.metrics import METRICS
-from nas.contracts.plan import PROTOCOLS
+from contracts.measurement import Verdict
+from contracts.metrics import METRICS
+from contracts.plan import PROTOCOLS
+from hilnas.cli.main import HELP
 from server.app import ROUTERS
 
 ROOT = Path(__file__).parents[2]

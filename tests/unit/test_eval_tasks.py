@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.tasks import bfcl, ifbench
 
 F1, G2 = {"f": {"a": 1}}, {"g.h": {"b": [2.5, "x"]}}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.command import app
 from trainer.evaluation.report import write_report
 from trainer.evaluation.report_rows import report_of

@@ -13,7 +13,7 @@ HEAVY = ("torch", "transformers", "executorch", "optuna", "numpy", "fastapi", "s
 
 
 @pytest.mark.parametrize(
-    "module", ["device_agents.agent", "device_agents.command", "nas.cli.search", "nas.cli.main"]
+    "module", ["device_agents.agent", "device_agents.command", "hilnas.cli.search", "hilnas.cli.main"]
 )
 def test_agents_and_commands_load_without_the_heavy_packages(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.command import app
 from trainer.merging.checkpoint import Checkpoint
 from trainer.merging.merge import merge, merge_tensor, uniform

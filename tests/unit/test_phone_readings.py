@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from contracts.measurement import Verdict
 from device_agents.android.condition import Limits, is_hot, mean_khz, residency, spoiled, unfit, with_clock
 from device_agents.android.doctor import parse_list
 from device_agents.android.facts import one_ui, phone_facts
@@ -19,7 +20,6 @@ from device_agents.android.sections import (
 )
 from device_agents.android.topology import big_cores, choose_cores, clusters
 from device_agents.transports.errors import PhoneAbsent, PhoneBlocked, absent_or_blocked, usb_phones
-from nas.contracts.measurement import Verdict
 
 BATTERY = """Current Battery Service state:
   (UPDATES STOPPED -- use 'reset' to restart)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 from trainer.pipeline.chain import DONE, finished, run_recipe, run_stage, stage_folders
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Recipe, Stage, StageContext, StageFailed

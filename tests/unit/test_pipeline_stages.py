@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.loop.config import LoopConfig

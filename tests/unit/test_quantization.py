@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from nas.export.modules import deploy, pack_rows_4bit
 from nas.export.reference import QuantizedLinear as EagerLinear
 from nas.export.reference import unpacked

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.job import TrainJob
+from contracts.job import TrainJob
+from foundation.errors import InvalidConfig
 from search_space import cost
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from nas.contracts.errors import DeviceError
-from nas.contracts.training import MAX_LINES, TrainingProgress, TrainingReply
+from contracts.http import Unreachable
+from contracts.training import MAX_LINES, TrainingProgress, TrainingReply
+from foundation.files import write_atomically
 from trainer import reporter
-from trainer.pipeline.records import Records, write_whole
+from trainer.pipeline.records import Records
 from trainer.reporter import Reporter, RunReader
 
 STAGES = [{"stage": "pretrain"}, {"stage": "evaluate"}, {"stage": "sft", "start": "pretrain"}]
@@ -25,7 +26,7 @@ def root(tmp_path: Path) -> Path:
     run.mkdir(parents=True)
     for folder in FOLDERS.values():
         (tmp_path / "stages" / folder).mkdir(parents=True)
-    write_whole(run / "recipe.json", json.dumps({"recipe": "debug", "stages": STAGES, "folders": FOLDERS}))
+    write_atomically(run / "recipe.json", json.dumps({"recipe": "debug", "stages": STAGES, "folders": FOLDERS}))
     return tmp_path
 
 
@@ -72,7 +73,7 @@ def test_a_resumed_stage_is_told_anew_and_a_torn_line_waits(root: Path) -> None:
 
 def test_stages_say_how_far_they_are_and_what_they_came_from(root: Path) -> None:
     done: dict[str, Any] = {"stage": "pretrain", "metrics": {"loss": float("inf"), "tokens": 5}, "seconds": 2.5}
-    write_whole(root / "stages" / "pretrain-1" / "done.json", json.dumps(done))
+    write_atomically(root / "stages" / "pretrain-1" / "done.json", json.dumps(done))
     records = Records(root / "runs" / "here" / "progress.jsonl")
     records.add(time=1.0, stage="evaluate_pretrain", stage_share=0.5, eta_s=4, message="task:x")
     progress = RunReader(root, "here").next()
@@ -96,7 +97,7 @@ def test_a_coordinator_that_is_away_misses_nothing(root: Path, monkeypatch: pyte
 
     def send(progress: TrainingProgress) -> TrainingReply:
         if next(tries) < 3:
-            raise DeviceError("away")
+            raise Unreachable("away")
         came.extend(line.step for line in progress.curve)
         arrived.set()
         return TrainingReply(stop=True)

@@ -16,10 +16,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Lfm2ForCausalLM
 from typer.testing import CliRunner
 
-from nas.cli.rest import Rest
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import DeviceLost, HilnasError, InvalidConfig
-from nas.contracts.measurement import Estimate, Measurement, Verdict
+from contracts.device import DeviceFacts
+from contracts.http import RestClient
+from contracts.measurement import Estimate, Measurement, Verdict
+from foundation.errors import DeviceLost, HilnasError, InvalidConfig
 from nas.export.library import BlockLibrary
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, Skip, SlidingWindow
@@ -342,7 +342,7 @@ def test_random_weights_are_timed_beside_the_trained_ones(
 ) -> None:
     run_recipe(Recipe("small", (Maker(source=str(model), label="tuned"),)), tmp_path, "one")
     monkeypatch.setattr(
-        Rest, "get", lambda _, path: {"budgets": {"peak_rss_bytes": 6e6 if path == "/studies/s1" else 0}}
+        RestClient, "get", lambda _, path: {"budgets": {"peak_rss_bytes": 6e6 if path == "/studies/s1" else 0}}
     )
     given = ["result", "one", "--out", str(tmp_path / "out"), "--root", str(tmp_path), "--against-random"]
     done = CliRunner().invoke(app, [*given, "--study", "s1", "--json"])

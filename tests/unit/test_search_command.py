@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nas.cli import search
-from nas.cli.show import progress_panel
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.study import StudySpec
+from contracts.study import StudySpec
+from foundation.errors import InvalidConfig
+from hilnas.cli import search
+from hilnas.cli.show import progress_panel
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_a_target_that_cannot_be_read(text: str) -> None:
 def test_start_sends_targets_with_their_objectives(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[dict[str, Any]] = []
 
-    class Rest:
+    class RestClient:
         def __init__(self, url: str | None) -> None: ...
 
         def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
             sent.append(body)
             return {"id": "study-1"}
 
-    monkeypatch.setattr(search, "Rest", Rest)
+    monkeypatch.setattr(search, "RestClient", RestClient)
     search.start(
         objective=["quality", "decode_ms@512:s24"], budget=["decode_ms@512:s24=20"],
         target=["s24=model:SM-S921B", "desk=host"], as_json=True,

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from contracts.job import MeasureJob
+from contracts.measurement import Verdict
+from contracts.plan import Cache, Canary, Plan, Protocol, Step
 from device_agents.canary import CanaryBook
 from device_agents.devices.base import Event
 from device_agents.devices.replay import ReplayDevice
 from device_agents.session import measure
-from nas.contracts.errors import DeviceLost
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Verdict
-from nas.contracts.plan import Cache, Canary, Plan, Protocol, Step
+from foundation.errors import DeviceLost
 from tests.server import samples
 
 MS = 1_000_000

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from contracts.device import DeviceFacts
+from contracts.job import MeasureJob
+from contracts.measurement import Estimate, Measurement, Verdict
+from contracts.plan import Check, Plan, Step
+from contracts.states import FINISHED_TRIALS, TRIAL_MOVES, StudyState, TrialState
+from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialRecord
+from foundation.errors import ExportFailed
 from nas import study as study_module
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import ExportFailed
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Estimate, Measurement, Verdict
-from nas.contracts.plan import Check, Plan, Step
-from nas.contracts.states import FINISHED_TRIALS, TRIAL_MOVES, StudyState, TrialState
-from nas.contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialRecord
 from nas.study import MAX_SESSIONS, Study
 from nas.targets import Group
 from search_space.arch import ArchConfig

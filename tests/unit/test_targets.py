@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import Verdict
-from nas.contracts.metrics import MetricKey, parse_metric
-from nas.contracts.states import StudyState, TrialState
-from nas.contracts.study import StudySpec, TrialRecord
+from contracts.device import DeviceFacts
+from contracts.job import MeasureJob
+from contracts.measurement import Verdict
+from contracts.metrics import MetricKey, parse_metric
+from contracts.states import StudyState, TrialState
+from contracts.study import StudySpec, TrialRecord
+from foundation.errors import InvalidConfig
 from nas.front import front_of, objectives_of, reference_point_of
 from nas.samplers import frozen_trial
 from nas.study import MAX_SESSIONS

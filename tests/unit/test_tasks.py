@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.tasks.extraction import Extraction, first_object
 from trainer.tasks.reasoning import EASIEST
 from trainer.tasks.registry import task_named

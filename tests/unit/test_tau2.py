@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.evaluation import first_calls, levels
 from trainer.evaluation.subject import Settings
 from trainer.evaluation.suites import suite_named

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.data import sources
 from trainer.data.sources import open_source
 

@@ -14,7 +14,7 @@ from device_agents.virtual_phone.debian import debian_mirror
 from device_agents.virtual_phone.life import Life
 from device_agents.virtual_phone.proxy import HEADER, OPEN, HeaderReader
 from device_agents.virtual_phone.system import PhoneFiles, cpu_list, models, recorded, spread_cores
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 POLICY = "sys/devices/system/cpu/cpufreq/policy1"
 

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nas.workers import worker_pool
+from foundation.workers import worker_pool
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
 import os, sys
-from nas.workers import worker_pool
+from foundation.workers import worker_pool
 if __name__ == "__main__":
     pool = worker_pool(2)
     print(*sorted({pool.submit(os.getpid).result() for _ in range(4)}), flush=True)

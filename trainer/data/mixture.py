@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.data.sources import KINDS, Source, open_source
 
 TOLERANCE = 1e-6

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 LEAST_CHARACTERS, MOST_DATASET_ROWS = 200, 20_000
 DOCTYPE = re.compile(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]+>")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 VOCABULARY = "vocabulary.npz"  # in a data stage's folder
 DOCUMENT_END = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from foundation.files import write_atomically
 from trainer.decoding import Completion, Decoding
 from trainer.evaluation.language import spread
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.values import Metric, share
 from trainer.generation import encoded, ends_of, sample
-from trainer.pipeline.records import write_whole
 from trainer.repetition import is_doom_loop
 from trainer.tasks.base import seed_of
 from trainer.tasks.registry import task_named
@@ -64,4 +64,4 @@ def _write(
         json.dumps({"prompt": prompt, "answer": said, "loop": bool(loop), "finished": row.finished})
         for prompt, said, loop, row in zip(*told, loops, made, strict=True)
     )
-    write_whole(folder / f"doom_loops-{name}.jsonl", "".join(line + "\n" for line in lines))
+    write_atomically(folder / f"doom_loops-{name}.jsonl", "".join(line + "\n" for line in lines))

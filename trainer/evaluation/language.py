@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import PackedStream
 from trainer.distillation import IGNORE

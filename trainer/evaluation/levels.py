@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.task_scores import scored
 from trainer.evaluation.values import Metric

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.measurement import Verdict
+from contracts.measurement import Verdict
 from trainer.evaluation.files import KIND, PREFIX, rows_of
 from trainer.evaluation.values import Difference, Metric, difference
 from trainer.pipeline.chain import RECIPE

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.modeling.cache import HilnasCache
 from trainer.distillation import IGNORE
 from trainer.evaluation.language import spread

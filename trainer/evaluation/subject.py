@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop.launch import MODEL

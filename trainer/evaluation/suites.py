@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.evaluation.language import bits_per_byte, loss_by_position
 from trainer.evaluation.retrieval import retrieval
 from trainer.evaluation.subject import Settings, Subject

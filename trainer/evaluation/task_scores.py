@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from foundation.files import write_atomically
 from trainer.episodes import Play, play
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.values import Metric, score
 from trainer.generation import encoded
-from trainer.pipeline.records import write_whole
 from trainer.tasks.base import Example, Task
 
 
@@ -39,4 +39,5 @@ def _write(
         json.dumps({"prompt": example.prompt, "answer": said, "right": example.answer, "score": value})
         for example, said, value in zip(examples, answers, scores, strict=True)
     )
-    write_whole(folder / f"{name.replace('/', '-').replace(':', '-')}.jsonl", "".join(line + "\n" for line in lines))
+    path = folder / f"{name.replace('/', '-').replace(':', '-')}.jsonl"
+    write_atomically(path, "".join(line + "\n" for line in lines))

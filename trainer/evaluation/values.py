@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 Z = 1.959964  # 97.5 % of the normal distribution
 DRAWS = 2000

@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from nas.contracts.errors import HilnasError
-from trainer.pipeline.records import write_whole
+from foundation.errors import HilnasError
+from foundation.files import write_atomically
 from trainer.tasks.base import Example
 
 EXAMPLES = "examples.jsonl"
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> None:
-    write_whole(path, "".join(json.dumps(example.to_dict()) + "\n" for example in examples))
+    write_atomically(path, "".join(json.dumps(example.to_dict()) + "\n" for example in examples))
 
 
 def read_examples(path: Path) -> list[Example]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nas.contracts.quiet import QuietLock
+from foundation.measurement_lock import MeasurementLock
 from trainer.chat import STOP, prompt_of
 from trainer.tasks import words
 from trainer.tasks.base import Example, drawn
@@ -89,7 +89,7 @@ def replies(
     for at in range(0, len(prompts), batch):
         torch.manual_seed(seed + at)
         given = tokenizer(list(prompts[at : at + batch]), return_tensors="pt", padding=True, add_special_tokens=False)
-        with QuietLock().heavy():
+        with MeasurementLock().shared():
             made = model.generate(
                 input_ids=given["input_ids"], attention_mask=given["attention_mask"], do_sample=True, temperature=0.7,
                 top_k=50, max_new_tokens=max_new_tokens, eos_token_id=[stop, tokenizer.eos_token_id],

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_distribu
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 from torch.optim import Optimizer
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 from trainer.loop.processes import Processes
 
 log = structlog.get_logger()

@@ -24,7 +24,8 @@ import torch
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import write_atomically
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
@@ -32,7 +33,7 @@ from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.loop.config import LoopConfig
 from trainer.loop.processes import Processes, alone, joined
 from trainer.loop.train import TrainingData, train
-from trainer.pipeline.records import Records, write_whole
+from trainer.pipeline.records import Records
 from trainer.quantization.modules import prepare
 from trainer.topk_cache import open_cache
 
@@ -108,7 +109,7 @@ def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None, l
         return
     folder = Path(job.folder)
     command = [*_command(launcher, folder / JOB, num_processes), TIED]
-    write_whole(folder / JOB, json.dumps(asdict(job)))
+    write_atomically(folder / JOB, json.dumps(asdict(job)))
     for told in folder.glob("error-*.json"):
         told.unlink()
     threads = max(1, (os.cpu_count() or 1) // num_processes)
@@ -171,7 +172,7 @@ def run_or_tell(job: Job, processes: Processes) -> None:
     try:
         run(job, processes)
     except (HilnasError, OSError) as error:
-        write_whole(Path(job.folder) / f"error-{processes.rank}.json", json.dumps({"message": str(error)}))
+        write_atomically(Path(job.folder) / f"error-{processes.rank}.json", json.dumps({"message": str(error)}))
         raise
 
 

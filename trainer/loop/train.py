@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.contracts.errors import HilnasError
-from nas.contracts.quiet import QuietLock
+from foundation.errors import HilnasError
+from foundation.measurement_lock import MeasurementLock
 from trainer.data.packing import PackedStream, Rows
 from trainer.distillation import IGNORE, DistillationObjective
 from trainer.loop.checkpoint import load, save
@@ -66,11 +66,11 @@ def train(
         curve.keep_until(start)
     losses = []
     # only the first process asks for quiet: others waiting for the lock inside a collective would wait for ever
-    quiet = QuietLock() if processes.first else None
+    lock = MeasurementLock() if processes.first else None
     for step in range(start, config.steps):
         began = time.monotonic()
         begin_step(model, step)
-        with quiet.heavy() if quiet else nullcontext():
+        with lock.shared() if lock else nullcontext():
             parts, norm = _step(model, optimizer, data, config, step, processes)
         losses.append(parts["loss"])
         if processes.first:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
+from foundation.files import write_atomically
 from trainer.loop.checkpoint import load, save, steps
 from trainer.loop.config import LoopConfig
 from trainer.loop.processes import Processes, alone
 from trainer.loop.train import adamw, check_finite
-from trainer.pipeline.records import write_whole
 
 
 class Updater:
@@ -51,7 +51,7 @@ class Updater:
         if self.step % self.config.save_every and self.step != self.config.steps:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._state_file(self.step), json.dumps(state or {}))
+        write_atomically(self._state_file(self.step), json.dumps(state or {}))
         save(self.folder, self.step, self.model, self.optimizer, self.processes)
         kept = {self._state_file(step) for step in steps(self.folder)}
         for old in set(self.folder.glob("state-*.json")) - kept:

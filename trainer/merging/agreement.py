@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.merging.checkpoint import HEAD, Checkpoint
 
 # entries of config.json that do not change what a weight means

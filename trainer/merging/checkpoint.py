@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 # bytes per element of safetensors' dtypes; floating ones take part in the arithmetic

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.merging.agreement import agree
 from trainer.merging.checkpoint import INDEX, Checkpoint, TensorInfo
 from trainer.merging.methods import name_of

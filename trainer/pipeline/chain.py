@@ -19,8 +19,9 @@ from typing import Any
 
 import structlog
 
-from nas.contracts.errors import HilnasError, InvalidConfig
-from trainer.pipeline.records import Records, write_whole
+from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import write_atomically
+from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Progress, Recipe, Stage, StageContext, StageFailed
 
 log = structlog.get_logger()
@@ -39,7 +40,7 @@ def run_recipe(
     results = {}
     with _writable(root):
         records.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(records.path.with_name(RECIPE), json.dumps(described, indent=1))
+        write_atomically(records.path.with_name(RECIPE), json.dumps(described, indent=1))
         for index, stage in enumerate(recipe.stages):
             progress = _teller(records, stage, index, len(recipe.stages), tell)
             inputs = {name: folders[name] for name in stage.inputs}
@@ -76,7 +77,7 @@ def run_stage(
         with _explained(stage, folder):
             metrics = stage.run(context)
             record = {**stage.resolved(), "metrics": metrics, "seconds": round(time.monotonic() - start, 3)}
-            write_whole(folder / DONE, json.dumps(record, indent=1))
+            write_atomically(folder / DONE, json.dumps(record, indent=1))
     progress(1.0, "done")
     return record
 

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from foundation.files import write_atomically
+
 
 class Records:
     """One JSON object a line. Only one process writes; any number read."""
@@ -28,7 +30,7 @@ class Records:
     def keep_until(self, step: int) -> None:
         """Drops what a resumed run writes again: lines whose ``step`` is ``step`` or more."""
         kept = [row for row in self.read() if row.get("step", -1) < step]
-        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -37,13 +39,3 @@ def _parsed(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return row if isinstance(row, dict) else None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The file appears whole or not at all, also when the machine stops."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

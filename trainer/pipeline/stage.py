@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 from trainer.pipeline.records import Records
 
 Progress = Callable[[float, str], None]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 from trainer.preference.candidates import Candidate, Question
 
 Scores = list[float | None]

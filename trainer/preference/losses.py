@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.contracts.quiet import QuietLock
+from foundation.measurement_lock import MeasurementLock
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import order
 from trainer.logprobs import Said, logprobs_of, padded
@@ -54,7 +54,7 @@ def train_on_pairs(
     while updater.step < config.steps:
         step, chosen = updater.step, order(len(pairs), updater.step * config.batch, config.batch, config.seed)
         told: list[tuple[Tensor, Tensor]] = []
-        with QuietLock().heavy():
+        with MeasurementLock().shared():
             total, norm = updater.update(_losses(model, pairs, reference_P2, chosen, loss, beta, config, told))
         ratios = [torch.cat(side) for side in zip(*told, strict=True)]
         tokens = sum(len(pairs[i].chosen) + len(pairs[i].rejected) + 2 * len(pairs[i].prompt) for i in chosen)
@@ -90,7 +90,7 @@ def _reference(
         return np.load(path)
     model.eval()
     parts = []
-    with torch.no_grad(), QuietLock().heavy():
+    with torch.no_grad(), MeasurementLock().shared():
         for at in range(0, len(pairs), config.micro_batch):
             parts.append(torch.stack(read(model, pairs[at : at + config.micro_batch], config.autocast), 1).cpu())
     found = torch.cat(parts).numpy()

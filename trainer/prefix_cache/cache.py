@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.modeling.cache import HilnasCache, Reading
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.prefix_cache.radix_tree import Node, RadixTree

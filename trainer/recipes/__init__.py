@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
 from trainer.recipes import lfm2_5_350m, small

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from trainer.data.mixture import Part, mixture_of
 from trainer.evaluation.subject import Settings

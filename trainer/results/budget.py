@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.study import memory_budget
+from contracts.study import memory_budget
+from foundation.errors import InvalidConfig
 
 PEAK, CLOSED_FORM = "peak_rss_bytes", "memory_bytes"
 

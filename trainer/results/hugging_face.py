@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 from trainer.chat import START, STOP
 
 # what trainers that mask by `return_assistant_tokens_mask` look for: the answer with the token that ends it

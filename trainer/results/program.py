@@ -11,13 +11,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.job import MeasureJob
-from nas.contracts.measurement import SPOILED, Estimate, Measurement, Verdict
-from nas.contracts.plan import PRECISION, PROTOCOLS, Cache, Check, Plan
-from nas.contracts.quiet import QuietLock
-from trainer.pipeline.records import write_whole
+from contracts.device import DeviceFacts
+from contracts.job import MeasureJob
+from contracts.measurement import SPOILED, Estimate, Measurement, Verdict
+from contracts.plan import PRECISION, PROTOCOLS, Check, Plan
+from foundation.errors import InvalidConfig
+from foundation.files import write_atomically
+from foundation.measurement_lock import MeasurementLock
 from trainer.results.random_twin import COLD_RUNS, random_twin, ratios
 
 HOST = "host"
@@ -26,7 +26,7 @@ PROTOCOL = "quick"
 
 
 class Measurer(Protocol):
-    """One device, from this process (device_agents.here)."""
+    """One device, from this process (hilnas.local)."""
 
     @property
     def facts(self) -> DeviceFacts: ...
@@ -73,7 +73,7 @@ def measure_here(
         result["random"] = {"digest": twin["digest"], "metrics": timed, "ratios": ratios(row)}
     if Verdict(row.verdict) not in SPOILED:  # else the machine was at fault: the next call may find it quiet
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(record, json.dumps(result, indent=1))
+        write_atomically(record, json.dumps(result, indent=1))
     return result
 
 
@@ -101,14 +101,14 @@ def export(model_dir: Path, cache: Path, quantization: str) -> dict[str, Any]:
     from nas.export.one_piece import export_checkpoint
 
     library = BlockLibrary(cache / "library")
-    with QuietLock().heavy():
+    with MeasurementLock().shared():
         done = export_checkpoint(str(library.root), str(model_dir), quantization)
     program = library.path(done["digest"])
     arch = json.loads((model_dir / CONFIG).read_text())["arch"]
     exported = {**done, "program": str(program), "bytes": program.stat().st_size, "arch": arch}
     record = _record(model_dir, cache, quantization)
     record.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(record, json.dumps(exported))
+    write_atomically(record, json.dumps(exported))
     return exported
 
 
@@ -172,17 +172,15 @@ def _measured(
 
 def plan_of(exported: dict[str, Any], quantization: str, threads: int, library: Any) -> Plan:
     """The program beside the canary of its width, which tells whether the machine held still."""
-    from nas.export.compose import canary_of
+    from nas.export.compose import build_plan, canary_of
     from nas.export.one_piece import one_piece_chain
-    from nas.export.prompts import token_ids
     from search_space.arch import ArchConfig
 
-    arch, protocol = ArchConfig.from_dict(exported["arch"]), PROTOCOLS[PROTOCOL](threads)
-    return Plan(
-        id=f"trained-{exported['digest'][:12]}", chain=one_piece_chain(arch, exported["digest"]),
-        cache=Cache(capacity=protocol.capacity), hidden_size=arch.d_model, vocab_size=arch.vocab_size,
-        protocol=protocol, tokens=token_ids(arch.vocab_size, 64), check=Check(**exported["check"]),
-        canary=canary_of(arch.d_model, quantization, library),
+    arch = ArchConfig.from_dict(exported["arch"])
+    return build_plan(
+        arch, one_piece_chain(arch, exported["digest"]), PROTOCOLS[PROTOCOL](threads), cache_dtype="fp32",
+        check=Check(**exported["check"]), canary=canary_of(arch.d_model, quantization, library),
+        name=f"trained-{exported['digest'][:12]}",
     )  # fmt: skip
 
 

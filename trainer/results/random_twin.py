@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.measurement import Estimate, Measurement, Verdict
+from contracts.measurement import Estimate, Measurement, Verdict
 
 SEED = 0
 COLD_RUNS = 3  # fewer cannot show how much the same program differs from run to run

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.loop.launch import MODEL
 from trainer.pipeline.chain import RECIPE, finished
 from trainer.runs import state_of

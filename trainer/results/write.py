@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import write_atomically
 from search_space.arch import ArchConfig
-from trainer.pipeline.records import write_whole
 from trainer.results.budget import budget_met, judged
 from trainer.results.card import write_card
 from trainer.results.program import HOST, measure_on
@@ -68,7 +68,7 @@ def write_result(
         }  # fmt: skip
         if wanted.budget_bytes is not None:
             result["budget_met"] = budget_met(devices)
-        write_whole(out / RESULT, json.dumps(result, indent=1))
+        write_atomically(out / RESULT, json.dumps(result, indent=1))
     return result
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 UP, DOWN = 0.8, 0.05  # success at which a level is left
 WINDOW = 48  # episodes that a level is judged by

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 
 @dataclass(frozen=True)

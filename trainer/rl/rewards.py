@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 from trainer.episodes import Episode
 from trainer.repetition import repeated_share
 from trainer.rl.levers import Levers

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas.contracts.quiet import QuietLock
+from foundation.measurement_lock import MeasurementLock
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.loop.config import LoopConfig
 from trainer.loop.updates import Updater
@@ -45,7 +45,7 @@ def reinforce(
     prefixes = PrefixCache(PREFIX_BYTES, BLOCK_TOKENS, keep_completions=True)
     while updater.step < config.steps:
         before = Counter(PYTHON.outcomes)
-        with QuietLock().heavy():
+        with MeasurementLock().shared():
             seed = (config.seed, updater.step)
             found = gather(model, tokenizer, curriculum, sampling, levers, seed, prefixes.of(updater.step))
             figures = _learn(updater, found, sampling, levers, config, updates)

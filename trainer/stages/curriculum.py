@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.files import EXAMPLES, read_examples
 from trainer.examples.success import on_device, success

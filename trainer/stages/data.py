@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 from trainer.data.corpus import SPLITS, build_corpus, write_card
 from trainer.data.sources import open_source
 from trainer.data.vocabulary import DOCUMENT_END, VOCABULARY, Vocabulary, trim

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nas.contracts.errors import HilnasError
-from nas.contracts.metrics import METRICS
+from contracts.metrics import METRICS
+from foundation.errors import HilnasError
+from foundation.files import write_atomically
 from trainer.evaluation.files import EVALUATION, FINISHED, KIND, PREFIX
 from trainer.evaluation.subject import Settings, Subject, open_subject
 from trainer.evaluation.suites import Named, suite_named
 from trainer.evaluation.threads import quick_threads
 from trainer.evaluation.values import Better, Metric
 from trainer.loop.launch import MODEL
-from trainer.pipeline.records import Records, write_whole
+from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.quantization.modules import quantized
 
@@ -72,7 +73,7 @@ class EvaluateStage(Stage):
         metrics = {name: entry for line in done.values() for name, entry in line["metrics"].items()}
         seconds = {suite: line["seconds"] for suite, line in done.items()}
         told = {"metrics": metrics, "seconds": seconds, "device": done.get("device", {}).get("said")}
-        write_whole(context.folder / EVALUATION, json.dumps(told, indent=1))
+        write_atomically(context.folder / EVALUATION, json.dumps(told, indent=1))
         return metrics
 
     def check(self, folder: Path) -> None:

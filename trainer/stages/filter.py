@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
+from foundation.files import write_atomically
 from trainer.examples.decontamination import Decontamination
 from trainer.examples.duplicates import Exact, NearDuplicates, SemanticDuplicates
 from trainer.examples.files import EXAMPLES, read_examples, write_examples
 from trainer.examples.filters import Each, Filter, Judged, malformed, refusal, run_filters, style
 from trainer.examples.judges import TeacherJudge
-from trainer.pipeline.records import write_whole
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.tasks.base import Example, Split
 from trainer.tasks.registry import task_named
@@ -48,7 +48,7 @@ class FilterStage(Stage):
         if not kept:
             raise HilnasError(f"the filters left none of {len(examples)} examples; loosen one")
         write_examples(context.folder / EXAMPLES, kept)
-        write_whole(context.folder / REPORT, json.dumps([report.to_dict() for report in reports], indent=1))
+        write_atomically(context.folder / REPORT, json.dumps([report.to_dict() for report in reports], indent=1))
         return {
             "seen": len(examples), "kept": len(kept), "dropped": {report.filter: report.dropped for report in reports}
         }  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 from search_space.arch import ArchConfig
 from trainer.loop.config import LoopConfig
 from trainer.loop.launch import MODEL, Job, launch

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from tokenizers import Tokenizer
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
+from foundation.files import write_atomically
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.episodes import Play
@@ -18,7 +19,6 @@ from trainer.examples.success import on_device, success
 from trainer.loop.launch import MODEL
 from trainer.merging.merge import merge
 from trainer.merging.methods import method_named
-from trainer.pipeline.records import write_whole
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.stages.going_on import check_model
 from trainer.tasks.registry import task_named
@@ -120,4 +120,4 @@ def _keep(model: Path, folder: Path) -> None:
     shutil.rmtree(folder / MODEL, ignore_errors=True)
     partial.rename(folder / MODEL)
     shutil.rmtree(folder / "candidates", ignore_errors=True)
-    write_whole(folder / "chosen.txt", f"{model.name}\n")
+    write_atomically(folder / "chosen.txt", f"{model.name}\n")

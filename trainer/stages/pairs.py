@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
+from foundation.files import write_atomically
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.success import on_device
 from trainer.generation import encoded
 from trainer.loop.launch import MODEL, whole_model
-from trainer.pipeline.records import Records, write_whole
+from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.preference.axes import axis_named, jury_of
 from trainer.preference.candidates import Candidate, Question, Rollouts, rolled_out, written
@@ -76,7 +77,7 @@ class PairsStage(Stage):
                 judged.add(**row)
             rows += made
         pairs = [row["pair"] for row in rows if row["pair"]]
-        write_whole(context.folder / PAIRS, "".join(json.dumps(pair) + "\n" for pair in pairs))
+        write_atomically(context.folder / PAIRS, "".join(json.dumps(pair) + "\n" for pair in pairs))
         if not pairs:
             raise HilnasError(f"no question of {len(rows)} gave a pair: {counted(row['reason'] for row in rows)}")
         return {"questions": len(rows), "too_long": too_long, "pairs": len(pairs), **_told(rows, pairs)}

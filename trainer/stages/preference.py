@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 from trainer.examples.success import on_device
 from trainer.loop.config import LoopConfig
 from trainer.loop.launch import MODEL, whole_model

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 from trainer.pipeline.chain import finished
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.results.program import HOST

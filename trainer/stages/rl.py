@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from foundation.files import write_atomically
 from trainer.examples.success import on_device
 from trainer.loop.config import LoopConfig
 from trainer.loop.launch import MODEL, whole_model
-from trainer.pipeline.records import Records, write_whole
+from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.rl.curriculum import Curriculum
 from trainer.rl.groups import Sampling
@@ -56,7 +57,7 @@ class RlStage(Stage):
             model, tokenizer, self.tasks, self.most_level, self.sampling, self.levers, self.loop, self.updates,
             context.folder, context.progress,
         )  # fmt: skip
-        write_whole(context.folder / COLD_START, json.dumps(curriculum.stuck()))
+        write_atomically(context.folder / COLD_START, json.dumps(curriculum.stuck()))
         model.save_pretrained(context.folder / MODEL)
         with_tokenizer(context.inputs[self.data], context.folder / MODEL)
         return told(Records(context.folder / "curve.jsonl").read(), curriculum)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.chat import encode
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.examples.files import EXAMPLES, read_examples

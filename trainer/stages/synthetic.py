@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nas.contracts.errors import HilnasError, InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 from trainer.examples.files import EXAMPLES, read_examples, write_examples
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.tasks.base import Example

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.tasks import words
 from trainer.tasks.base import Conversation, Example, Split, drawn, seed_of
 from trainer.tools.python import PythonTool

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.tasks.base import Example, Split, seed_of
 
 EASIEST: dict[str, dict[str, Any]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.tasks.agent import Agent
 from trainer.tasks.base import Task
 from trainer.tasks.extraction import Extraction

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.tasks.base import Example, Split
 from trainer.tasks.bfcl import parse_calls
 

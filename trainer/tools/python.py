@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 ROOM = Path(__file__).with_name("locked_room.py")
 MOST_OUTPUT = 2000

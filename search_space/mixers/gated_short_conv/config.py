@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_space.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.mixers.base import Linear, MixerConfig, StateSpec, require_positive
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.merging.methods.base import Merge
 from trainer.merging.methods.dare_linear import DareLinear
 from trainer.merging.methods.dare_ties import DareTies

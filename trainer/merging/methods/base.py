@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.merging.task_vectors import weighted_sum
 
 # index of a model -> uniform numbers in [0, 1), one per element of the tensor at hand

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.merging.methods.base import Noise, TaskVectorMerge, check_density
 from trainer.merging.task_vectors import drop, keep_probability
 

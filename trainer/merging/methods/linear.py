@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.merging.methods.base import Noise, WeightedMerge
 from trainer.merging.task_vectors import weighted_sum
 

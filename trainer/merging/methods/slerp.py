@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.merging.methods.base import Merge, Noise
 
 # past this cosine the sines cancel: a straight line is the better answer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.preference.axes.endpoint import Endpoint
 from trainer.preference.axes.likelihood import Likelihood
 from trainer.preference.axes.rules import Correct, Finished, NoLoop

@@ -16,7 +16,7 @@ from typing import ClassVar
 import httpx
 import structlog
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from trainer.preference.candidates import Candidate, Question
 from trainer.preference.jury import JuryFailed, Scores
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from nas.contracts.quiet import QuietLock
+from foundation.measurement_lock import MeasurementLock
 from trainer.preference.candidates import Candidate, Question
 from trainer.preference.jury import Scores
 from trainer.teacher import load_teacher
@@ -44,7 +44,7 @@ class Likelihood:
         """All candidates of a question in one pass, padded at the end, which a causal model never reads."""
         width = max(map(len, said))
         ids_BT = torch.tensor([[*prompt, *ids, *[0] * (width - len(ids))] for ids in said])
-        with QuietLock().heavy(), torch.inference_mode():
+        with MeasurementLock().shared(), torch.inference_mode():
             logits_BTV = self._model(ids_BT, use_cache=False, logits_to_keep=width + 1).logits[:, :-1].float()
         logprobs_BT = logits_BTV.log_softmax(-1).gather(2, ids_BT[:, -width:, None])[..., 0]
         return [float(row[: len(ids)].mean()) for row, ids in zip(logprobs_BT, said, strict=True)]

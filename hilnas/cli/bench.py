@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 app = typer.Typer(help="Run the published benchmarks.")
 BENCHMARKS = ("search_throughput", "composition_fidelity", "operator_costs", "repeatability", "quality_separation",

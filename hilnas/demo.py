@@ -17,10 +17,10 @@ import httpx
 import typer
 from rich.console import Console
 
-from nas.cli.rest import Refused, Rest, Unreachable
-from nas.cli.search import watch_study
-from nas.cli.show import front_table, number, strip_of
-from nas.contracts.errors import HilnasError
+from contracts.http import Refused, RestClient, Unreachable
+from foundation.errors import HilnasError
+from hilnas.cli.search import watch_study
+from hilnas.cli.show import front_table, number, strip_of
 
 app = typer.Typer(help="A whole search on this machine.")
 console = Console()
@@ -53,7 +53,7 @@ def demo(
     refuse_second_run(url)
     started = time.monotonic()
     with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var) as coordinator:
-        rest = Rest(url)
+        rest = RestClient(url)
         wait_until_up(rest, coordinator, var / "coordinator.log")
         with running(
             "agent", ["agent", "host", "--url", url, "--home", str(var / "agent"), "--name", "this-machine"], var
@@ -70,7 +70,7 @@ def demo(
                     signal.pause()
 
 
-def watched(rest: Rest, study_id: str) -> dict[str, Any]:
+def watched(rest: RestClient, study_id: str) -> dict[str, Any]:
     """Ctrl-C says what becomes of the study before everything is shut down in order."""
     try:
         return watch_study(rest, study_id)
@@ -88,7 +88,7 @@ def refuse_second_run(url: str) -> None:
             )
 
 
-def start_or_resume(rest: Rest) -> str:
+def start_or_resume(rest: RestClient) -> str:
     """The newest unfinished demo study goes on; otherwise a new one starts with the next seed."""
     studies = [study for study in rest.get("/studies") if study["name"] == NAME]
     for study in studies:
@@ -103,7 +103,7 @@ def start_or_resume(rest: Rest) -> str:
     return str(rest.post("/studies", {**SPEC, "seed": len(studies)})["id"])
 
 
-def report(rest: Rest, study: dict[str, Any], var: Path) -> None:
+def report(rest: RestClient, study: dict[str, Any], var: Path) -> None:
     """The front, and what became of the winner on the device."""
     front = rest.get(f"/studies/{study['id']}/front")
     console.print(study["reason"])
@@ -131,7 +131,7 @@ def report(rest: Rest, study: dict[str, Any], var: Path) -> None:
                 )
 
 
-def fetch_artifact(rest: Rest, digest: str, path: Path) -> int:
+def fetch_artifact(rest: RestClient, digest: str, path: Path) -> int:
     with httpx.stream("GET", f"{rest.url}/api/v1/artifacts/{digest}", timeout=60.0) as reply, path.open("wb") as file:
         reply.raise_for_status()
         return sum(file.write(chunk) for chunk in reply.iter_bytes())
@@ -143,7 +143,7 @@ def running(name: str, arguments: list[str], var: Path) -> Iterator[subprocess.P
     var.mkdir(parents=True, exist_ok=True)
     with (var / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "nas.cli", *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "hilnas", *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
     try:
@@ -157,7 +157,7 @@ def running(name: str, arguments: list[str], var: Path) -> Iterator[subprocess.P
             child.wait()
 
 
-def wait_until_up(rest: Rest, child: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_up(rest: RestClient, child: subprocess.Popen[bytes], log: Path) -> None:
     """A coordinator that ended says why on its last line."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:

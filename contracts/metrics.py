@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 
 Direction = Literal["min", "max"]
 

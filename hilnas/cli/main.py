@@ -13,7 +13,7 @@ import click
 import structlog
 import typer
 
-from nas.contracts.errors import HilnasError
+from foundation.errors import HilnasError
 
 GROUP = "hilnas.cli.mains"
 # typer may bring its own copy of click: its errors are no relatives of click's

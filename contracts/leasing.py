@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from nas.contracts.client import CoordinatorClient, CoordinatorError
-from nas.contracts.device import DeviceFacts
-from nas.contracts.errors import DeviceError, InvalidConfig
-from nas.contracts.job import Credential, Enrolment, Heartbeat, JobKind, Lease
+from contracts.client import CoordinatorClient
+from contracts.device import DeviceFacts
+from contracts.http import Refused, Unreachable
+from contracts.job import Credential, Enrolment, Heartbeat, JobKind, Lease
+from foundation.errors import InvalidConfig
 
 
 def enrol_once(
@@ -27,7 +28,7 @@ def enrol_once(
             file.write(credential.model_dump_json())
     else:
         raise InvalidConfig("this agent is not enrolled yet: give it a token (POST /api/v1/devices/tokens makes one)")
-    client.use(credential)
+    client.authorize(credential.secret)
     return credential
 
 
@@ -57,10 +58,10 @@ class Heartbeats:
     def _beat(self) -> None:
         while not self._done.wait(self._lease.heartbeat_s):
             beat = Heartbeat(fencing_token=self._lease.fencing_token, progress=self._progress, message=self._message)
-            with contextlib.suppress(DeviceError):
+            with contextlib.suppress(Unreachable):
                 try:
                     reply = self._client.heartbeat(self._lease.job_id, beat)
-                except CoordinatorError as error:
+                except Refused as error:
                     if error.status in (404, 409, 410):  # the lease is not ours any more
                         self.cancelled.set()
                         return

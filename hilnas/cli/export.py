@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.contracts.errors import InvalidConfig
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from search_space.presets import architecture
 

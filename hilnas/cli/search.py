@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from nas.cli.rest import Rest
-from nas.cli.show import front_table, progress_panel
-from nas.contracts.errors import HilnasError, InvalidConfig
+from contracts.http import RestClient
+from foundation.errors import HilnasError, InvalidConfig
+from hilnas.cli.show import front_table, progress_panel
 
 app = typer.Typer(help="Start, watch and stop searches.", no_args_is_help=True)
 console = Console()
@@ -63,7 +63,7 @@ def start(
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "threads": threads, "seed": seed,
             "targets": list(map(_target, target or [])),
         }  # fmt: skip
-    rest = Rest(url)
+    rest = RestClient(url)
     study = rest.post("/studies", spec)
     if as_json and not watch:
         typer.echo(json.dumps(study))
@@ -85,7 +85,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show the progress of one study, or list all."""
-    rest = Rest(url)
+    rest = RestClient(url)
     if study_id is None:
         studies = rest.get("/studies")
         _list(studies, as_json)
@@ -110,7 +110,7 @@ def front(
     as_json: AsJson = False,
 ) -> None:
     """Show the Pareto front of a study."""
-    found = Rest(url).get(f"/studies/{study_id}/front", **({"target": target} if target else {}))
+    found = RestClient(url).get(f"/studies/{study_id}/front", **({"target": target} if target else {}))
     title = f"Pareto front on {target}" if target else "Pareto front"
     typer.echo(json.dumps(found)) if as_json else console.print(front_table(found, title))
 
@@ -118,14 +118,14 @@ def front(
 @app.command()
 def stop(study_id: str, url: Url = None) -> None:
     """Stop a study; everything measured is kept and `resume` goes on."""
-    study = Rest(url).post(f"/studies/{study_id}/stop")
+    study = RestClient(url).post(f"/studies/{study_id}/stop")
     console.print(f"study {study_id} is {study['state']}")
 
 
 @app.command()
 def resume(study_id: str, url: Url = None) -> None:
     """Go on with a stopped or failed study."""
-    study = Rest(url).post(f"/studies/{study_id}/resume")
+    study = RestClient(url).post(f"/studies/{study_id}/resume")
     console.print(f"study {study_id} is {study['state']}")
 
 
@@ -138,12 +138,12 @@ def export_optuna(
     """Write the study as an Optuna RDB storage that optuna-dashboard opens."""
     from nas.optuna_export import write_storage
 
-    rest = Rest(url)
+    rest = RestClient(url)
     count = write_storage(rest.get(f"/studies/{study_id}"), rest.get(f"/studies/{study_id}/trials"), out)
     console.print(f"{count} trials written to {out}")
 
 
-def watch_study(rest: Rest, study_id: str) -> dict[str, Any]:
+def watch_study(rest: RestClient, study_id: str) -> dict[str, Any]:
     """Shows live progress until the study ends; returns its last state. Ctrl-C leaves the study running."""
     with Live(console=console, refresh_per_second=2, transient=False) as live:
         while True:
@@ -163,7 +163,7 @@ def _list(studies: list[dict[str, Any]], as_json: bool) -> None:
         console.print(f"{study['id']}  {study['state']:9} {study['name']}  {counts}")
 
 
-def _panel(rest: Rest, study: dict[str, Any]) -> Any:
+def _panel(rest: RestClient, study: dict[str, Any]) -> Any:
     online = sum(device["state"] == "online" for device in rest.get("/devices"))
     return progress_panel(study, rest.get(f"/studies/{study['id']}/front"), study["jobs"], online)
 

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.contracts.metrics import parse_metric
+from contracts.metrics import parse_metric
 
 STYLES = {
     "gated_short_conv": ("C", "cyan"),

@@ -1,7 +1,7 @@
-"""A quiet machine while something is measured on it.
+"""One lock between measurements and heavy work on the same machine.
 
 When coordinator and agent share a host, compiling and training would spoil the timings. Heavy work takes the lock
-shared, in slices; a measurement takes it alone. A turnstile keeps a stream of heavy slices from starving the
+shared, in slices; a measurement takes it alone. A turnstile keeps a stream of shared slices from starving the
 measurement. The kernel drops the locks of a killed process, so nothing needs cleaning up.
 """
 
@@ -16,18 +16,19 @@ from pathlib import Path
 
 
 def default_path() -> Path:
-    return Path(os.environ.get("HILNAS_QUIET_LOCK") or Path(tempfile.gettempdir()) / f"hilnas-quiet-{os.getuid()}")
+    configured = os.environ.get("HILNAS_MEASUREMENT_LOCK")
+    return Path(configured or Path(tempfile.gettempdir()) / f"hilnas-measurement-{os.getuid()}")
 
 
-class QuietLock:
-    """``heavy()`` may be held by many at once, ``measuring()`` by one while nobody is heavy."""
+class MeasurementLock:
+    """``shared()`` may be held by many at once (heavy work), ``exclusive()`` by one alone (a measurement)."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or default_path()
         self._path.parent.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def heavy(self) -> Iterator[None]:
+    def shared(self) -> Iterator[None]:
         with self._locked("turnstile", fcntl.LOCK_SH):
             room = self._open("room", fcntl.LOCK_SH)
         try:
@@ -36,7 +37,7 @@ class QuietLock:
             os.close(room)
 
     @contextmanager
-    def measuring(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         with self._locked("turnstile", fcntl.LOCK_EX), self._locked("room", fcntl.LOCK_EX):
             yield
 

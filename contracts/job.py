@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from nas.contracts.device import DeviceFacts
-from nas.contracts.measurement import Measurement
-from nas.contracts.plan import Plan
+from contracts.device import DeviceFacts
+from contracts.measurement import Measurement
+from contracts.plan import Plan
 
 JobKind = Literal["measure", "train"]
 

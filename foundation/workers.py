@@ -8,14 +8,18 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 
+from foundation.plugin_loader import load_plugins
+
 
 def worker_pool(num_workers: int) -> ProcessPoolExecutor:
     """Fresh interpreters ("spawn"): a fork of a process with torch threads may hang."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with_parent)
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
 
 
-def _end_with_parent() -> None:
+def _start_worker() -> None:
+    """Workers know the plugins of the process they work for, and end with it."""
+    load_plugins()
     threading.Thread(target=_watch_parent, daemon=True, name="parent-watch").start()
 
 

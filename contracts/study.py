@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from nas.contracts.errors import InvalidConfig
-from nas.contracts.measurement import Measurement, Verdict
-from nas.contracts.metrics import TARGET_NAME, MetricKey, parse_metric
-from nas.contracts.plan import PROTOCOLS, CacheDtype
-from nas.contracts.states import StudyState, TrialState
+from contracts.measurement import Measurement, Verdict
+from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
+from contracts.plan import PROTOCOLS, CacheDtype
+from contracts.states import StudyState, TrialState
+from foundation.errors import InvalidConfig
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
 SamplerName = Literal["gp", "nsga2", "nsga3", "tpe", "random"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from device_agents.devices.android import AndroidDevice
-from nas.contracts.errors import HilnasError, InvalidConfig
-from nas.contracts.measurement import Measurement, Verdict
-from nas.contracts.plan import PROTOCOLS
+from contracts.measurement import Measurement, Verdict
+from contracts.plan import PROTOCOLS, CacheDtype
+from foundation.errors import HilnasError, InvalidConfig
+from hilnas.local import HOST, LocalMeasurer
 from nas.targets import on_cores
 from search_space.presets import architecture
 
@@ -30,7 +30,7 @@ def measure(
     target: Annotated[str, typer.Argument(help="Preset name or architecture file (JSON).")],
     protocol: Annotated[str, typer.Option(help="screening, quick or full.")] = "screening",
     quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32.")] = "8da4w",
-    cache_dtype: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
+    cache_dtype: Annotated[CacheDtype, typer.Option(help="Of keys and values.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     one_piece: Annotated[
         bool, typer.Option(help="Export as one program instead of composing blocks (minutes).")
@@ -43,33 +43,15 @@ def measure(
     if protocol not in PROTOCOLS:
         raise InvalidConfig(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     arch = architecture(target)
-    from benchmarks.workbench import Workbench  # brings torch: not for --help, not for a mistyped name
-    from nas.export.library import BlockLibrary
-
-    device = connected(phone) if phone else None
-    bench = Workbench(BlockLibrary(library), quantization, cache_dtype, device)
-    with console.status("compiling missing blocks") if not as_json else _silent():
-        bench.compile([arch])
-    settings = PROTOCOLS[protocol](threads)
-    plan = bench.one_piece_plan(arch, settings, bench.export(arch)) if one_piece else bench.plan(arch, settings)
-    try:
-        if device:
-            device.add_blocks({digest: bench.library.path(digest) for digest in plan.blocks})
-        row = bench.measure(on_cores(plan, [device.facts]) if device else plan)
-    finally:
-        bench.close()
-        if device:
-            device.close()
+    with LocalMeasurer(phone or HOST, library, quantization=quantization, cache_dtype=cache_dtype) as local:
+        with nullcontext() if as_json else console.status("compiling missing blocks"):
+            local.compile([arch])
+        settings = PROTOCOLS[protocol](threads)
+        plan = local.one_piece_plan(arch, settings, local.export(arch)) if one_piece else local.plan(arch, settings)
+        row = local.measure_plan(on_cores(plan, [local.facts]) if phone else plan)
     typer.echo(row.model_dump_json()) if as_json else show(target, row)
     if row.verdict is not Verdict.VALID:
         raise NotValid(f"verdict {row.verdict}: {row.reason}")
-
-
-def connected(address: str) -> AndroidDevice:
-    """The phone, fit to measure; else the doctor's sentence."""
-    from device_agents.android.command import open_phone
-
-    return open_phone(address)
 
 
 def show(name: str, row: Measurement) -> None:
@@ -90,11 +72,3 @@ def show(name: str, row: Measurement) -> None:
         own = f"; {outside:.0%} of the time outside XNNPACK" if outside is not None else ""
         console.print(f"{phase}: {total:.2f} ms in blocks: {parts}{own}")
 
-
-class _silent:  # noqa: N801
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-__all__ = ["app", "json"]

@@ -1,0 +1,1 @@
+"""What every package stands on: errors, the registry, files that appear whole, the measurement lock, workers."""

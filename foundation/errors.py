@@ -1,0 +1,67 @@
+"""The exception tree. Every error that hilnas can explain is one sentence with a stable code.
+
+HilnasError
+├── InvalidConfig      a user's mistake: what was given and what would work
+├── BudgetExceeded     a candidate or a study that no budget admits
+├── ExportFailed       with the stage that failed
+└── DeviceError
+    ├── DeviceLost
+    ├── ThermalLimit
+    └── RunnerCrashed
+"""
+
+from __future__ import annotations
+
+
+class HilnasError(Exception):
+    """Anything hilnas can explain in one sentence. ``code`` is stable and machine readable."""
+
+    code = "hilnas_error"
+
+
+class InvalidConfig(HilnasError):
+    """A value that cannot work; the message says what was given and what would."""
+
+    code = "invalid_config"
+
+
+class BudgetExceeded(HilnasError):
+    code = "budget_exceeded"
+
+
+class ExportFailed(HilnasError):
+    """``stage`` is one of the named export stages (nas.export.stages)."""
+
+    code = "export_failed"
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(stage, message)  # both, so that it survives a pickle between processes
+        self.stage, self.message = stage, message
+
+    def __str__(self) -> str:
+        return f"export failed in stage {self.stage}: {self.message}"
+
+
+class DeviceError(HilnasError):
+    code = "device_error"
+
+
+class DeviceLost(DeviceError):
+    code = "device_lost"
+
+
+class ThermalLimit(DeviceError):
+    code = "thermal_limit"
+
+
+class RunnerCrashed(DeviceError):
+    """The runner ended with an error line; ``runner_code`` is its stable name."""
+
+    code = "runner_crashed"
+
+    def __init__(self, runner_code: str, message: str) -> None:
+        super().__init__(runner_code, message)
+        self.runner_code, self.message = runner_code, message
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,63 @@
+"""Registries: the one table of each kind of part, filled by our own modules and by plugins.
+
+A registry stands in the package that uses its parts and fills it on import, so that whoever imports it finds it filled.
+What lists parts for people (command line, REST, dashboard, documentation, error sentences) reads it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from foundation.errors import InvalidConfig
+
+T = TypeVar("T")
+REGISTRIES: dict[str, Registry[Any]] = {}  # every registry of this process by its noun
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Name -> part, in the order of registration. ``noun`` names the kind of part in sentences ("search space")."""
+
+    def __init__(self, noun: str, plural: str = "") -> None:
+        self.noun, self.plural = noun, plural or f"{noun}s"
+        self._parts: dict[str, T] = {}
+        REGISTRIES[noun] = self
+
+    def add(self, name: str, part: T) -> T:
+        """Raises InvalidConfig when another part has this name already; the same part again is no change."""
+        taken = self._parts.get(name)
+        if taken is not None and taken is not part and _origin(taken) != _origin(part):
+            raise InvalidConfig(f"{self.noun} {name!r} exists already, from {_origin(taken)}; choose another name")
+        self._parts[name] = part
+        return part
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """``add`` as a decorator of a class or a function."""
+        return lambda part: self.add(name, part)
+
+    def get_or_raise(self, name: str) -> T:
+        """Raises InvalidConfig naming the known parts."""
+        try:
+            return self._parts[name]
+        except (KeyError, TypeError):
+            raise InvalidConfig(f"unknown {self.noun} {name!r}; known: {self.known}") from None
+
+    @property
+    def known(self) -> str:
+        """All names, as error sentences and help texts say them."""
+        return ", ".join(self._parts) or "none"
+
+    def __getitem__(self, name: str) -> T:
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
+def _origin(part: object) -> str:
+    """Where a part was written: a plugin file that is loaded twice brings the same part again."""
+    kind = part if isinstance(part, type) or callable(part) else type(part)
+    return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', repr(part))}"

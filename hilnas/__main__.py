@@ -1,0 +1,5 @@
+"""``python -m hilnas`` is ``hilnas``."""
+
+from hilnas.cli.main import main
+
+main()

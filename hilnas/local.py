@@ -1,0 +1,135 @@
+"""Measuring without a coordinator: block library, eager reference and one device of this machine in one object.
+
+Torch and the exporter are loaded by what needs them; measuring programs that exist does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from contracts.device import DeviceFacts
+from contracts.job import MeasureJob
+from contracts.measurement import Measurement
+from contracts.plan import CacheDtype, Check, Plan, Protocol
+from device_agents.canary import CanaryBook
+from device_agents.devices.base import Device
+from device_agents.devices.host import HostDevice
+from device_agents.session import measure
+from search_space.arch import ArchConfig
+
+if TYPE_CHECKING:
+    from nas.export.library import BlockLibrary
+    from nas.export.reference import EagerChain
+
+HOST = "host"
+LIBRARY = Path("var/library")
+
+
+class LocalMeasurer:
+    """``target`` is ``host`` or the address of a phone; ``library_dir`` keeps programs and canary times. Another
+    ``device`` may be given instead of a target.
+
+    Raises HilnasError with the doctor's sentence when the phone is gone or unfit.
+    """
+
+    def __init__(
+        self,
+        target: str = HOST,
+        library_dir: Path = LIBRARY,
+        *,
+        device: Device | None = None,
+        quantization: str = "8da4w",
+        cache_dtype: CacheDtype = "fp32",
+    ) -> None:
+        self.library_dir, self.quantization, self.cache_dtype = library_dir, quantization, cache_dtype
+        self.device = device or _device(target, library_dir)
+        self.canaries = CanaryBook(library_dir / f"canary-{target.replace(':', '_')}.json")
+
+    @property
+    def facts(self) -> DeviceFacts:
+        return self.device.facts
+
+    @cached_property
+    def library(self) -> BlockLibrary:
+        from nas.export.library import BlockLibrary
+
+        return BlockLibrary(self.library_dir)
+
+    @cached_property
+    def eager(self) -> EagerChain:
+        from nas.export.reference import EagerChain
+
+        return EagerChain()
+
+    # --- from architectures to plans --------------------------------------------------------------------------------
+
+    def compile(self, archs: Sequence[ArchConfig]) -> int:
+        """Compiles every missing block of ``archs`` (canaries included), in parallel; returns how many there were."""
+        from nas.export.compose import measured_blocks
+
+        specs = [spec for arch in archs for spec in measured_blocks(arch, self.quantization)]
+        num_started = len(self.library.start(specs))
+        self.library.ensure(specs)
+        return num_started
+
+    def plan(self, arch: ArchConfig, protocol: Protocol, check: bool = True, canary: bool = True) -> Plan:
+        """The composed plan of a candidate whose blocks are compiled (or are compiled now)."""
+        from nas.export.compose import build_plan, canary_of, candidate_check, chain_of
+
+        return build_plan(
+            arch, chain_of(arch, self.quantization, self.library), protocol, cache_dtype=self.cache_dtype,
+            check=candidate_check(arch, self.quantization, self.cache_dtype, self.eager) if check else None,
+            canary=canary_of(arch.d_model, self.quantization, self.library) if canary else None,
+        )  # fmt: skip
+
+    def one_piece_plan(self, arch: ArchConfig, protocol: Protocol, exported: dict[str, Any]) -> Plan:
+        """The same candidate as the one program that ``export`` made."""
+        from nas.export.one_piece import one_piece_chain
+
+        composed = self.plan(arch, protocol, check=False)
+        chain = one_piece_chain(arch, exported["digest"])
+        return composed.model_copy(update={"chain": chain, "check": Check(**exported["check"])})
+
+    def export(self, arch: ArchConfig, distinct: bool = True, reuse: bool = True) -> dict[str, Any]:
+        """The candidate as one program; ``reuse`` takes an earlier export of the same."""
+        from nas.export.one_piece import export_candidate
+
+        return export_candidate(str(self.library_dir), arch.to_dict(), self.quantization, distinct, reuse)
+
+    # --- from plans to rows -----------------------------------------------------------------------------------------
+
+    def measure_plan(self, plan: Plan, **options: Any) -> Measurement:
+        """One plan of this library; ``options`` are those of MeasureJob."""
+        job = MeasureJob(plan=plan, **options)
+        return self.measure(job, {digest: self.library.path(digest) for digest in job.blocks})
+
+    def measure(self, job: MeasureJob, programs: Mapping[str, Path]) -> Measurement:
+        """``programs`` are the files of ``job.blocks`` by digest."""
+        self.device.add_blocks(programs, keep=job.blocks)
+        return measure(job, self.device, self.canaries)
+
+    def close(self) -> None:
+        """Leaves the device as it was found and ends the compile workers."""
+        self.device.close()
+        if "library" in self.__dict__:
+            self.library.close()
+
+    def __enter__(self) -> LocalMeasurer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _device(target: str, library_dir: Path) -> Device:
+    if target == HOST:
+        return HostDevice(library_dir / "blocks")
+    from device_agents.android.command import open_phone
+
+    return open_phone(target)

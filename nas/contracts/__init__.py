@@ -1,1 +1,0 @@
-"""Wire records shared by coordinator, agents and trainer. Light: pydantic only, no torch, no server."""
