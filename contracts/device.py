@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.values import Count, FreeJson, Name, Sentence
+
+Feature = Annotated[str, Field(max_length=60)]
 
 
 class DeviceFacts(BaseModel):
@@ -13,15 +17,15 @@ class DeviceFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     kind: Literal["host", "replay", "android"]
-    name: str
-    model: str  # CPU or phone model; two devices of one model share work
-    arch: str
-    cores: int
-    memory_bytes: int
-    os: str
-    cpu_features: list[str] = []
-    runner_version: str = ""
-    details: dict[str, Any] = {}
+    name: Name
+    model: Sentence  # CPU or phone model; two devices of one model share work
+    arch: Sentence
+    cores: Count
+    memory_bytes: int = Field(ge=0, lt=2**63)
+    os: Sentence
+    cpu_features: list[Feature] = Field(default=[], max_length=256)
+    runner_version: Sentence = ""
+    details: FreeJson = {}
 
     @property
     def fingerprint(self) -> str:
