@@ -24,7 +24,7 @@ class Protocol(_Record):
 
     name: str = "screening"
     threads: int = Field(default=2, ge=1, le=256)
-    affinity: list[int] | None = None
+    affinity: list[int] | None = Field(default=None, max_length=1024)
     warmup: int = Field(default=1, ge=0)
     repetitions: int = Field(default=3, ge=1)
     prefill_lengths: list[int] = [512]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from contracts.measurement import Measurement, Verdict
 from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
 from contracts.plan import PROTOCOLS, CacheDtype
 from contracts.states import StudyState, TrialState
+from contracts.values import Count, FreeJson
 from foundation.errors import InvalidConfig
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
 SamplerName = Literal["gp", "nsga2", "nsga3", "tpe", "random"]
+Budgets = Annotated[dict[str, FiniteFloat], Field(max_length=32)]
+Core = Annotated[int, Field(ge=0, lt=1024)]
 MAX_OBJECTIVES = 8  # the exact hypervolume of more takes too long to follow a search
 
 
@@ -23,10 +26,10 @@ class Objective(BaseModel):
     """One axis of the front. ``budget`` (in the metric's unit) makes worse candidates infeasible."""
 
     model_config = ConfigDict(frozen=True)
-    metric: str
+    metric: str = Field(max_length=120)
     direction: Literal["min", "max"] | None = None  # default: the metric's own
-    budget: float | None = None
-    reference: float | None = None  # this axis of the hypervolume's reference point
+    budget: FiniteFloat | None = None
+    reference: FiniteFloat | None = None  # this axis of the hypervolume's reference point
 
     @model_validator(mode="after")
     def _known(self) -> Objective:
@@ -39,14 +42,14 @@ class Objective(BaseModel):
 
 
 class QualitySpec(BaseModel):
-    """How quality is estimated. ``steps`` and ``width`` size the twin that is trained on mechanistic tasks."""
+    """How quality is estimated. ``steps`` and ``width`` size the proxy model that is trained on mechanistic tasks."""
 
     model_config = ConfigDict(frozen=True)
-    estimator: str = "mechanistic"
-    tasks: list[str] = []  # empty: the estimator's default suite
-    steps: int = Field(default=200, ge=1)
-    width: int = Field(default=64, ge=16)
-    seeds: int = Field(default=1, ge=1)
+    estimator: str = Field(default="mechanistic", max_length=120)
+    tasks: list[str] = Field(default=[], max_length=100)  # empty: the estimator's default suite
+    steps: int = Field(default=200, ge=1, le=10_000_000)
+    width: int = Field(default=64, ge=16, le=16_384)
+    seeds: int = Field(default=1, ge=1, le=100)
 
 
 class Target(BaseModel):
@@ -60,13 +63,13 @@ class Target(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
-    device: str | None = None
-    model: str | None = None
+    device: str | None = Field(default=None, max_length=200)
+    model: str | None = Field(default=None, max_length=2000)
     kind: Literal["host", "android", "replay"] | None = None
     threads: int | None = Field(default=None, ge=1, le=256)
-    affinity: list[int] | None = None
+    affinity: list[Core] | None = Field(default=None, max_length=256)
     objectives: list[Objective] = Field(default=[], max_length=6)
-    budgets: dict[str, float] = {}
+    budgets: Budgets = {}
 
     @model_validator(mode="after")
     def _sound(self) -> Target:
@@ -103,24 +106,24 @@ class StudySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(min_length=1, max_length=120)
-    space: str = "debug_space"
-    space_options: dict[str, Any] = {}
+    space: str = Field(default="debug_space", max_length=120)
+    space_options: FreeJson = {}
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"
     objectives: list[Objective] = Field(max_length=6)  # may be empty when targets bring theirs
-    budgets: dict[str, float] = {}  # budgets on metrics that are not objectives
+    budgets: Budgets = {}  # budgets on metrics that are not objectives
     sampler: SamplerName = "gp"
-    seed: int = 0
+    seed: Count = 0
     max_trials: int = Field(default=24, ge=1, le=100_000)
-    max_quality: int | None = None  # at most this many are judged; None: as many as deserve it
+    max_quality: Count | None = None  # at most this many are judged; None: as many as deserve it
     protocol: str = "screening"
-    precision: float | None = Field(default=None, gt=0)  # widest valid half width over median; None: protocol's
+    precision: FiniteFloat | None = Field(default=None, gt=0)  # widest valid half width over median; None: protocol's
     threads: int = Field(default=2, ge=1, le=256)
     quality: QualitySpec = QualitySpec()
-    devices: list[str] = []  # device ids; empty: any enrolled device that serves measurements
+    devices: list[str] = Field(default=[], max_length=256)  # ids; empty: any enrolled device that serves measurements
     targets: list[Target] = Field(default=[], max_length=8)
-    queue_ahead: int = Field(default=2, ge=1)  # proposals prepared while devices measure
-    confirm: int = Field(default=1, ge=0)  # front members re-measured as one-piece files at the end, knee first
+    queue_ahead: int = Field(default=2, ge=1, le=1000)  # proposals prepared while devices measure
+    confirm: int = Field(default=1, ge=0, le=1000)  # front members re-measured as one-piece files at the end, knee first
 
     @field_validator("budgets")
     @classmethod

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from contracts.values import Count, FreeJson, Sentence
 
 StageState = Literal["open", "running", "done", "failed"]
 RunState = Literal["running", "stopped", "failed", "finished"]
@@ -23,25 +25,25 @@ class StageProgress(BaseModel):
     share: FiniteFloat | None = None
     seconds: FiniteFloat | None = None
     eta_s: FiniteFloat | None = None
-    message: str = Field(default="", max_length=2000)
-    metrics: dict[str, Any] = {}
+    message: Sentence = ""
+    metrics: FreeJson = {}
 
 
 class CurveLine(BaseModel):
     """One step of a stage; the pair of them is unique in a run, and what comes later counts."""
 
     stage: str = Field(max_length=80)
-    step: int = Field(ge=0)
+    step: Count
     values: dict[str, FiniteFloat] = Field(max_length=16)
 
 
 class TrainingProgress(BaseModel):
     """``fencing_token`` is the lease's where a job asked for the run; ``state`` is read only where none did."""
 
-    fencing_token: int | None = None
+    fencing_token: Count | None = None
     state: RunState = "running"
     share: FiniteFloat | None = Field(default=None, ge=0, le=1)
-    message: str = Field(default="", max_length=2000)
+    message: Sentence = ""
     stages: list[StageProgress] = Field(default=[], max_length=100)
     curve: list[CurveLine] = Field(default=[], max_length=MAX_LINES)
 

@@ -11,6 +11,8 @@ from contracts.measurement import Verdict
 from contracts.plan import Plan
 from contracts.study import StoredMeasurement, StudySpec, Target
 
+MAX_CORES = 1024
+
 
 @dataclass(frozen=True)
 class Group:
@@ -81,7 +83,15 @@ def on_target(plan: Plan, spec: StudySpec, name: str) -> Plan:
 def on_cores(plan: Plan, facts: Iterable[DeviceFacts]) -> Plan:
     """``plan`` on the cores that the device itself picks for that many threads (phones do), unless it names some."""
     threads = str(plan.protocol.threads)
-    picked = next((cores for one in facts if (cores := one.details.get("affinity", {}).get(threads))), None)
+    picked = next((cores for one in facts if (cores := _picked(one, threads))), None)
     if plan.protocol.affinity is not None or picked is None:
         return plan
     return plan.model_copy(update={"protocol": plan.protocol.model_copy(update={"affinity": picked})})
+
+
+def _picked(facts: DeviceFacts, threads: str) -> list[int]:
+    """Cores that an agent names for that many threads; empty when what it said is no list of cores."""
+    affinity = facts.details.get("affinity")
+    cores = affinity.get(threads) if isinstance(affinity, dict) else None
+    sound = isinstance(cores, list) and all(type(core) is int and 0 <= core < MAX_CORES for core in cores)
+    return cores if sound and cores and len(cores) <= MAX_CORES else []

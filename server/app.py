@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from contracts.study import StudySpec
+from foundation.errors import InvalidConfig
 from search_space.space import space
 from server.artifacts.endpoints import router as artifacts
 from server.artifacts.storage import ArtifactFiles
@@ -22,6 +23,7 @@ from server.events.endpoints import router as events
 from server.guard import LoopbackOnly
 from server.handlers import install_handlers
 from server.jobs.endpoints import router as jobs
+from server.limits import RequestLimits
 from server.loops import NasLoop
 from server.meta.endpoints import router as meta
 from server.migrations import upgrade
@@ -31,6 +33,7 @@ from server.studies.endpoints import router as studies
 from server.trainings.endpoints import router as trainings
 from server.trials.endpoints import router as trials
 
+MAX_LAYERS = 512
 ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, meta)
 
 
@@ -55,6 +58,7 @@ def create_app(
     app.state.context, app.state.supervisor = ctx, supervisor
     install_handlers(app)
     _include(app)
+    app.add_middleware(RequestLimits)
     if settings.auth == "local":
         app.add_middleware(LoopbackOnly)
     return app
@@ -87,4 +91,6 @@ class NoSupervisor:
 
 
 def _default_check_spec(spec: StudySpec) -> None:
-    space(spec.space, spec.space_options)
+    found = space(spec.space, spec.space_options)
+    if found.depth > MAX_LAYERS:
+        raise InvalidConfig(f"a candidate has at most {MAX_LAYERS} layers, got depth {found.depth}")

@@ -16,6 +16,7 @@ from foundation.errors import HilnasError
 from nas.store import StudyStore
 from server.context import Context
 from server.errors import DISK_FULL_ERRNOS
+from server.events import repository as events
 from server.hub import work_topic
 from server.jobs import queue
 from server.jobs import repository as jobs
@@ -105,10 +106,13 @@ class Coordinator:
                 log.exception("sweep_failed")
 
     def sweep(self) -> None:
-        """Ends expired leases and starts running studies that have no loop (it was interrupted by the database)."""
+        """Ends expired leases, forgets events beyond the quota, and starts running studies that have no loop (it was
+        interrupted by the database)."""
         with self._ctx.database.write() as session:
             queue.expire(session, self._ctx)
             study_ids = running_ids(session)
+            for study_id in study_ids:
+                events.prune(session, study_id, self._ctx.settings.max_events)
         for study_id in study_ids:
             self.launch(study_id)
 

@@ -42,6 +42,11 @@ class Gone(ApiError):
     code = "gone"
 
 
+class TooLarge(ApiError):
+    status = 413
+    code = "too_large"
+
+
 class RangeNotSatisfiable(ApiError):
     status = 416
     code = "range_not_satisfiable"
@@ -50,6 +55,13 @@ class RangeNotSatisfiable(ApiError):
 class DiskFull(ApiError):
     status = 507
     code = "disk_full"
+
+
+class StoreFull(ApiError):
+    """Our own limit, not the disk's."""
+
+    status = 507
+    code = "store_full"
 
 
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -30,12 +30,19 @@ def refusal(scope: Scope) -> str:
     """Why this request is not the local user's, or an empty string."""
     client = (scope.get("client") or ("",))[0]
     headers = Headers(scope=scope)
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    origin = headers.get("origin")
+    host, origin = _host(f"//{headers.get('host', '')}"), headers.get("origin")
     if not is_loopback(client):
         return f"without tokens this coordinator answers this machine only, not {client}; set HILNAS_AUTH=tokens"
     if not is_loopback(host):
-        return f"without tokens this coordinator answers to localhost and 127.0.0.1 only, not to {host!r}"
-    if origin is not None and not is_loopback(urlsplit(origin).hostname or ""):
-        return f"a page of {origin} may not call this coordinator"
+        return f"without tokens this coordinator answers to localhost and 127.0.0.1 only, not to {host[:200]!r}"
+    if origin is not None and not is_loopback(_host(origin)):
+        return f"a page of {origin[:200]} may not call this coordinator"
     return ""
+
+
+def _host(url: str) -> str:
+    """Empty when there is none, or none that can be read."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -8,13 +8,15 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
+from contracts.values import clean_text
 from foundation.errors import HilnasError, InvalidConfig
 from server.errors import DISK_FULL_ERRNOS, ApiError, disk_full
 
 log = structlog.get_logger(__name__)
+MAX_MESSAGE, MAX_GIVEN = 1000, 120  # characters of an answer, and of a value that it repeats
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -23,10 +25,15 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(OSError, _system)
     app.add_exception_handler(HTTPException, _http)
+    for kind in (DataError, OverflowError, UnicodeError):
+        app.add_exception_handler(kind, _refused_by_database)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"code": code, "message": message}, status_code=status, headers=headers)
+    """One sentence; what a user gave is part of it, so it is cut where that was long."""
+    shown = clean_text(message, MAX_MESSAGE)
+    return JSONResponse({"code": code, "message": shown}, status_code=status, headers=headers)
 
 
 def _explained(request: Request, error: Exception) -> JSONResponse:
@@ -50,10 +57,26 @@ def sentence_of(errors: list[Any]) -> str:
         text = str(first["msg"]).removeprefix("Value error, ")
     else:
         given = first.get("input")
-        shown = f", got {given!r}" if isinstance(given, (str, int, float, bool)) else ""
+        shown = f", got {_shown(given)}" if isinstance(given, (str, int, float, bool)) else ""
         text = f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}{shown}" if where else first["msg"]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return text + more
+
+
+def _shown(given: object) -> str:
+    text = repr(given[: MAX_GIVEN + 1] if isinstance(given, str) else given)
+    return text if len(text) <= MAX_GIVEN else f"{text[:MAX_GIVEN]}…"
+
+
+def _refused_by_database(request: Request, error: Exception) -> JSONResponse:
+    """The last line of defence: a value that passed every check of its route and still fits no column."""
+    log.warning("value_refused", path=request.scope["path"], error=type(error).__name__)
+    return answer(422, "malformed", "a value of this request is too large or holds characters that cannot be stored")
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("request_failed", path=request.scope["path"], exc_info=error)
+    return answer(500, "internal_error", "the coordinator failed to answer this; its log says why")
 
 
 def _database(request: Request, error: Exception) -> JSONResponse:
@@ -71,13 +94,13 @@ def _system(request: Request, error: Exception) -> JSONResponse:
     if error.errno in DISK_FULL_ERRNOS:
         full = disk_full("this")
         return answer(full.status, full.code, str(full))
-    log.error("request_failed", path=request.url.path, exc_info=error)
+    log.error("request_failed", path=request.scope["path"], exc_info=error)
     return answer(500, "internal_error", f"the coordinator could not do this: {error.strerror or error}")
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    path = request.url.path
+    path = request.scope["path"][:200]
     known = {
         404: ("not_found", f"there is nothing at {path}; see /docs for what there is"),
         405: ("method_not_allowed", f"{request.method} is not possible at {path}; see /docs"),

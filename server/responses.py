@@ -31,4 +31,6 @@ COMMON: Responses = _responses(
 NOT_FOUND: Responses = _responses(_404="nothing under this id")
 CONFLICT: Responses = _responses(_409="not possible in the present state")
 GONE: Responses = _responses(_410="used up or expired")
+RANGE: Responses = _responses(_416="no such bytes, or not the next ones")
+TOO_LARGE: Responses = _responses(_413="more than the coordinator takes")
 DISK_FULL: Responses = _responses(_507="the coordinator's disk is full")

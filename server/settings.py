@@ -29,6 +29,9 @@ class Settings(BaseModel):
     max_wait_s: float = Field(default=60.0, ge=0)
     offline_after_s: float = Field(default=60.0, gt=0)
     enrolment_ttl_s: float = Field(default=900.0, gt=0)
+    max_artifact_bytes: int = Field(default=32 << 30, ge=1)  # of one file: a checkpoint of 1.2B parameters has 5 GB
+    max_store_bytes: int = Field(default=1 << 40, ge=1)  # of all files together
+    max_events: int = Field(default=100_000, ge=100)  # kept of one study
 
     @model_validator(mode="after")
     def _loopback_or_tokens(self) -> Settings:
@@ -58,7 +61,8 @@ class Settings(BaseModel):
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Reads HILNAS_VAR, HILNAS_DATABASE_URL, HILNAS_HOST, HILNAS_PORT, HILNAS_AUTH, HILNAS_ADMIN_TOKEN,
-        HILNAS_LEASE_S and HILNAS_MIGRATE. A host that is not loopback switches tokens on."""
+        HILNAS_LEASE_S, HILNAS_MIGRATE, HILNAS_MAX_ARTIFACT_BYTES, HILNAS_MAX_STORE_BYTES and HILNAS_MAX_EVENTS. A host
+        that is not loopback switches tokens on."""
         host = environ.get("HILNAS_HOST", "127.0.0.1")
         given = {
             "var": environ.get("HILNAS_VAR"),
@@ -69,6 +73,9 @@ class Settings(BaseModel):
             "admin_token": environ.get("HILNAS_ADMIN_TOKEN"),
             "lease_s": environ.get("HILNAS_LEASE_S"),
             "migrate": environ.get("HILNAS_MIGRATE"),
+            "max_artifact_bytes": environ.get("HILNAS_MAX_ARTIFACT_BYTES"),
+            "max_store_bytes": environ.get("HILNAS_MAX_STORE_BYTES"),
+            "max_events": environ.get("HILNAS_MAX_EVENTS"),
         }
         try:
             return cls.model_validate({name: value for name, value in given.items() if value not in (None, "")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
@@ -11,7 +12,10 @@ from server.artifacts import repository, service
 from server.artifacts.schemas import ArtifactView, PartialUpload
 from server.auth.dependencies import Anyone
 from server.context import Ctx
-from server.responses import CONFLICT, DISK_FULL, NOT_FOUND
+from server.responses import CONFLICT, DISK_FULL, NOT_FOUND, RANGE, TOO_LARGE
+
+MEDIA_TYPE = r"^[\x20-\x7e]+$"
+LENGTH = re.compile(r"[0-9]{1,18}")
 
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
@@ -27,17 +31,24 @@ def probe_artifact(sha256: str, ctx: Ctx, caller: Anyone) -> Response:
     return Response(headers=headers)
 
 
-@router.get("/{sha256}", responses=NOT_FOUND, response_class=FileResponse)
-def get_artifact(sha256: str, ctx: Ctx, caller: Anyone) -> FileResponse:
+@router.get("/{sha256}", responses=NOT_FOUND | RANGE, response_class=FileResponse)
+def get_artifact(
+    sha256: str,
+    ctx: Ctx,
+    caller: Anyone,
+    byte_range: Annotated[str | None, Header(alias="Range", max_length=200, description="bytes=<first>-<last>")] = None,
+) -> FileResponse:
     """The file, streamed; a Range header is answered with 206 and just those bytes."""
     path = ctx.artifacts.find_or_raise(sha256)
+    if byte_range is not None:
+        service.check_range(byte_range, path.stat().st_size)
     with ctx.database.read() as session:
         media_type = repository.media_type_of(session, sha256)
     headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=31536000, immutable"}
     return FileResponse(path, media_type=media_type, headers=headers)
 
 
-@router.put("/{sha256}", response_model=ArtifactView | PartialUpload, responses=CONFLICT | DISK_FULL)
+@router.put("/{sha256}", response_model=ArtifactView | PartialUpload, responses=NOT_FOUND | CONFLICT | RANGE | TOO_LARGE | DISK_FULL)
 async def put_artifact(
     sha256: str,
     request: Request,
@@ -45,13 +56,15 @@ async def put_artifact(
     ctx: Ctx,
     caller: Anyone,
     content_range: Annotated[str | None, Header()] = None,
-    content_type: Annotated[str, Header()] = repository.DEFAULT_MEDIA_TYPE,
+    content_type: Annotated[str, Header(max_length=120, pattern=MEDIA_TYPE)] = repository.DEFAULT_MEDIA_TYPE,
 ) -> ArtifactView | PartialUpload:
     """The whole file, or a piece of it with Content-Range, in order. The digest is checked with the last byte:
     202 more is expected, 201 stored, 200 was here already, 416 continue at Upload-Offset, 507 the disk is full."""
     known = ctx.artifacts.find(sha256) is not None
     piece = service.parse_content_range(content_range)
-    result = await service.receive(ctx, sha256, piece, request.stream(), content_type)
+    announced = request.headers.get("content-length", "")
+    length = int(announced) if LENGTH.fullmatch(announced) else None
+    result = await service.receive(ctx, sha256, piece, request.stream(), content_type, length)
     if isinstance(result, PartialUpload):
         response.status_code = 202
         response.headers["Upload-Offset"] = str(result.offset)

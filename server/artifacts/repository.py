@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.tables import ArtifactRow
@@ -20,3 +21,8 @@ def record(session: Session, sha256: str, num_bytes: int, media_type: str, now: 
     """Keeps the first media type given for this content."""
     if session.get(ArtifactRow, sha256) is None:
         session.add(ArtifactRow(sha256=sha256, num_bytes=num_bytes, media_type=media_type, created_at=now))
+
+
+def total_bytes(session: Session) -> int:
+    """Of all whole files that have a row."""
+    return int(session.scalar(select(func.sum(ArtifactRow.num_bytes))) or 0)

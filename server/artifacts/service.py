@@ -14,10 +14,12 @@ from server.artifacts import repository
 from server.artifacts.schemas import ArtifactView, PartialUpload
 from server.artifacts.storage import BLOCK_BYTES, require_digest
 from server.context import Context
-from server.errors import Conflict, RangeNotSatisfiable
+from server.errors import Conflict, RangeNotSatisfiable, StoreFull, TooLarge, disk_full
 
 log = structlog.get_logger(__name__)
-CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+BYTE_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{0,18})|()-([0-9]{1,18})")
+RESERVE_BYTES = 256 << 20  # of the disk, for the database
 
 
 @dataclass(frozen=True)
@@ -35,27 +37,72 @@ def parse_content_range(header: str | None) -> Piece:
     match = CONTENT_RANGE.fullmatch(header.strip())
     first, last, total = (int(group) for group in match.groups()) if match else (0, -1, 0)
     if not first <= last < total:
-        raise InvalidConfig(f"Content-Range must read `bytes <first>-<last>/<total>`, got {header!r}")
+        raise InvalidConfig(f"Content-Range must read `bytes <first>-<last>/<total>`, got {header[:80]!r}")
     return Piece(first, last + 1, total)
 
 
+def check_range(header: str, num_bytes: int) -> None:
+    """Raises InvalidConfig for a Range that says nothing, RangeNotSatisfiable for bytes that the file does not have."""
+    parts = [part.strip() for part in header.removeprefix("bytes=").split(",")]
+    matches = [BYTE_RANGE.fullmatch(part) for part in parts]
+    if not header.startswith("bytes=") or not all(matches):
+        raise InvalidConfig(f"Range must read `bytes=<first>-<last>`, got {header[:80]!r}")
+    for match in matches:
+        assert match is not None
+        first, last = match[1] or "", match[2] or match[4] or ""
+        if first and last and int(first) > int(last):
+            raise InvalidConfig(f"Range must name the first byte before the last, got {header[:80]!r}")
+        if int(first or 0) >= num_bytes or (not first and int(last) == 0):
+            raise RangeNotSatisfiable(
+                f"the file has {num_bytes} bytes, none of them in {header[:80]!r}",
+                headers={"Content-Range": f"bytes */{num_bytes}"},
+            )
+
+
 async def receive(
-    ctx: Context, sha256: str, piece: Piece, body: AsyncIterator[bytes], media_type: str
+    ctx: Context, sha256: str, piece: Piece, body: AsyncIterator[bytes], media_type: str, announced: int | None = None
 ) -> ArtifactView | PartialUpload:
-    """Appends ``body`` and, with the last byte, verifies and keeps the artifact."""
+    """Appends ``body`` and, with the last byte, verifies and keeps the artifact. ``announced`` is the length of a body
+    without Content-Range, where its sender gave one."""
     path = await run_sync(ctx.artifacts.find, require_digest(sha256))
     if path is not None:
         return ArtifactView(sha256=sha256, num_bytes=path.stat().st_size, media_type=media_type)
     with ctx.artifacts.sole_writer(sha256):
         if piece.end is None:
             await run_sync(ctx.artifacts.discard, sha256)
+        room = await run_sync(_room, ctx, sha256, piece.total if piece.total is not None else announced)
         _require_offset(piece, ctx.artifacts.offset(sha256))
-        await _append(ctx, sha256, piece, body)
+        await _append(ctx, sha256, piece, body, room)
         offset = ctx.artifacts.offset(sha256)
         if piece.total is not None and offset < piece.total:
             return PartialUpload(sha256=sha256, offset=offset, num_bytes=piece.total)
         await run_sync(ctx.artifacts.finish, sha256)
     return await run_sync(_record, ctx, sha256, media_type)
+
+
+def _room(ctx: Context, sha256: str, announced: int | None) -> int:
+    """How many bytes of this file may still come. Raises TooLarge, StoreFull or DiskFull when what was announced is
+    more than a file, the store or the disk takes."""
+    limits, here = ctx.settings, ctx.artifacts.offset(sha256)
+    with ctx.database.read() as session:
+        stored = repository.total_bytes(session)
+    per_file = limits.max_artifact_bytes - here
+    store = limits.max_store_bytes - stored - ctx.artifacts.partial_bytes()
+    disk = ctx.artifacts.free_bytes() - RESERVE_BYTES
+    missing = max(0, announced - here) if announced is not None else 0
+    if missing > per_file:
+        raise TooLarge(
+            f"an artifact has at most {limits.max_artifact_bytes} bytes here, {announced} were announced;"
+            " HILNAS_MAX_ARTIFACT_BYTES raises that"
+        )
+    if missing > store:
+        raise StoreFull(
+            f"the coordinator keeps at most {limits.max_store_bytes} bytes of artifacts and {missing} more do not fit;"
+            " HILNAS_MAX_STORE_BYTES raises that"
+        )
+    if missing > disk:
+        raise disk_full(f"artifact {sha256[:12]}")
+    return min(per_file, store, disk)
 
 
 def _require_offset(piece: Piece, offset: int) -> None:
@@ -67,12 +114,18 @@ def _require_offset(piece: Piece, offset: int) -> None:
         )
 
 
-async def _append(ctx: Context, sha256: str, piece: Piece, body: AsyncIterator[bytes]) -> None:
-    """Writes in blocks of about a MiB, off the event loop. A longer body than announced is refused."""
+async def _append(ctx: Context, sha256: str, piece: Piece, body: AsyncIterator[bytes], room: int) -> None:
+    """Writes in blocks of about a MiB, off the event loop. A longer body than announced, or than there is ``room``
+    for, is refused."""
     left = None if piece.end is None else piece.end - piece.start
     block = bytearray()
     try:
         async for chunk in body:
+            room -= len(chunk)
+            if room < 0:
+                block.clear()
+                await run_sync(ctx.artifacts.discard, sha256)
+                raise TooLarge("this artifact is larger than what the coordinator still takes; nothing of it was kept")
             if left is not None:
                 left -= len(chunk)
                 if left < 0:

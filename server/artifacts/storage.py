@@ -55,6 +55,14 @@ class ArtifactFiles:
         except FileNotFoundError:
             return 0
 
+    def partial_bytes(self) -> int:
+        """Of all unfinished uploads."""
+        with os.scandir(self.root / "partial") as entries:
+            return sum(entry.stat().st_size for entry in entries)
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free
+
     def discard(self, sha256: str) -> None:
         self.partial_path(sha256).unlink(missing_ok=True)
 

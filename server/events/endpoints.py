@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from contracts.values import MAX_INTEGER
 from server.auth.dependencies import User
 from server.context import Context, Ctx
 from server.events.repository import last_event_id
@@ -25,8 +26,10 @@ def stream_events(
     study_id: str,
     ctx: Ctx,
     user: User,
-    last_event_id_header: Annotated[int | None, Header(alias="Last-Event-ID")] = None,
-    after: Annotated[int | None, Query(description="like Last-Event-ID; -1: only what comes from now on")] = None,
+    last_event_id_header: Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=MAX_INTEGER)] = None,
+    after: Annotated[
+        int | None, Query(ge=-1, le=MAX_INTEGER, description="like Last-Event-ID; -1: only what comes from now on")
+    ] = None,
     wait: Annotated[bool, Query(description="false: end after the stored events")] = True,
 ) -> EventSourceResponse:
     """Everything that happened to the study after an event id, then live."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from pydantic_core import to_jsonable_python
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from server.hub import events_topic, publish
@@ -25,6 +25,14 @@ def emit(session: Session, now: datetime, study_id: str, event: str, /, **fields
     session.add(EventRow(study_id=study_id, event=event, fields=fields, created_at=now))
     publish(session, events_topic(study_id))
     log.info(event, **{**{key: value for key, value in fields.items() if key != "event"}, "study_id": study_id})
+
+
+def prune(session: Session, study_id: str, keep: int) -> None:
+    """Forgets the oldest events beyond the newest ``keep``."""
+    newest = select(EventRow.id).where(EventRow.study_id == study_id).order_by(EventRow.id.desc())
+    oldest_kept = session.scalar(newest.offset(keep - 1).limit(1))
+    if oldest_kept is not None:
+        session.execute(delete(EventRow).where(EventRow.study_id == study_id, EventRow.id < oldest_kept))
 
 
 def events_after(session: Session, study_id: str, last_id: int, limit: int = 500) -> list[EventRow]:

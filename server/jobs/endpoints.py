@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 
 from contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, LeaseRequest, Upcoming
 from contracts.states import JobState
+from contracts.values import MAX_INTEGER
 from server.auth.dependencies import DeviceAgent, User
 from server.auth.service import Agent
 from server.context import Context, Ctx
@@ -95,7 +96,7 @@ def list_jobs(
     trial_id: str | None = None,
     state: JobState | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
 ) -> list[JobView]:
     """Newest first."""
     query = repository.jobs_query(study_id=study_id, device_id=device_id, trial_id=trial_id, state=state)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response
+from pydantic import AfterValidator
 
 from contracts.states import TrialState
 from contracts.study import TrialRecord
@@ -15,6 +16,17 @@ from server.responses import CONFLICT, NOT_FOUND
 from server.studies import repository, service
 from server.studies.schemas import EXAMPLE, Front, SpecBody, StudySummary, StudyView
 from server.trials import repository as trials
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    """A moment without a zone is taken as UTC; one that leaves the calendar on its way there is refused."""
+    if moment is None:
+        return None
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("this moment lies outside the years 1 to 9999 in UTC") from None
+
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -74,7 +86,9 @@ def list_trials(
     ctx: Ctx,
     user: User,
     state: TrialState | None = None,
-    since: Annotated[datetime | None, Query(description="only trials changed at or after this moment")] = None,
+    since: Annotated[
+        datetime | None, AfterValidator(_in_utc), Query(description="only trials changed at or after this moment")
+    ] = None,
 ) -> list[TrialRecord]:
     """By number. Measurements come without raw events, environment and block times (see /trials/{id})."""
     with ctx.database.read() as session:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contracts.states import StudyState
 from contracts.study import StudyRecord, StudySpec
 from server.errors import NotFound
+from server.readable import readable, unreadable
 from server.tables import StudyRow
 
 
@@ -32,7 +36,15 @@ def running_ids(session: Session) -> list[str]:
 
 
 def record_of(row: StudyRow) -> StudyRecord:
+    """The record; what of its request this version cannot read is left out and named in the reason."""
+    filler = {"name": row.name, "objectives": [{"metric": "quality"}]}
+    spec, left_out = readable(StudySpec, row.spec, filler)
     return StudyRecord(
-        id=row.id, spec=StudySpec.model_validate(row.spec), state=StudyState(row.state), reason=row.reason,
-        reference_point=row.reference_point, created_at=row.created_at, finished_at=row.finished_at,
+        id=row.id, spec=spec, state=StudyState(row.state),
+        reason=f"{row.reason} {unreadable(left_out)}".strip() if left_out else row.reason,
+        reference_point=_finite(row.reference_point), created_at=row.created_at, finished_at=row.finished_at,
     )  # fmt: skip
+
+
+def _finite(values: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in values.items() if isinstance(value, int | float) and math.isfinite(value)}

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from contracts.training import TrainingProgress, TrainingReply
+from contracts.values import MAX_INTEGER
 from server.auth.dependencies import Anyone, User
 from server.context import Context, Ctx
 from server.hub import training_topic
@@ -35,7 +36,7 @@ def list_trainings(
     study_id: str | None = None,
     trial_id: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
 ) -> list[TrainingSummary]:
     """Newest first."""
     with ctx.database.read() as session:
@@ -63,7 +64,7 @@ def get_curve(
     ctx: Ctx,
     user: User,
     stage: str | None = None,
-    after: Annotated[int, Query(description="only steps behind this one")] = -1,
+    after: Annotated[int, Query(ge=-1, le=MAX_INTEGER, description="only steps behind this one")] = -1,
 ) -> list[Curve]:
     """Loss and what else was told per step, at most 1,024 lines a stage: long curves are thinned."""
     with ctx.database.read() as session:
@@ -99,7 +100,7 @@ def stream_training(
     training_id: str,
     ctx: Ctx,
     user: User,
-    last_event_id: Annotated[int | None, Header(alias="Last-Event-ID")] = None,
+    last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=MAX_INTEGER)] = None,
     wait: Annotated[bool, Query(description="false: end after the present state")] = True,
 ) -> EventSourceResponse:
     """The run's summary now and at every change; the event's id is its revision."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.job import TrainResult
 from contracts.study import Quantization, StoredMeasurement
+from contracts.values import Count, FreeJson
 
 
 class TrainRequest(BaseModel):
@@ -17,8 +17,8 @@ class TrainRequest(BaseModel):
     )
     recipe: str = Field(default="smoke", min_length=1, max_length=120)
     quantization: Quantization = "8da4w"
-    seed: int = 0
-    options: dict[str, Any] = {}
+    seed: Count = 0
+    options: FreeJson = {}
 
 
 class MeasurementView(BaseModel):
