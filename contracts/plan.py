@@ -4,7 +4,7 @@ same."""
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -69,13 +69,13 @@ PROTOCOLS = {"screening": screening, "quick": quick, "full": full}
 PRECISION = {"screening": (0.10, 4), "quick": (0.10, 8), "full": (0.05, 5)}
 
 
-class State(_Record):
-    kind: Literal["kv", "conv"]
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    window: int | None = None
-    channels: int | None = None
-    taps: int | None = None
+class State(BaseModel):
+    """One state of a step: its kind and that kind's sizes. Kinds are open (search_space.states); the runner refuses one
+    that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Annotated[int, Field(ge=0, le=1 << 40)]]
+    kind: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
 
 
 class Step(_Record):

@@ -78,7 +78,7 @@ def _layer_blocks(index: int, layer: LayerConfig, arch: ArchConfig, quantization
     found = []
     if not layer.mixer.is_identity:
         states = layer.mixer.states(arch.d_model)
-        rotated = _rotated(arch) if any(state.kind == "kv" for state in states) else {}
+        rotated = _rotated(arch) if layer.mixer.rotates else {}
         options = {**shared, **rotated, "mixer": layer.mixer.to_dict()}
         plan_states = tuple(State(**state.to_plan()) for state in states)
         found.append(_placed(f"{index}.{layer.mixer.kind}", "mixer", arch, quantization, options, plan_states))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from nas.export.blocks import BlockSpec, PlacedBlock, blocks_of, build_block
 from nas.export.stages import quantize
 from search_space.arch import ArchConfig
-from search_space.mixers.base import StateSpec
 from search_space.modeling.ops import StateTable, active
+from search_space.states import state_from_plan
 
 
 class QuantizedLinear(nn.Module):
@@ -99,5 +99,5 @@ class EagerChain:
 
 
 def _slots(table: StateTable, placed: PlacedBlock, capacity: int) -> Tensor:
-    specs = [StateSpec(**state.model_dump(exclude_none=True)) for state in placed.states]
+    specs = [state_from_plan(state.model_dump()) for state in placed.states]
     return torch.tensor([table.add(spec, capacity) for spec in specs], dtype=torch.int64)
