@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CacheDtype = Literal["fp32", "fp16"]
+DEFAULT_BACKEND = "xnnpack"
 CACHE_DTYPE_BYTES: dict[str, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
@@ -141,6 +142,7 @@ class Plan(_Record):
     check: Check | None = None
     canary: Canary | None = None
     prefix: Prefix | None = None
+    backend: str = DEFAULT_BACKEND  # that its programs were compiled for
 
     @property
     def blocks(self) -> list[str]:
@@ -152,6 +154,8 @@ class Plan(_Record):
     def digest(self) -> str:
         """What is measured and how, without names, places and the parity check: the measurement key's first half."""
         unkeyed = {"id", "blocks_dir", "verify_digests", "check"}
+        if self.backend == DEFAULT_BACKEND:  # rows from before there was a choice are found again
+            unkeyed.add("backend")
         text = self.model_dump_json(exclude=unkeyed, exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -10,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from contracts.measurement import Measurement, Verdict
 from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
-from contracts.plan import PROTOCOLS, CacheDtype
+from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
 from contracts.states import StudyState, TrialState
 from foundation.errors import InvalidConfig
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
-SamplerName = Literal["gp", "nsga2", "nsga3", "tpe", "random"]
 MAX_OBJECTIVES = 8  # the exact hypervolume of more takes too long to follow a search
 
 
@@ -107,9 +106,10 @@ class StudySpec(BaseModel):
     space_options: dict[str, Any] = {}
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"
+    backend: str = DEFAULT_BACKEND
     objectives: list[Objective] = Field(max_length=6)  # may be empty when targets bring theirs
     budgets: dict[str, float] = {}  # budgets on metrics that are not objectives
-    sampler: SamplerName = "gp"
+    sampler: str = "gp"
     seed: int = 0
     max_trials: int = Field(default=24, ge=1, le=100_000)
     max_quality: int | None = None  # at most this many are judged; None: as many as deserve it

@@ -1,4 +1,4 @@
-"""Optuna behind one contract: ask for new candidates, tell what became of them, rebuild from stored trials.
+"""Optuna behind the sampler contract: proposes candidates, takes in what became of them, is rebuilt from stored trials.
 
 The Optuna study lives in memory only; the coordinator's tables are the truth. Asked candidates are never ones
 already known.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -17,22 +17,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from contracts.states import TrialState as OurState
 from contracts.study import StudySpec, TrialRecord
-from foundation.errors import InvalidConfig
+from nas.samplers.base import SAMPLERS
 from search_space.space import Assignment, SearchSpace
 
 Distributions = dict[str, BaseDistribution]
 _MAX_REPEATS = 16  # asks that may return a known candidate before a neighbour of one is taken instead
 _UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
-
-
-class Sampler(Protocol):
-    def ask(self) -> Assignment | None:
-        """A candidate not seen before, None when the space has no more."""
-        ...
-
-    def tell(self, trial: TrialRecord) -> None:
-        """Takes in the present state of a stored trial; telling it again replaces what was told."""
-        ...
 
 
 class OptunaSampler:
@@ -43,11 +33,11 @@ class OptunaSampler:
         self._distributions: Distributions = {
             name: CategoricalDistribution(choices) for name, choices in space.parameters().items()
         }
-        self._told: dict[str, TrialRecord] = {}
+        self._trials: dict[str, TrialRecord] = {}
         self._seen: set[str] = set()
 
     def tell(self, trial: TrialRecord) -> None:
-        self._told[trial.id] = trial
+        self._trials[trial.id] = trial
         self._seen.add(_key(trial.assignment))
 
     def replay(self, trials: Iterable[TrialRecord]) -> None:
@@ -65,11 +55,11 @@ class OptunaSampler:
         return self._neighbour()
 
     def _study(self) -> optuna.Study:
-        """A fresh in-memory study holding every told trial: one code path for live use and for restarts."""
+        """A fresh in-memory study holding every known trial: one code path for live use and for restarts."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental samplers
-            sampler = make_sampler(self._spec.sampler, self._spec.seed + len(self._told), self._spec)
+            sampler = SAMPLERS.get_or_raise(self._spec.sampler)(self._spec.seed + len(self._trials), self._spec)
         directions = [objective.direction for objective in self._spec.all_objectives]
         study = optuna.create_study(
             sampler=sampler, directions=["minimize" if d == "min" else "maximize" for d in directions]
@@ -78,7 +68,7 @@ class OptunaSampler:
         return study
 
     def _ordered(self) -> list[TrialRecord]:
-        return sorted(self._told.values(), key=lambda trial: trial.number)
+        return sorted(self._trials.values(), key=lambda trial: trial.number)
 
     def _neighbour(self) -> Assignment | None:
         """An unseen mutation of a known candidate, best ones first; random when all near ones are known."""
@@ -92,24 +82,8 @@ class OptunaSampler:
         return None
 
 
-def make_sampler(name: str, seed: int, spec: StudySpec) -> optuna.samplers.BaseSampler:
-    population = max(8, min(50, spec.max_trials // 4))
-    startup = max(8, min(16, spec.max_trials // 3))
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
-    if name == "nsga3":
-        return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    raise InvalidConfig(f"unknown sampler {name!r}; known samplers: gp, nsga2, nsga3, tpe, random")
-
-
 def frozen_trial(trial: TrialRecord, spec: StudySpec, distributions: Distributions) -> FrozenTrial:
-    """A stored trial as Optuna sees it. Only measured and judged numbers are told: what failed, broke a budget or was
+    """A stored trial as Optuna sees it. Only measured and judged numbers count: what failed, broke a budget or was
     not worth judging is a failed trial there, never a made-up value."""
     keys = [objective.metric for objective in spec.all_objectives]
     attributes = {"hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason}
