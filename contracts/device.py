@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+DeviceKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+"""Kinds are open: an agent may serve one that a plugin brought (device_agents.devices.kinds)."""
 
 
 class DeviceFacts(BaseModel):
     """``fingerprint`` joins what must be equal for two measurements to be comparable."""
 
     model_config = ConfigDict(frozen=True)
-    kind: Literal["host", "replay", "android"]
+    kind: DeviceKind
     name: str
     model: str  # CPU or phone model; two devices of one model share work
     arch: str

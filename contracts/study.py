@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from contracts.device import DeviceKind
 from contracts.measurement import Measurement, Verdict
 from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
 from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
@@ -61,7 +62,7 @@ class Target(BaseModel):
     name: str
     device: str | None = None
     model: str | None = None
-    kind: Literal["host", "android", "replay"] | None = None
+    kind: DeviceKind | None = None
     threads: int | None = Field(default=None, ge=1, le=256)
     affinity: list[int] | None = None
     objectives: list[Objective] = Field(default=[], max_length=6)
@@ -93,7 +94,8 @@ class Target(BaseModel):
             return f"device {self.device}"
         if self.model:
             return f"a device of model {self.model}"
-        return {"host": "a host", "android": "an Android phone", "replay": "a replay device"}[str(self.kind)]
+        known = {"host": "a host", "android": "an Android phone", "replay": "a replay device"}
+        return known.get(str(self.kind), f"a device of kind {self.kind}")
 
 
 class StudySpec(BaseModel):

@@ -135,6 +135,6 @@ class LocalMeasurer:
 def _device(target: str, library_dir: Path) -> Device:
     if target == HOST:
         return HostDevice(library_dir / "blocks")
-    from device_agents.android.command import open_phone
+    from device_agents.devices.android.command import open_phone
 
     return open_phone(target)

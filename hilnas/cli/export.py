@@ -35,9 +35,10 @@ def export(
         raise InvalidConfig(f"--out must end in .pte or .onnx, got {out.name!r}")
     BACKENDS.get_or_raise(backend).check(quantization)
     arch = _arch(target)
-    report = (
-        _onnx(arch, target, out) if out.suffix == ".onnx" else _pte(arch, target, out, quantization, backend, library, context)
-    )
+    if out.suffix == ".onnx":
+        report = _onnx(arch, target, out)
+    else:
+        report = _pte(arch, target, out, quantization, backend, library, context)
     if as_json:
         typer.echo(json.dumps(report))
     else:

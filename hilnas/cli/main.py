@@ -60,7 +60,7 @@ def main() -> None:
     group = Commands(
         name="hilnas", help="Search small language models on the devices they will run on.",
         no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
-        epilog="--plugin FILE loads a Python file of your own parts first (docs/extending.md); HILNAS_PLUGINS names more.",
+        epilog="--plugin FILE loads a Python file with parts of your own (docs/extending.md).",
     )  # fmt: skip
     # standard output belongs to what a command answers: scripts read it
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

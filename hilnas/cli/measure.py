@@ -47,7 +47,10 @@ def measure(
         raise InvalidConfig(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     BACKENDS.get_or_raise(backend).check(quantization)
     arch = architecture(target)
-    with LocalMeasurer(phone or HOST, library, quantization=quantization, cache_dtype=cache_dtype, backend=backend) as local:
+    local = LocalMeasurer(
+        phone or HOST, library, quantization=quantization, cache_dtype=cache_dtype, backend=backend
+    )
+    with local:
         with nullcontext() if as_json else console.status("compiling missing blocks"):
             local.compile([arch])
         settings = PROTOCOLS[protocol](threads)

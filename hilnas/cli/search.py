@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -195,13 +196,13 @@ def _budget(text: str) -> tuple[str, float]:
 
 def _target(text: str) -> dict[str, Any]:
     name, _, wanted = text.partition("=")
-    selector, colon, value = wanted.partition(":")
+    selector, _, value = wanted.partition(":")
     if name and selector in ("model", "device") and value:
         return {"name": name, selector: value}
-    if name and selector in ("host", "android", "replay") and not colon:
-        return {"name": name, "kind": selector}
+    if name and re.fullmatch("[a-z][a-z0-9_-]*", wanted):
+        return {"name": name, "kind": wanted}
     raise InvalidConfig(
-        f"a target is written name=model:SM-S921B, name=device:ID, name=host or name=android; got {text!r}"
+        f"a target is written name=model:SM-S921B, name=device:ID or name=KIND (host, android, ...); got {text!r}"
     )
 
 

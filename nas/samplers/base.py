@@ -1,4 +1,4 @@
-"""What proposes candidates, and the table of Optuna's algorithms by name. Optuna itself is imported when one is made."""
+"""What proposes candidates, and the table of Optuna's algorithms by name. Optuna is imported when one is made."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from device_agents.bundle.toolchain import find_emulator
-from device_agents.virtual_phone.debian import CACHE, adbd_command, fetch_adbd
-from device_agents.virtual_phone.processes import MARK
-from device_agents.virtual_phone.system import PhoneFiles
 from foundation.errors import HilnasError, InvalidConfig
+from virtual_phone.debian import CACHE, adbd_command, fetch_adbd
+from virtual_phone.processes import MARK
+from virtual_phone.system import PhoneFiles
 
 HOST_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 SHIM, INIT = Path(__file__).with_name("shim.c"), Path(__file__).with_name("init.py")

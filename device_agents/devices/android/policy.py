@@ -7,8 +7,8 @@ from typing import Any
 
 import structlog
 
-from device_agents.android.phone import Phone
-from device_agents.android.sections import parse_policies, split_sections
+from device_agents.devices.android.phone import Phone
+from device_agents.devices.android.sections import parse_policies, split_sections
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from foundation.errors import InvalidConfig
 
-CACHE = Path(__file__).parents[2] / "build" / "adbd"
+CACHE = Path(__file__).parents[1] / "build" / "adbd"
 SUITE = "trixie"  # the first release that has adbd
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 DAEMON = "usr/lib/android-sdk/platform-tools/adbd"

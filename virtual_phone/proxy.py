@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from device_agents.virtual_phone.auth import KeyRing
 from foundation.errors import InvalidConfig
+from virtual_phone.auth import KeyRing
 
 HEADER = struct.Struct("<6I")
 CNXN, AUTH, OPEN = (int.from_bytes(name, "little") for name in (b"CNXN", b"AUTH", b"OPEN"))

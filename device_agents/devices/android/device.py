@@ -14,7 +14,9 @@ import structlog
 from contracts.device import DeviceFacts
 from contracts.measurement import Verdict
 from contracts.plan import Plan
-from device_agents.android.condition import (
+from contracts.runner_events import ErrorEvent, MemoryEvent, RunnerEvent, SpoiledEvent, parse_event, parse_run
+from device_agents.bundle.manifest import Bundle
+from device_agents.devices.android.condition import (
     SLOWER,
     Limits,
     is_hot,
@@ -25,15 +27,13 @@ from device_agents.android.condition import (
     used_caps,
     with_clock,
 )  # fmt: skip
-from device_agents.android.facts import phone_facts
-from device_agents.android.phone import Phone
-from device_agents.android.policy import MeasuringPolicy
-from device_agents.android.run import ColdRun, Hot, Pass, RunResult
-from device_agents.android.sections import parse_state
-from device_agents.android.topology import choose_cores
-from device_agents.bundle.manifest import Bundle
-from device_agents.devices.base import DeviceDefaults, Event
-from device_agents.devices.host import parse_events
+from device_agents.devices.android.facts import phone_facts
+from device_agents.devices.android.phone import Phone
+from device_agents.devices.android.policy import MeasuringPolicy
+from device_agents.devices.android.run import ColdRun, Hot, Pass, RunResult
+from device_agents.devices.android.sections import parse_state
+from device_agents.devices.android.topology import choose_cores
+from device_agents.devices.base import DeviceDefaults
 from device_agents.transports.errors import PhoneError, PhoneFull
 from foundation.measurement_lock import MeasurementLock
 
@@ -153,7 +153,7 @@ class AndroidDevice(DeviceDefaults):
         known = {key: value for key, value in self.state.items() if key not in hidden}
         return {**known, "measuring_policy": self.policy.outcome, "gate": self._gate}
 
-    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
         """Events of the timed pass, the memory pass's ``memory`` events among them; a ``phone`` event for each reading,
         and ``spoiled`` when the phone did not hold still."""
         if found := self._unfit():
@@ -161,7 +161,7 @@ class AndroidDevice(DeviceDefaults):
         with self._troubles():
             return self._run(plan, cancelled)
 
-    def _run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+    def _run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
         self.policy.ensure(self.state.get("boot_id"))
         cores = plan.protocol.affinity or self._cores(plan.protocol.threads)
         result = self._cold_run(plan, cores, cancelled)
@@ -257,19 +257,22 @@ class AndroidDevice(DeviceDefaults):
 
     # --- what came back ----------------------------------------------------------------------------------------------
 
-    def _events(self, plan: Plan, result: RunResult, cores: list[int]) -> list[Event]:
+    def _events(self, plan: Plan, result: RunResult, cores: list[int]) -> list[RunnerEvent]:
         shares = residency(result.before, result.after)
         self._keep(result.before)
         unfit_at_start = self._unfit()
         self._keep({**result.after, "residency": shares})
-        told: list[Event] = [_reading("before", result.before, self._gate), _reading("after", result.after, {})]
-        told[1] |= {"residency": shares, "runner_s": [one.seconds for one in result.passes]}
+        runner_s = [one.seconds for one in result.passes]
+        events = [
+            _reading("before", result.before, gate=self._gate),
+            _reading("after", result.after, residency=shares, runner_s=runner_s),
+        ]
         used = set(used_caps(result.before, cores))
         found = unfit_at_start or spoiled(result.before, result.after, cores)
         found = found or self._slower(plan, mean_khz(shares, used))
         if found:
-            told.append(_spoiled(*found))
-        return [*told, *join_passes(result.passes)]
+            events.append(_spoiled(*found))
+        return [*events, *join_passes(result.passes)]
 
     def _slower(self, plan: Plan, mean: float) -> tuple[Verdict, str] | None:
         fastest = self._fastest_khz[plan.digest] = max(self._fastest_khz.get(plan.digest, 0.0), mean)
@@ -287,25 +290,25 @@ def _log_block(digest: str, num_bytes: int) -> None:
     log.info("block_pushed", block=digest[:12], bytes=num_bytes)
 
 
-def join_passes(passes: list[Pass]) -> list[Event]:
+def join_passes(passes: list[Pass]) -> list[RunnerEvent]:
     """The timed pass's lines with the memory pass's readings among them; a failed memory pass ends the run as it did.
 
     Raises RunnerCrashed when a pass ended without words.
     """
-    events: list[Event] = []
+    events: list[RunnerEvent] = []
     for one in passes:
-        lines = parse_events(one.lines, one.words, one.exit_code)
-        if not events or lines[-1]["event"] == "error":
+        lines = parse_run(one.lines, one.words, one.exit_code)
+        if not events or isinstance(lines[-1], ErrorEvent):
             events += lines
         else:
-            events[-1:-1] = [line for line in lines if line["event"] == "memory"]
-    return events or parse_events("", "the phone kept no result", 1)
+            events[-1:-1] = [line for line in lines if isinstance(line, MemoryEvent)]
+    return events or parse_run("", "the phone kept no result", 1)
 
 
-def _reading(at: str, state: dict[str, Any], gate: dict[str, Any]) -> Event:
-    told = {key: value for key, value in state.items() if key != "policies"}
-    return {"event": "phone", "at": at, **told, **({"gate": gate} if gate else {})}
+def _reading(at: str, state: dict[str, Any], **more: Any) -> RunnerEvent:
+    known = {key: value for key, value in state.items() if key != "policies"}
+    return parse_event({"event": "phone", "at": at, **known, **{key: value for key, value in more.items() if value}})
 
 
-def _spoiled(verdict: Verdict, reason: str) -> Event:
-    return {"event": "spoiled", "verdict": str(verdict), "reason": reason}
+def _spoiled(verdict: Verdict, reason: str) -> SpoiledEvent:
+    return SpoiledEvent(event="spoiled", verdict=verdict, reason=reason)

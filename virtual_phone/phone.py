@@ -13,15 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from device_agents.virtual_phone import control
-from device_agents.virtual_phone.auth import KeyRing
-from device_agents.virtual_phone.daemon import Adbd, build_shim
-from device_agents.virtual_phone.debian import fetch_adbd
-from device_agents.virtual_phone.life import Life
-from device_agents.virtual_phone.processes import PhoneProcesses
-from device_agents.virtual_phone.proxy import AdbProxy, Traffic
-from device_agents.virtual_phone.system import MAX_CORES, PhoneFiles
 from foundation.errors import InvalidConfig
+from virtual_phone import control
+from virtual_phone.auth import KeyRing
+from virtual_phone.daemon import Adbd, build_shim
+from virtual_phone.debian import fetch_adbd
+from virtual_phone.life import Life
+from virtual_phone.processes import PhoneProcesses
+from virtual_phone.proxy import AdbProxy, Traffic
+from virtual_phone.system import MAX_CORES, PhoneFiles
 
 
 class VirtualPhone:

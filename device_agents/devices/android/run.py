@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 
-from device_agents.android.condition import Limits
-from device_agents.android.phone import Phone
-from device_agents.android.sections import parse_state, split_sections
+from device_agents.devices.android.condition import Limits
+from device_agents.devices.android.phone import Phone
+from device_agents.devices.android.sections import parse_state, split_sections
 from device_agents.transports.errors import PhoneOffline
 from foundation.errors import DeviceLost
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from device_agents.android.condition import is_hot
-from device_agents.android.sections import parse_state
-from device_agents.devices.android import AndroidDevice
+from device_agents.devices.android.condition import is_hot
+from device_agents.devices.android.device import AndroidDevice
+from device_agents.devices.android.sections import parse_state
 
 Outcome = Literal["ok", "warning", "failed"]
 

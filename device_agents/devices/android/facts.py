@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from contracts.device import DeviceFacts
-from device_agents.android.sections import parse_cpus, parse_props, parse_state
-from device_agents.android.topology import big_cores, choose_cores
+from device_agents.devices.android.sections import parse_cpus, parse_props, parse_state
+from device_agents.devices.android.topology import big_cores, choose_cores
 
 FEATURES = ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
 

@@ -7,13 +7,10 @@ import json
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from device_agents.virtual_phone.system import write
 from foundation.errors import HilnasError, InvalidConfig
-
-if TYPE_CHECKING:
-    from device_agents.virtual_phone.phone import VirtualPhone
+from virtual_phone.system import write
 
 FAULTS = (
     "cut", "cut_now", "reboot", "unauthorized", "full_storage", "hot", "throttle", "kill_runner", "wrong_clock",
@@ -40,15 +37,15 @@ def ask(state: Path, fault: str, arguments: dict[str, Any]) -> Any:
     return answer["result"]
 
 
-def answer(state: Path, phone: VirtualPhone) -> None:
-    """Carries out what lies in the mailbox."""
+def answer(state: Path, phone: object) -> None:
+    """Carries out what lies in the mailbox: methods of the phone, by the name of their fault."""
     for request in sorted((state / "control").glob("[!.]*.json")):
         wish = json.loads(request.read_text())
         request.unlink()
-        method = getattr(phone, wish["fault"])
         try:
+            method = getattr(phone, wish["fault"] if wish["fault"] in FAULTS else "")
             inspect.signature(method).bind(**wish["arguments"])
             reply = {"result": method(**wish["arguments"])}
-        except (TypeError, HilnasError) as error:
+        except (AttributeError, TypeError, HilnasError) as error:
             reply = {"error": str(error)}
         write(request.with_suffix(".done"), json.dumps(reply))

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from device_agents.agent import Agent
-from device_agents.android.condition import Limits
-from device_agents.android.discovery import choose_transport, named_phones
-from device_agents.android.doctor import Finding, examine, unfit_sentence
-from device_agents.android.phone import Phone
 from device_agents.bundle.build import ready_bundle
-from device_agents.devices.android import AndroidDevice
+from device_agents.devices.android.condition import Limits
+from device_agents.devices.android.device import AndroidDevice
+from device_agents.devices.android.discovery import choose_transport, named_phones
+from device_agents.devices.android.doctor import Finding, examine, unfit_sentence
+from device_agents.devices.android.phone import Phone
 from device_agents.enrolment import local_token
 from foundation.errors import HilnasError, InvalidConfig
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from device_agents.virtual_phone.system import PhoneFiles, Policy
+from virtual_phone.system import PhoneFiles, Policy
 
 log = structlog.get_logger()
 TICK_S, SLOW_S = 0.1, 1.0

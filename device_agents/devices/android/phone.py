@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import structlog
 
-from device_agents.android.sections import split_sections
 from device_agents.bundle.manifest import Bundle
+from device_agents.devices.android.sections import split_sections
 from device_agents.transports.base import OnLine, ShellResult, Transport
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline, PhoneUnauthorized
 from foundation.errors import InvalidConfig

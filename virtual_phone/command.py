@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from device_agents.virtual_phone import control
-from device_agents.virtual_phone.phone import VirtualPhone
-from device_agents.virtual_phone.system import MAX_CORES, models
 from foundation.errors import InvalidConfig
+from virtual_phone import control
+from virtual_phone.phone import VirtualPhone
+from virtual_phone.system import MAX_CORES, models
 
 app = typer.Typer(help="Start a virtual phone.", invoke_without_command=True)
 State = Annotated[Path, typer.Option(help="Folder of the phone's files.")]
