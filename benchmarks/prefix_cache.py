@@ -8,8 +8,8 @@ changes its speed meets both arms. A cached arm starts from an empty cache.
 from __future__ import annotations
 
 import json
+import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -220,12 +220,15 @@ def on_device() -> dict[str, Any]:
         name="prefix", threads=2, warmup=1, repetitions=DEVICE_REPETITIONS, prefill_lengths=[PROMPT_TOKENS + SUFFIX],
         decode_contexts=[],
     )  # fmt: skip
-    with workbench() as bench, tempfile.TemporaryDirectory() as folder:
+    with workbench() as bench:
         whole = bench.plan(preset(DEVICE_MODEL), protocol, canary=False)
         plan = whole.model_copy(update={"protocol": protocol.model_copy(update={"prefill_lengths": []})})
-        path = str(Path(folder) / "prefix")
-        saved = events(bench, plan, Prefix(save=path, length=PROMPT_TOKENS))
-        restored = events(bench, plan, Prefix(restore=path, suffix=SUFFIX))
+        name = f"benchmark-{os.getpid()}.prefix"  # beside the blocks: plans name no paths
+        try:
+            saved = events(bench, plan, Prefix(save=name, length=PROMPT_TOKENS))
+            restored = events(bench, plan, Prefix(restore=name, suffix=SUFFIX))
+        finally:
+            (bench.library_dir / "blocks" / name).unlink(missing_ok=True)
     told = next(event for event in saved if event["event"] == "prefix_saved")
     found = next(event for event in restored if event["event"] == "prefix_restored")
     timed = [event for event in restored if event["event"] == "repetition" and not event["warmup"]]

@@ -15,6 +15,7 @@ from typing import Any
 from contracts.device import DeviceFacts
 from contracts.plan import Plan
 from contracts.runner_events import RunnerEvent, parse_run
+from contracts.values import require_digest
 from device_agents.devices.base import DeviceDefaults
 from foundation.errors import InvalidConfig
 from foundation.files import atomic_writer
@@ -38,14 +39,17 @@ class HostDevice(DeviceDefaults):
         return self._facts
 
     def has_block(self, digest: str) -> bool:
-        return (self.blocks_dir / f"{digest}.pte").exists()
+        return self._block(digest).exists()
 
     def add_blocks(self, files: Mapping[str, Path], keep: Collection[str] = ()) -> None:
         for digest, path in files.items():
-            target = self.blocks_dir / f"{digest}.pte"
+            target = self._block(digest)
             if path != target and not target.exists():
                 with atomic_writer(target) as file, path.open("rb") as source:
                     shutil.copyfileobj(source, file)
+
+    def _block(self, digest: str) -> Path:
+        return self.blocks_dir / f"{require_digest(digest)}.pte"
 
     def environment(self) -> dict[str, Any]:
         found: dict[str, Any] = {"load_1m": os.getloadavg()[0]}

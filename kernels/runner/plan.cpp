@@ -1,6 +1,7 @@
 #include "runner/plan.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <climits>
 #include <cstring>
@@ -144,13 +145,21 @@ CanarySpec read_canary(const PlanReader& reader) {
   return canary;
 }
 
+// A plan may come from elsewhere, so it names a file beside the blocks and never a path out of their folder.
+bool is_file_name(const std::string& name) {
+  const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; };
+  return !name.empty() && name.size() <= 100 && name[0] != '.' && name[0] != '-' &&
+         std::all_of(name.begin(), name.end(), allowed);
+}
+
 PrefixSpec read_prefix(const PlanReader& reader, const std::string& blocks_dir) {
   PrefixSpec prefix;
   prefix.save = reader.has("save");
-  if (prefix.save == reader.has("restore")) reader.fail("save", "a path, or one in restore, not both");
-  prefix.path = reader.text(prefix.save ? "save" : "restore");
-  if (prefix.path.empty()) reader.fail(prefix.save ? "save" : "restore", "a path");
-  if (prefix.path[0] != '/') prefix.path = blocks_dir + "/" + prefix.path;
+  if (prefix.save == reader.has("restore")) reader.fail("save", "a file name, or one in restore, not both");
+  const char* field = prefix.save ? "save" : "restore";
+  const std::string name = reader.text(field);
+  if (!is_file_name(name)) reader.fail(field, "a file name without separators that starts with no dot");
+  prefix.path = blocks_dir + "/" + name;
   if (prefix.save) prefix.length = reader.integer("length", 1);
   prefix.suffix = reader.integer_or("suffix", 1, 1);
   return prefix;

@@ -23,7 +23,7 @@ LOST, KILLED = {"fail": "device_lost"}, {"fail": "killed"}
 
 
 def plan_of(*names: str, affinity: list[int] | None = None, canary: bool = True) -> Plan:
-    steps = [Step(block=name.encode().hex(), role="mixer", name=name) for name in names or STEPS]
+    steps = [Step(block=name.encode().hex().rjust(64, "0"), role="mixer", name=name) for name in names or STEPS]
     reference = Canary(chain=steps[:1], hidden_size=64, cache=Cache(capacity=64)) if canary else None
     protocol = Protocol(prefill_lengths=[100], decode_contexts=[100], decode_tokens=2, affinity=affinity)
     return Plan(

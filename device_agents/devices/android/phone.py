@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 import tempfile
 import time
@@ -13,15 +12,14 @@ from typing import TypeVar
 
 import structlog
 
+from contracts.values import require_digest
 from device_agents.bundle.manifest import Bundle
 from device_agents.devices.android.sections import split_sections
 from device_agents.transports.base import OnLine, ShellResult, Transport
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline, PhoneUnauthorized
-from foundation.errors import InvalidConfig
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
-DIGEST = re.compile(r"[0-9a-f]{64}")
 SCRIPT = Path(__file__).with_name("phone.sh")
 PART = 64 << 20  # larger files go in parts, so that a cut costs one of them
 RECONNECT_S = 180.0  # a phone reboots in less
@@ -104,8 +102,7 @@ class Phone:
         Raises PhoneFull, or PhoneError for one that keeps arriving different.
         """
         for digest in files:
-            if not DIGEST.fullmatch(digest):
-                raise InvalidConfig(f"a block is named by its sha256 in hex, got {digest!r}")
+            require_digest(digest)
         waiting = dict(files)
         for _ in range(TRIES):
             self._send_all(waiting, on_file)

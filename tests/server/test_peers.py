@@ -14,7 +14,7 @@ from contracts.plan import Plan
 from contracts.study import StoredMeasurement
 from nas.targets import Group
 from server.context import Context
-from server.devices.twins import TWIN_TOLERANCE, Agreement, CanaryTime, agreement, difference
+from server.devices.peers import TOLERANCE, Agreement, CanaryTime, agreement, difference
 from server.store import SqlStudyStore
 from tests.server import samples
 from tests.server.helpers import AgentClient, EnrolAgent, FakeClock, only
@@ -29,32 +29,32 @@ def time_of(name: str, median_ms: float, drift: float = 0.0) -> CanaryTime:
     return CanaryTime(name, median_ms, median_ms / (1 + drift))
 
 
-@given(TIMES, st.floats(0.0, TWIN_TOLERANCE - 0.01), DRIFTS, DRIFTS)
+@given(TIMES, st.floats(0.0, TOLERANCE - 0.01), DRIFTS, DRIFTS)
 def test_near_times_agree_whatever_their_drift(median_ms: float, apart: float, drift: float, other: float) -> None:
-    own, twin = time_of("a", median_ms * (1 + apart), drift), time_of("b", median_ms, other)
-    assert agreement(own, [twin]) is Agreement.AGREES
+    own, peer = time_of("a", median_ms * (1 + apart), drift), time_of("b", median_ms, other)
+    assert agreement(own, [peer]) is Agreement.AGREES
 
 
-@given(TIMES, st.floats(TWIN_TOLERANCE + 0.02, 2.0), DRIFTS, DRIFTS)
+@given(TIMES, st.floats(TOLERANCE + 0.02, 2.0), DRIFTS, DRIFTS)
 def test_of_two_the_one_further_from_its_own_reference_is_suspected(
     median_ms: float, apart: float, drift: float, other: float
 ) -> None:
     slow, fast = time_of("slow", median_ms * (1 + apart), drift), time_of("fast", median_ms, other)
     forth, back = agreement(slow, [fast]), agreement(fast, [slow])
-    assert {forth, back} <= {Agreement.IS_OFF, Agreement.TWIN_IS_OFF}
+    assert {forth, back} <= {Agreement.IS_OFF, Agreement.PEER_IS_OFF}
     assert Agreement.IS_OFF in (forth, back), "one of them is suspected, whoever comes first"
     if abs(drift) > abs(other) + 0.05:
-        assert (forth, back) == (Agreement.IS_OFF, Agreement.TWIN_IS_OFF)
+        assert (forth, back) == (Agreement.IS_OFF, Agreement.PEER_IS_OFF)
     if drift == other:
         assert (forth, back) == (Agreement.IS_OFF, Agreement.IS_OFF), "nobody knows: the newcomer"
 
 
 @given(TIMES, st.lists(st.floats(0.98, 1.02), min_size=2, max_size=6), st.floats(1.2, 3.0), DRIFTS)
 def test_many_outvote_one(median_ms: float, healthy: list[float], slower: float, drift: float) -> None:
-    twins = [time_of(f"twin-{index}", median_ms * share, drift) for index, share in enumerate(healthy)]
-    assert agreement(time_of("off", median_ms * slower), twins) is Agreement.IS_OFF
-    sick = [*twins[1:], time_of("off", median_ms * slower)]
-    assert agreement(twins[0], sick if len(sick) > 2 else [*sick, twins[0]]) is Agreement.AGREES
+    peers = [time_of(f"peer-{index}", median_ms * share, drift) for index, share in enumerate(healthy)]
+    assert agreement(time_of("off", median_ms * slower), peers) is Agreement.IS_OFF
+    sick = [*peers[1:], time_of("off", median_ms * slower)]
+    assert agreement(peers[0], sick if len(sick) > 2 else [*sick, peers[0]]) is Agreement.AGREES
 
 
 def test_alone_nobody_contradicts() -> None:
@@ -62,10 +62,10 @@ def test_alone_nobody_contradicts() -> None:
 
 
 def test_the_difference_in_words() -> None:
-    twin = time_of("galaxy-s24-a", 10.0)
-    assert difference(time_of("b", 11.8), [twin]) == "18 % slower than galaxy-s24-a on the canary"
-    two = [twin, time_of("galaxy-s24-c", 10.4)]
-    assert difference(time_of("b", 8.16), two) == "20 % faster than the middle of its 2 twins on the canary"
+    peer = time_of("galaxy-s24-a", 10.0)
+    assert difference(time_of("b", 11.8), [peer]) == "18 % slower than galaxy-s24-a on the canary"
+    two = [peer, time_of("galaxy-s24-c", 10.4)]
+    assert difference(time_of("b", 8.16), two) == "20 % faster than the middle of its 2 peers on the canary"
 
 
 # --- over the API ----------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def phones(client: TestClient, ctx: Context, enrol: EnrolAgent) -> Phones:
     return Phones(client, ctx, enrol, ("a", "b"))
 
 
-def test_a_slow_twin_s_rows_are_kept_but_do_not_count(phones: Phones) -> None:
+def test_a_slow_peer_s_rows_are_kept_but_do_not_count(phones: Phones) -> None:
     good, slow = phones.measure("a", 10.0), phones.measure("b", 11.8)
     assert good is not None
     assert slow is not None
@@ -140,7 +140,7 @@ def test_a_slow_twin_s_rows_are_kept_but_do_not_count(phones: Phones) -> None:
     assert phones.view("b")["verdicts"] == {"unlike_twin": 1}
 
 
-def test_the_candidate_is_measured_again_by_another_twin(phones: Phones) -> None:
+def test_the_candidate_is_measured_again_by_another_peer(phones: Phones) -> None:
     phones.measure("a", 10.0)
     phones.measure("b", 11.8)
     trial = phones.store.trials()[-1]
@@ -164,7 +164,7 @@ def test_two_such_rows_in_a_row_mean_quarantine(phones: Phones) -> None:
     assert sentence in phones.notes()
     assert phones.measure("b", 10.0) is None, "no shared work"
     assert phones.view("b")["num_queued"] == 0
-    assert phones.agents["a"].lease() is not None, "its twin does it"
+    assert phones.agents["a"].lease() is not None, "its peer does it"
 
 
 def test_an_agreeing_row_between_starts_the_count_anew(phones: Phones) -> None:
@@ -221,7 +221,7 @@ def test_a_device_asked_for_by_name_is_taken_as_it_is(phones: Phones) -> None:
     assert row.verdict is Verdict.VALID
 
 
-def test_the_twin_that_drifted_is_suspected_even_when_it_came_first(phones: Phones) -> None:
+def test_the_peer_that_drifted_is_suspected_even_when_it_came_first(phones: Phones) -> None:
     first, second = phones.measure("a", 11.8, drift=0.18), phones.measure("b", 10.0)
     third = phones.measure("a", 11.8, drift=0.18)
     assert first is not None
@@ -268,7 +268,7 @@ def test_of_three_the_odd_one_is_out(client: TestClient, ctx: Context, enrol: En
     assert [row.verdict if row else None for row in rows] == [Verdict.UNLIKE_TWIN, Verdict.VALID]
 
 
-def test_a_trained_program_is_measured_again_by_a_twin(phones: Phones) -> None:
+def test_a_trained_program_is_measured_again_by_a_peer(phones: Phones) -> None:
     phones.measure("a", 10.0)
     trial = phones.store.trials()[0]
     job = samples.job("trained", form="trained").model_copy(update={"plan": phones.plan()})

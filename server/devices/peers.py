@@ -27,10 +27,10 @@ from server.tables import CanaryRow, DeviceRow, JobRow
 log = structlog.get_logger(__name__)
 # One phone's own canary moves by a few percent between sessions and private farms report 6 % between runs: 10 % apart
 # is more than two healthy phones of one model differ by, and would decide comparisons between candidates.
-TWIN_TOLERANCE = 0.10
-EQUAL_DRIFT = 0.02  # drifts closer than this say nothing about which of two twins is off: they are within the noise
+TOLERANCE = 0.10
+EQUAL_DRIFT = 0.02  # drifts closer than this say nothing about which of two peers is off: they are within the noise
 UNLIKE_ROWS = 2  # in a row, then quarantine
-PROBE_AFTER = timedelta(minutes=10)  # long enough for a hot phone to cool; costs its twins one session in ten minutes
+PROBE_AFTER = timedelta(minutes=10)  # long enough for a hot phone to cool; costs its peers one session in ten minutes
 
 
 @dataclass(frozen=True)
@@ -50,32 +50,32 @@ class CanaryTime:
 class Agreement(Enum):
     ALONE = "alone"  # nobody to compare with
     AGREES = "agrees"
-    TWIN_IS_OFF = "twin_is_off"  # of two that differ, the other moved further from its own reference
+    PEER_IS_OFF = "peer_is_off"  # of two that differ, the other moved further from its own reference
     IS_OFF = "is_off"
 
 
-def agreement(own: CanaryTime, twins: Sequence[CanaryTime]) -> Agreement:
+def agreement(own: CanaryTime, peers: Sequence[CanaryTime]) -> Agreement:
     """With three and more the median decides. Two cannot outvote each other: the one further from its own reference is
     suspected, and the newcomer when both kept theirs."""
-    if not twins:
+    if not peers:
         return Agreement.ALONE
-    if len(twins) > 1:
-        middle = statistics.median([own.median_ms, *(twin.median_ms for twin in twins)])
+    if len(peers) > 1:
+        middle = statistics.median([own.median_ms, *(peer.median_ms for peer in peers)])
         return Agreement.AGREES if _is_near(own.median_ms, middle) else Agreement.IS_OFF
-    if _is_near(own.median_ms, twins[0].median_ms):
+    if _is_near(own.median_ms, peers[0].median_ms):
         return Agreement.AGREES
-    return Agreement.TWIN_IS_OFF if twins[0].moved > own.moved + EQUAL_DRIFT else Agreement.IS_OFF
+    return Agreement.PEER_IS_OFF if peers[0].moved > own.moved + EQUAL_DRIFT else Agreement.IS_OFF
 
 
 def _is_near(time_ms: float, other_ms: float) -> bool:
-    return abs(time_ms / other_ms - 1) <= TWIN_TOLERANCE
+    return abs(time_ms / other_ms - 1) <= TOLERANCE
 
 
-def difference(own: CanaryTime, twins: Sequence[CanaryTime]) -> str:
+def difference(own: CanaryTime, peers: Sequence[CanaryTime]) -> str:
     """``18 % slower than galaxy-s24-a on the canary``."""
-    usual = statistics.median(twin.median_ms for twin in twins)
+    usual = statistics.median(peer.median_ms for peer in peers)
     share = own.median_ms / usual - 1
-    who = twins[0].name if len(twins) == 1 else f"the middle of its {len(twins)} twins"
+    who = peers[0].name if len(peers) == 1 else f"the middle of its {len(peers)} peers"
     return f"{abs(share):.0%} {'slower' if share > 0 else 'faster'} than {who} on the canary".replace("%", " %", 1)
 
 
@@ -91,10 +91,10 @@ def compare(session: Session, ctx: Context, device: DeviceRow, job: JobRow, row:
         return stored
     known.measured_at = ctx.now()
     own = CanaryTime(device.name, median_ms, known.reference_ms)
-    twins = _latest_of_twins(session, device, key)
-    verdict = agreement(own, twins)
+    peers = _latest_of_peers(session, device, key)
+    verdict = agreement(own, peers)
     if verdict is Agreement.IS_OFF:
-        sentence = difference(own, twins)
+        sentence = difference(own, peers)
         known.unlike_rows += 1
         if known.unlike_rows >= UNLIKE_ROWS and not device.quarantine:
             _quarantine(session, ctx, device, job, sentence)
@@ -145,12 +145,12 @@ def _canary_key(job: JobRow) -> str:
     return Plan.model_validate(plan).canary_key if plan else ""
 
 
-def _latest_of_twins(session: Session, device: DeviceRow, key: str) -> list[CanaryTime]:
-    """What healthy twins last needed for the same canary; a drained one may be out because it is off."""
+def _latest_of_peers(session: Session, device: DeviceRow, key: str) -> list[CanaryTime]:
+    """What healthy peers last needed for the same canary; a drained one may be out because it is off."""
     query = (
         select(DeviceRow.name, CanaryRow.median_ms, CanaryRow.reference_ms)
         .join(CanaryRow, CanaryRow.device_id == DeviceRow.id)
-        .where(*repository.twins_of(device), repository.takes_shared_work(), CanaryRow.key == key)
+        .where(*repository.peers_of(device), repository.takes_shared_work(), CanaryRow.key == key)
         .order_by(DeviceRow.name)
     )
     found = session.execute(query)
@@ -162,7 +162,7 @@ def _quarantine(session: Session, ctx: Context, device: DeviceRow, job: JobRow, 
         f"{device.name} is {sentence}; it gets no shared work until its canary agrees again or you resume it"
     )
     session.flush()
-    if repository.other_twin(session, device.fingerprint, device.id):
+    if repository.other_peer(session, device.fingerprint, device.id):
         jobs.release(session, device.id)
         publish(session, queue_topic(device.fingerprint))
     emit(session, ctx.now(), job.study_id, "device_quarantined", device_id=device.id, reason=device.quarantine)

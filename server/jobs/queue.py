@@ -1,4 +1,6 @@
-"""Submitting, leasing and ending jobs. Every function is part of one transaction of its caller."""
+"""The queue: submitting, leasing and ending jobs. What a finished job leads to is decided in ``server.jobs.results``.
+
+Every function is part of one transaction of its caller."""
 
 from __future__ import annotations
 
@@ -9,39 +11,34 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from contracts.device import DeviceFacts
-from contracts.job import Heartbeat, HeartbeatReply, JobReply, JobResult, Lease, MeasureJob, TrainJob
+from contracts.job import Heartbeat, HeartbeatReply, Lease, MeasureJob, TrainJob
 from contracts.measurement import Verdict
 from contracts.states import JobState, StudyState
-from contracts.study import StudySpec
-from foundation.errors import InvalidConfig
-from nas.targets import Group, groups_of, on_cores, on_target
+from nas.targets import Group
 from server.auth.service import Agent
 from server.context import Context, new_id
+from server.devices import peers
 from server.devices import repository as devices
-from server.devices import twins
 from server.errors import Conflict, NotFound
 from server.events.repository import emit
 from server.hub import publish, queue_topic, work_topic
 from server.jobs import repository
-from server.tables import DeviceRow, JobRow, LateResultRow, StudyRow, TrainingRunRow
+from server.tables import DeviceRow, JobRow, StudyRow, TrainingRunRow
 from server.trainings import repository as trainings
-from server.trials import repository as trials
 
 log = structlog.get_logger(__name__)
 NUM_UPCOMING = 4  # more would only be evicted again from a phone's cache
-MAX_TRAINED_SESSIONS = 3  # of a trained program, while twins contradict each other
 
 
 def submit_to(
     session: Session, ctx: Context, *, study_id: str, trial_id: str, group: Group, job: MeasureJob, avoid: str = ""
 ) -> JobRow:
-    """Queues ``job`` once for the group. With ``avoid`` it is given to a twin of that device, if there is one."""
+    """Queues ``job`` once for the group. With ``avoid`` it is given to a peer of that device, if there is one."""
     if group.device_id:
         return submit(session, ctx, study_id=study_id, trial_id=trial_id, device_id=group.device_id, job=job,
                       target=group.target)  # fmt: skip
-    twin = devices.other_twin(session, group.fingerprint, avoid) if avoid else None
-    return submit(session, ctx, study_id=study_id, trial_id=trial_id, device_id=twin, job=job, pool=group.fingerprint,
+    peer = devices.other_peer(session, group.fingerprint, avoid) if avoid else None
+    return submit(session, ctx, study_id=study_id, trial_id=trial_id, device_id=peer, job=job, pool=group.fingerprint,
                   target=group.target)  # fmt: skip
 
 
@@ -115,7 +112,7 @@ def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
 
 
 def _pool_of(session: Session, ctx: Context, device: DeviceRow) -> str | None:
-    return device.fingerprint if twins.shares_work(session, ctx, device) else None
+    return device.fingerprint if peers.shares_work(session, ctx, device) else None
 
 
 def upcoming(session: Session, ctx: Context, agent: Agent) -> list[str]:
@@ -148,10 +145,10 @@ def heartbeat(session: Session, ctx: Context, agent: Agent, job_id: str, beat: H
         )
     device = session.get_one(DeviceRow, agent.device_id)
     device.last_seen = ctx.now()
-    return HeartbeatReply(expires_at=expires_at, cancel=_is_unwanted(session, row), drain=device.draining)
+    return HeartbeatReply(expires_at=expires_at, cancel=is_unwanted(session, row), drain=device.draining)
 
 
-def _is_unwanted(session: Session, row: JobRow) -> bool:
+def is_unwanted(session: Session, row: JobRow) -> bool:
     """Searching for a study that was stopped is cancelled. Training and what it brings outlive their study; training
     ends when its own user says so."""
     if row.kind == "train":
@@ -161,121 +158,12 @@ def _is_unwanted(session: Session, row: JobRow) -> bool:
     return row.form != "trained" and study.state in (StudyState.STOPPED, StudyState.FAILED)
 
 
-def finish(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult) -> JobReply:
-    """Counts a result once. One under an older lease is kept in ``late_results`` and changes nothing."""
-    row = get_or_raise(session, job_id)
-    _require_one_outcome(row, result)
-    condition = repository.held(job_id, result.fencing_token, agent.device_id)
-    if result.retry and row.attempts + 1 < ctx.settings.max_attempts:
-        done = _requeue(session, ctx, condition, _error_of(result), result.error_code or "")
-        if done is not None and result.measurement is not None:
-            _keep_late(session, ctx, agent, job_id, result, "retried")
-    else:
-        done = _end(session, ctx, condition, row, result)
-    return JobReply(accepted=True) if done is not None else _not_held(session, ctx, agent, job_id, result)
-
-
-def _require_one_outcome(row: JobRow, result: JobResult) -> None:
-    given = [name for name in ("measurement", "training", "error") if getattr(result, name) is not None]
-    if len(given) != 1:
-        raise InvalidConfig(f"a result holds one of measurement, training and error, got {', '.join(given) or 'none'}")
-    expected = "measurement" if row.kind == "measure" else "training"
-    if given[0] not in (expected, "error"):
-        raise InvalidConfig(f"job {row.id} is a {row.kind} job: its result is a {expected} or an error, got {given[0]}")
-
-
-def _error_of(result: JobResult) -> str:
-    if result.measurement is not None:
-        return result.measurement.reason or f"the measurement was {result.measurement.verdict}"
-    return result.error or ""
-
-
-def _not_held(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult) -> JobReply:
-    session.expire_all()
-    row = get_or_raise(session, job_id)
-    same_lease = row.fencing_token == result.fencing_token and row.leased_by == agent.device_id
-    if same_lease and row.state in (JobState.DONE, JobState.FAILED):
-        return JobReply(accepted=True, reason="already_done")
-    _keep_late(session, ctx, agent, job_id, result, "stale_token")
-    return JobReply(accepted=False, reason="stale_token")
-
-
-def _keep_late(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult, reason: str) -> None:
-    session.add(
-        LateResultRow(
-            id=new_id("late"),
-            job_id=job_id,
-            fencing_token=result.fencing_token,
-            device_id=agent.device_id,
-            reason=reason,
-            body=result.model_dump(mode="json"),
-            received_at=ctx.now(),
-        )
-    )
-    log.info("late_result_kept", job_id=job_id, fencing_token=result.fencing_token, reason=reason)
-
-
-def _end(session: Session, ctx: Context, condition: repository.Condition, row: JobRow, result: JobResult) -> (
-    JobRow | None
-):  # fmt: skip
-    state = JobState.DONE if result.error is None else JobState.FAILED
-    verdict = result.measurement.verdict if result.measurement else ""
-    values = {"state": state, "finished_at": ctx.now(), "lease_expires_at": None, "verdict": verdict}
-    if result.error is not None:
-        values |= {"error": result.error, "error_code": result.error_code or "job_failed"}
-        if _is_unwanted(session, row):  # stopped on our own request: a resumed study submits it anew
-            values |= {"state": JobState.CANCELLED, "submit_key": None}
-    done = repository.change(session, condition, **values)
-    if done is not None:
-        _store_outcome(session, ctx, done, result)
-    return done
-
-
-def _store_outcome(session: Session, ctx: Context, row: JobRow, result: JobResult) -> None:
-    if result.measurement is not None:
-        device = session.get_one(DeviceRow, row.leased_by)
-        stored = twins.compare(session, ctx, device, row, result.measurement)
-        row.verdict = stored.verdict
-        trials.add_measurement(session, ctx.now(), row, stored)
-        if stored.verdict == Verdict.UNLIKE_TWIN and row.form == "trained":
-            _measure_trained_again(session, ctx, row)
-    elif result.training is not None:
-        trials.add_training(session, ctx.now(), row, result.training)
-        if result.training.measure is not None:
-            _measure_trained(session, ctx, row, result.training.measure)
-    publish(session, work_topic(row.study_id))
-    trainings.touch_job(session, ctx.now(), row)
-    emit(session, ctx.now(), row.study_id, f"job_{'finished' if row.state == JobState.DONE else row.state}",
-         job_id=row.id, trial_id=row.trial_id, device_id=row.leased_by, form=row.form, verdict=row.verdict,
-         error=row.error)  # fmt: skip
-
-
-def _measure_trained(session: Session, ctx: Context, row: JobRow, job: MeasureJob) -> None:
-    """The trained program goes back to every target the candidate was searched for."""
-    spec = StudySpec.model_validate(session.get_one(StudyRow, row.study_id).spec)
-    facts = {device.id: DeviceFacts.model_validate(device.facts) for device in devices.measuring(session)}
-    for group in groups_of(spec, facts):
-        equal = [one for one in facts.values() if one.fingerprint == group.fingerprint]
-        own = job.model_copy(update={"plan": on_cores(on_target(job.plan, spec, group.target), equal)})
-        submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=group, job=own)
-
-
-def _measure_trained_again(session: Session, ctx: Context, row: JobRow) -> None:
-    """No study waits for this row, so its second session on another twin is queued here."""
-    job = job_of(row)
-    if not isinstance(job, MeasureJob) or row.pool is None or job.attempt + 1 >= MAX_TRAINED_SESSIONS:
-        return
-    again = job.model_copy(update={"attempt": job.attempt + 1})
-    submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=Group(row.target, row.pool), job=again,
-              avoid=row.leased_by or "")  # fmt: skip
-
-
 def expire(session: Session, ctx: Context) -> int:
     """Puts jobs whose lease ran out back in the queue; after the last attempt they fail with a sentence."""
     num_expired = 0
     for job_id, token in repository.expired(session, ctx.now()):
         condition = repository.live(job_id, token, before=ctx.now())
-        num_expired += _requeue(session, ctx, condition, "its agent went silent", Verdict.DEVICE_LOST) is not None
+        num_expired += requeue(session, ctx, condition, "its agent went silent", Verdict.DEVICE_LOST) is not None
     return num_expired
 
 
@@ -291,14 +179,14 @@ def requeue_ended(session: Session, ctx: Context, row: JobRow) -> None:
          reason="resumed by its user", attempts=0)  # fmt: skip
 
 
-def _requeue(session: Session, ctx: Context, condition: repository.Condition, why: str, code: str) -> JobRow | None:
+def requeue(session: Session, ctx: Context, condition: repository.Condition, why: str, code: str) -> JobRow | None:
     """Back to the queue with one attempt more; the last attempt, or a study nobody runs, ends the job."""
     row = repository.change(session, condition, attempts=JobRow.attempts + 1)
     if row is None:
         return None
     values: dict[str, object] = {"state": JobState.QUEUED}
     event = "job_requeued"
-    if _is_unwanted(session, row):
+    if is_unwanted(session, row):
         values = {"state": JobState.CANCELLED, "submit_key": None, "finished_at": ctx.now()}
         event = "job_cancelled"
     elif row.attempts >= ctx.settings.max_attempts:
