@@ -1,4 +1,4 @@
-"""The helper process of trainer/tools/scoring.py: a JSON line in, a JSON line out, a sandboxed fork for every answer.
+"""The helper process of trainer/tasks/scoring.py: a JSON line in, a JSON line out, a sandboxed fork for every answer.
 
 Only forks ever see an answer, so that none can change how the next one is scored.
 """

@@ -1,6 +1,6 @@
 """Verifiers that parse what a model wrote, each answer in a sandboxed process of its own.
 
-One helper process per process of ours imports reasoning-gym once and forks for every answer (trainer/tools/forks.py).
+One helper process per process of ours imports reasoning-gym once and forks for every answer (trainer/tasks/forks.py).
 An answer that runs code, never ends or eats memory ends its fork and scores 0.
 """
 
@@ -74,7 +74,7 @@ class SandboxedVerifier:
         if self._helper is None or self._helper.poll() is not None or self._owner != os.getpid():
             self._owner = os.getpid()
             self._helper = subprocess.Popen(
-                [sys.executable, "-m", "trainer.tools.forks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-m", "trainer.tasks.forks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
                      "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
