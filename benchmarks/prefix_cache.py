@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.record import publish
 from contracts.plan import Plan, Prefix, Protocol
+from contracts.runner_events import records
 from foundation.measurement_lock import MeasurementLock
 from hilnas.local import LocalMeasurer
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
@@ -255,7 +256,7 @@ def workbench() -> Iterator[LocalMeasurer]:
 
 
 def events(bench: LocalMeasurer, plan: Plan, prefix: Prefix) -> list[dict[str, Any]]:
-    found = bench.device.run(plan.model_copy(update={"prefix": prefix}), lambda: False)
+    found = records(bench.device.run(plan.model_copy(update={"prefix": prefix}), lambda: False))
     assert found[-1]["event"] == "end", found[-1]
     return found
 

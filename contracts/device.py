@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.values import Count, FreeJson, Name, Sentence
 
+DeviceKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+"""Kinds are open: an agent may serve one that a plugin brought (device_agents.devices.kinds)."""
 Feature = Annotated[str, Field(max_length=60)]
 
 
@@ -16,7 +18,7 @@ class DeviceFacts(BaseModel):
     """``fingerprint`` joins what must be equal for two measurements to be comparable."""
 
     model_config = ConfigDict(frozen=True)
-    kind: Literal["host", "replay", "android"]
+    kind: DeviceKind
     name: Name
     model: Sentence  # CPU or phone model; two devices of one model share work
     arch: Sentence

@@ -4,7 +4,7 @@ same."""
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from contracts.values import Digest, FileName
 MAX_VOCABULARY = 1 << 24
 MAX_CHECKED = 4096  # entries of a parity check
 CacheDtype = Literal["fp32", "fp16"]
+DEFAULT_BACKEND = "xnnpack"
 
 
 class _Record(BaseModel):
@@ -72,13 +73,13 @@ PROTOCOLS = {"screening": screening, "quick": quick, "full": full}
 PRECISION = {"screening": (0.10, 4), "quick": (0.10, 8), "full": (0.05, 5)}
 
 
-class State(_Record):
-    kind: Literal["kv", "conv"]
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    window: int | None = None
-    channels: int | None = None
-    taps: int | None = None
+class State(BaseModel):
+    """One state of a step: its kind and that kind's sizes. Kinds are open (search_space.states); the runner refuses one
+    that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Annotated[int, Field(ge=0, le=1 << 40)]]
+    kind: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
 
 
 class Step(_Record):
@@ -147,6 +148,7 @@ class Plan(_Record):
     check: Check | None = None
     canary: Canary | None = None
     prefix: Prefix | None = None
+    backend: str = DEFAULT_BACKEND  # that its programs were compiled for
 
     @field_validator("blocks_dir")
     @classmethod
@@ -172,6 +174,8 @@ class Plan(_Record):
     def digest(self) -> str:
         """What is measured and how, without names, places and the parity check: the measurement key's first half."""
         unkeyed = {"id", "blocks_dir", "verify_digests", "check"}
+        if self.backend == DEFAULT_BACKEND:  # rows from before there was a choice are found again
+            unkeyed.add("backend")
         text = self.model_dump_json(exclude=unkeyed, exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

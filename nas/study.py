@@ -29,7 +29,7 @@ from nas.objectives import (
     over_budget,
 )  # fmt: skip
 from nas.quality.contract import estimator
-from nas.samplers import OptunaSampler
+from nas.samplers.optuna_sampler import OptunaSampler
 from nas.store import StudyStore
 from nas.targets import Group, groups_of, on_cores, on_target, unserved
 from nas.workspace import Workspace

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.chat import START, turn
+from trainer.chat import reply_of_tool, token_ids
 from trainer.decoding import Completion, Decoding
 from trainer.generation import encoded, ends_of, sample, texts_of
 from trainer.prefix_cache.cache import PrefixCache
@@ -102,7 +102,7 @@ def _replied(tokenizer: Any, episode: Episode, talk: Conversation, how: Play) ->
     reply = talk.reply(episode.answer) if episode.finished else None
     if reply is None:
         return False
-    heard = list(tokenizer(f"\n{turn('tool', reply)}{START}assistant\n", add_special_tokens=False)["input_ids"])
+    heard = token_ids(tokenizer, reply_of_tool(reply))
     if len(episode.ids) + len(heard) + how.max_new_tokens > how.max_length:
         episode.finished = False
         return False

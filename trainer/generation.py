@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.chat import STOP
+from trainer.chat import STOP, token_ids
 from trainer.decoding import Completion, Decoding, complete
 from trainer.prefix_cache.cache import PrefixCache
 
@@ -62,8 +62,8 @@ def texts_of(tokenizer: Any, completions: Sequence[Completion]) -> list[str]:
 
 
 def encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids with nothing added at the ends."""
-    return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
+    """Token ids of prompts, or of texts without markers, with nothing added at the ends."""
+    return [token_ids(tokenizer, text) for text in texts]
 
 
 def batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

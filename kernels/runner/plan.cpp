@@ -19,14 +19,15 @@ constexpr int64_t kVersion = 1;
 
 StateSpec read_state(const PlanReader& reader) {
   StateSpec state;
-  state.is_kv = reader.one_of("kind", {"kv", "conv"}, nullptr) == "kv";
-  if (state.is_kv) {
-    state.num_kv_heads = reader.integer("num_kv_heads", 1);
-    state.head_dim = reader.integer("head_dim", 1);
-    state.window = reader.integer_or("window", 0, 0);
-  } else {
-    state.channels = reader.integer("channels", 1);
-    state.taps = reader.integer("taps", 1);
+  state.kind = find_state_kind(reader.text("kind"));
+  if (state.kind == nullptr) {
+    std::string wanted = "one of";
+    for (const StateKind& kind : state_kinds()) wanted += std::string(" ") + kind.name;
+    reader.fail("kind", wanted);
+  }
+  for (const SizeField& field : state.kind->fields) {
+    state.sizes.push_back(field.fallback < 0 ? reader.integer(field.name, field.smallest)
+                                             : reader.integer_or(field.name, field.smallest, field.fallback));
   }
   return state;
 }
@@ -54,8 +55,8 @@ StepSpec read_step(const PlanReader& reader) {
   return step;
 }
 
-CacheSpec read_cache(const PlanReader& reader) {
-  CacheSpec cache;
+CacheSettings read_cache(const PlanReader& reader) {
+  CacheSettings cache;
   const std::string dtype = reader.one_of("dtype", {"fp32", "fp16", "int8"}, "fp32");
   cache.dtype = dtype == "fp16" ? CacheDtype::kFp16 : dtype == "int8" ? CacheDtype::kInt8 : CacheDtype::kFp32;
   cache.capacity = reader.integer("capacity", 1);

@@ -37,20 +37,20 @@ static std::string complaint(const Json& plan) {
 static void refused(const char* pointer, const Json& value, const std::string& expected) {
   Json plan = good_plan();
   plan[Json::json_pointer(pointer)] = value;
-  const std::string words = complaint(plan);
-  CHECK(words.find(expected) != std::string::npos, std::string(pointer) + " gave \"" + words + "\"");
+  const std::string message = complaint(plan);
+  CHECK(message.find(expected) != std::string::npos, std::string(pointer) + " gave \"" + message + "\"");
 }
 
-// "/check/chunks" is "plan.check.chunks" in words; an index is written [0].
+// "/check/chunks" is "plan.check.chunks" in message; an index is written [0].
 static std::string field_name(const std::string& pointer) {
-  std::string words = "plan";
+  std::string message = "plan";
   for (size_t at = 0; at < pointer.size();) {
     const size_t end = std::min(pointer.find('/', at + 1), pointer.size());
     const std::string part = pointer.substr(at + 1, end - at - 1);
-    words += std::isdigit(static_cast<unsigned char>(part[0])) ? "[" + part + "]" : "." + part;
+    message += std::isdigit(static_cast<unsigned char>(part[0])) ? "[" + part + "]" : "." + part;
     at = end;
   }
-  return words + ": expected";
+  return message + ": expected";
 }
 
 static void wrong_types() {

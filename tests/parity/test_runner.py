@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from contracts.plan import Cache, Check, Plan, Prefix, Protocol
+from contracts.runner_events import records
 from device_agents.bundle.manifest import Bundle
 from device_agents.devices.host import HostDevice
 from nas.export.compose import build_plan, candidate_check, chain_of
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.slow
 
 
 def checked(library: BlockLibrary, plan) -> dict:
-    events = HostDevice(library.blocks_dir).run(plan, lambda: False)
+    events = records(HostDevice(library.blocks_dir).run(plan, lambda: False))
     assert events[-1]["event"] == "end", events[-1]
     return next(event for event in events if event["event"] == "check")
 
@@ -116,7 +117,7 @@ def test_weight_bytes_equal_the_exported_files(library: BlockLibrary, quantizati
 def test_a_wrong_answer_fails_the_gate(library: BlockLibrary, runner: Path) -> None:
     plan = plan_for(ARCH, "fp32", "fp32", library)
     wrong = plan.check.model_copy(update={"expected": [[x + 1 for x in row] for row in plan.check.expected]})
-    events = HostDevice(library.blocks_dir).run(plan.model_copy(update={"check": wrong}), lambda: False)
+    events = records(HostDevice(library.blocks_dir).run(plan.model_copy(update={"check": wrong}), lambda: False))
     assert events[-1]["code"] == "check_failed"
     assert not any(event["event"] == "repetition" for event in events)
 
@@ -127,7 +128,7 @@ def with_prefix(plan: Plan, prefix: Prefix, **changes) -> Plan:
 
 
 def prefix_events(library: BlockLibrary, plan: Plan, prefix: Prefix, **changes) -> list[dict]:
-    return HostDevice(library.blocks_dir).run(with_prefix(plan, prefix, **changes), lambda: False)
+    return records(HostDevice(library.blocks_dir).run(with_prefix(plan, prefix, **changes), lambda: False))
 
 
 @pytest.mark.parametrize("cache_dtype", ["fp32", "fp16"])

@@ -28,7 +28,7 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("code", ESCAPES)
-def test_what_tries_to_leave_the_room_is_refused(code: str) -> None:
+def test_what_tries_to_leave_the_sandbox_is_refused(code: str) -> None:
     tool = PythonTool()
     assert re.search(ESCAPES[code], tool(code))
     assert not tool.outcomes["ok"] or "Popen" in code
@@ -38,7 +38,7 @@ def test_time_and_memory_are_limited() -> None:
     tool = PythonTool(seconds=1.0)
     assert tool("while True: pass").startswith("TimeoutError")
     assert tool("x = 'a' * 10**9") == "MemoryError"
-    assert len(tool("import sys\nwhile True: sys.__stdout__.write('x' * 10000)")) <= python.MOST_OUTPUT
+    assert len(tool("import sys\nwhile True: sys.__stdout__.write('x' * 10000)")) <= python.MAX_OUTPUT
     assert tool.outcomes["timeout"] == 1 and tool.outcomes["memory"] == 1
 
 
@@ -52,12 +52,26 @@ def test_what_a_call_prints_is_its_answer() -> None:
     assert tool.outcomes == {"ok": 2, "error": 4}
 
 
-def test_a_machine_that_cannot_lock_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    room = tmp_path / "room.py"
-    room.write_text(f"import sys; print('Function not implemented'); sys.exit({python.UNLOCKABLE})")
-    monkeypatch.setattr(python, "ROOM", room)
-    with pytest.raises(InvalidConfig, match=r"needs seccomp of Linux .* Function not implemented"):
+def test_a_machine_without_seccomp_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "sandbox.py"
+    broken.write_text("import os, sys; os.write(int(sys.argv[3]), b'Function not implemented'); os._exit(0)")
+    monkeypatch.setattr(python, "SANDBOX", broken)
+    with pytest.raises(InvalidConfig, match=r"needs seccomp of Linux .* \(Function not implemented\)"):
         PythonTool()("print(1)")
+
+
+@pytest.mark.parametrize("code", (0, 1, 2, 3, 4, 126, 127, 128, 137, 152, 255))
+def test_an_exit_code_of_the_code_means_nothing_about_the_sandbox(code: int) -> None:
+    tool = PythonTool()
+    assert tool(f"import os\nos._exit({code})") == ("" if code == 0 else "Error")
+
+
+def test_the_code_cannot_reach_the_channel_on_which_the_sandbox_reports() -> None:
+    forged = (
+        "import os\nfor number in range(3, 64):\n try: os.write(number, b'no seccomp')\n"
+        " except OSError: pass\nprint(7)"
+    )
+    assert PythonTool()(forged) == "7"
 
 
 def test_search_finds_passages(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from trainer.chat import STOP
+from trainer.chat import answer_ids, token_ids
 from trainer.tasks.base import Example
 from trainer.teacher import load_teacher
 
@@ -29,8 +29,8 @@ class TeacherJudge:
         return [self._score(example) for example in examples]
 
     def _score(self, example: Example) -> float:
-        before = self._tokenizer.encode(example.conversation).ids
-        said = self._tokenizer.encode(example.answer + STOP).ids
+        before = token_ids(self._tokenizer, example.conversation)
+        said = answer_ids(self._tokenizer, example.answer)
         logits_TV = self._model(torch.tensor([before + said]), use_cache=False).logits[0, len(before) - 1 : -1].float()
         return float(logits_TV.log_softmax(-1).gather(1, torch.tensor(said)[:, None]).mean())
 
@@ -45,6 +45,6 @@ class TeacherJudge:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Mean input embedding of a text's tokens, without what all texts share, at unit length [N, D]."""
         table = self._model.get_input_embeddings().weight.detach().float()
-        means = torch.stack([table[self._tokenizer.encode(text).ids].mean(0) for text in texts])
+        means = torch.stack([table[token_ids(self._tokenizer, text)].mean(0) for text in texts])
         centred = means - means.mean(0) if len(texts) > 1 else means
         return torch.nn.functional.normalize(centred, dim=-1).numpy()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from foundation.measurement_lock import MeasurementLock
-from trainer.chat import STOP, prompt_of
+from trainer.chat import STOP, Prompt, prompt_of, token_ids
 from trainer.tasks import words
 from trainer.tasks.base import Example, drawn
 from trainer.tasks.extraction import TEMPLATES, example_of, record_of
@@ -30,7 +30,7 @@ QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 class Request:
     """What the teacher is asked, and the example that its words make; None when they do not hold what they must."""
 
-    prompt: str
+    prompt: Prompt
     example: Callable[[str], Example | None]
 
 
@@ -88,7 +88,8 @@ def replies(
     stop = tokenizer.convert_tokens_to_ids(STOP)
     for at in range(0, len(prompts), batch):
         torch.manual_seed(seed + at)
-        given = tokenizer(list(prompts[at : at + batch]), return_tensors="pt", padding=True, add_special_tokens=False)
+        rows = [token_ids(tokenizer, prompt) for prompt in prompts[at : at + batch]]
+        given = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
         with MeasurementLock().shared():
             made = model.generate(
                 input_ids=given["input_ids"], attention_mask=given["attention_mask"], do_sample=True, temperature=0.7,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from search_space.modeling.model import HilnasForCausalLM
+from trainer.chat import token_ids
 from trainer.decoding import Completion, Decoding
 from trainer.generation import ends_of, sample, texts_of
 from trainer.prefix_cache.cache import PrefixCache
@@ -79,7 +80,7 @@ def _candidates(tokenizer: Any, made: Sequence[Completion], origin: Origin) -> l
 def written(tokenizer: Any, text: str, origin: Origin, question: Question, max_new_tokens: int) -> Candidate | None:
     """What somebody else wrote, in the student's tokens: a whole answer, or a text's next tokens; None when the answer
     is longer than the student may be, or empty."""
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = token_ids(tokenizer, text)
     if question.example is None:
         return Candidate(ids[:max_new_tokens], text, origin, False) if ids else None
     stop = min(ends_of(tokenizer) - {tokenizer.eos_token_id})

@@ -7,7 +7,7 @@ import random
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from trainer.chat import prompt_of
+from trainer.chat import Prompt, prompt_of
 
 Split = Literal["train", "validation", "test"]
 
@@ -30,7 +30,7 @@ class Example:
     history: tuple[tuple[str, str], ...] = ()
 
     @property
-    def conversation(self) -> str:
+    def conversation(self) -> Prompt:
         """All that stands before the answer."""
         return prompt_of(self.prompt, self.system, self.history)
 

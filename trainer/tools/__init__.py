@@ -1,1 +1,1 @@
-"""Tools that a model may call in an episode: a search over local documents, and Python in a locked room."""
+"""Tools that a model may call in an episode: a search over local documents, and Python in a sandbox."""

@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer
 
 from foundation.measurement_lock import MeasurementLock
+from trainer.chat import token_ids
 from trainer.preference.candidates import Candidate, Question
 from trainer.preference.jury import Scores
 from trainer.teacher import load_teacher
@@ -50,7 +51,7 @@ class Likelihood:
         return [float(row[: len(ids)].mean()) for row, ids in zip(logprobs_BT, said, strict=True)]
 
     def _encoded(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return token_ids(self._tokenizer, text)
 
     @cached_property
     def _model(self) -> Any:
