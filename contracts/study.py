@@ -125,7 +125,7 @@ class StudySpec(BaseModel):
     devices: list[str] = Field(default=[], max_length=256)  # ids; empty: any enrolled device that serves measurements
     targets: list[Target] = Field(default=[], max_length=8)
     queue_ahead: int = Field(default=2, ge=1, le=1000)  # proposals prepared while devices measure
-    confirm: int = Field(default=1, ge=0, le=1000)  # front members re-measured as one-piece files at the end, knee first
+    confirm: int = Field(default=1, ge=0, le=1000)  # front members re-measured as one-piece files, knee first
 
     @field_validator("budgets")
     @classmethod

@@ -48,7 +48,11 @@ def get_artifact(
     return FileResponse(path, media_type=media_type, headers=headers)
 
 
-@router.put("/{sha256}", response_model=ArtifactView | PartialUpload, responses=NOT_FOUND | CONFLICT | RANGE | TOO_LARGE | DISK_FULL)
+@router.put(
+    "/{sha256}",
+    response_model=ArtifactView | PartialUpload,
+    responses=NOT_FOUND | CONFLICT | RANGE | TOO_LARGE | DISK_FULL,
+)
 async def put_artifact(
     sha256: str,
     request: Request,

@@ -36,7 +36,7 @@ def complete(store: SqlStudyStore, name: str, quality: float, prefill_ms: float)
         ({"objectives": [{"metric": "prefill_ms"}]}, 422, "prefill_ms needs a context, e.g. prefill_ms@512"),
         ({"max_trials": 0}, 422, "max_trials: input should be greater than or equal to 1, got 0"),
         ({"colour": "red"}, 422, "colour: extra inputs are not permitted, got 'red'"),
-        ({"space": "moon"}, 400, "unknown search space 'moon'; known spaces: debug_space"),
+        ({"space": "moon"}, 400, "unknown search space 'moon'; known: debug_space"),
         ({"devices": ["device-x"]}, 400, "device 'device-x' is not enrolled; enrolled devices: none"),
     ],
 )

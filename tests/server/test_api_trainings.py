@@ -93,7 +93,7 @@ def test_long_curves_are_thinned(client: TestClient, trial_id: str, trainer: Age
         ({"curve": lines(*range(501))}, 422),
         ({"curve": [{"stage": "x", "step": 0, "values": {"loss": "much"}}]}, 422),
         ({"share": 1.5}, 422),
-        ({"stages": [{"name": "x", "metrics": {"text": "y" * 70_000}}]}, 400),
+        ({"stages": [{"name": "x", "metrics": {"text": "y" * 70_000}}]}, 422),
     ],
     ids=["too many lines", "no number", "share", "too much"],
 )
