@@ -32,7 +32,7 @@ check: setup
 	@$(BIN)/lint-imports
 
 virtual-phone: setup
-	@device_agents/virtual_phone/install.sh
+	@virtual_phone/install.sh
 	@$(BIN)/hilnas virtual-phone $(ARGS)
 
 bench: setup

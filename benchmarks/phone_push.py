@@ -14,14 +14,14 @@ from pathlib import Path
 
 from benchmarks.record import publish
 from contracts.plan import screening
-from device_agents.android.phone import Phone
+from device_agents.devices.android.phone import Phone
 from device_agents.transports.adb_server import AdbServerTransport
 from device_agents.transports.adb_shell import AdbShellTransport
 from device_agents.transports.base import Transport
-from device_agents.virtual_phone.phone import VirtualPhone
 from hilnas.local import LocalMeasurer
 from search_space.sampling import random_layouts
 from search_space.space import lfm2_350m_class
+from virtual_phone.phone import VirtualPhone
 
 
 def main() -> None:

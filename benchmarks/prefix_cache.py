@@ -8,8 +8,8 @@ changes its speed meets both arms. A cached arm starts from an empty cache.
 from __future__ import annotations
 
 import json
+import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.record import publish
 from contracts.plan import Plan, Prefix, Protocol
+from contracts.runner_events import records
 from foundation.measurement_lock import MeasurementLock
 from hilnas.local import LocalMeasurer
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
@@ -219,12 +220,15 @@ def on_device() -> dict[str, Any]:
         name="prefix", threads=2, warmup=1, repetitions=DEVICE_REPETITIONS, prefill_lengths=[PROMPT_TOKENS + SUFFIX],
         decode_contexts=[],
     )  # fmt: skip
-    with workbench() as bench, tempfile.TemporaryDirectory() as folder:
+    with workbench() as bench:
         whole = bench.plan(preset(DEVICE_MODEL), protocol, canary=False)
         plan = whole.model_copy(update={"protocol": protocol.model_copy(update={"prefill_lengths": []})})
-        path = str(Path(folder) / "prefix")
-        saved = events(bench, plan, Prefix(save=path, length=PROMPT_TOKENS))
-        restored = events(bench, plan, Prefix(restore=path, suffix=SUFFIX))
+        name = f"benchmark-{os.getpid()}.prefix"  # beside the blocks: plans name no paths
+        try:
+            saved = events(bench, plan, Prefix(save=name, length=PROMPT_TOKENS))
+            restored = events(bench, plan, Prefix(restore=name, suffix=SUFFIX))
+        finally:
+            (bench.library_dir / "blocks" / name).unlink(missing_ok=True)
     told = next(event for event in saved if event["event"] == "prefix_saved")
     found = next(event for event in restored if event["event"] == "prefix_restored")
     timed = [event for event in restored if event["event"] == "repetition" and not event["warmup"]]
@@ -252,7 +256,7 @@ def workbench() -> Iterator[LocalMeasurer]:
 
 
 def events(bench: LocalMeasurer, plan: Plan, prefix: Prefix) -> list[dict[str, Any]]:
-    found = bench.device.run(plan.model_copy(update={"prefix": prefix}), lambda: False)
+    found = records(bench.device.run(plan.model_copy(update={"prefix": prefix}), lambda: False))
     assert found[-1]["event"] == "end", found[-1]
     return found
 

@@ -20,6 +20,7 @@ from contracts.job import (
     LeaseRequest,
     Upcoming,
 )  # fmt: skip
+from contracts.values import require_digest
 from foundation.files import file_digest
 
 CHUNK = 1 << 20
@@ -51,7 +52,9 @@ class CoordinatorClient(RestClient):
         return JobReply(**self._post(f"/jobs/{job_id}/result", result.model_dump(mode="json"), retry=True).json())
 
     def fetch(self, digest: str, target: Path) -> None:
-        """Downloads an artifact, resuming a partial file, and verifies its sha256 before it takes its name."""
+        """Downloads an artifact, resuming a partial file, and verifies its sha256 before it takes its name. Raises
+        InvalidConfig for a digest that is none, before any folder is made."""
+        require_digest(digest)
         partial = target.with_suffix(".partial")
         target.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(TRANSFER_ATTEMPTS):

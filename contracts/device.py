@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.values import Count, FreeJson, Name, Sentence
+
+DeviceKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+"""Kinds are open: an agent may serve one that a plugin brought (device_agents.devices.kinds)."""
+Feature = Annotated[str, Field(max_length=60)]
 
 
 class DeviceFacts(BaseModel):
     """``fingerprint`` joins what must be equal for two measurements to be comparable."""
 
     model_config = ConfigDict(frozen=True)
-    kind: Literal["host", "replay", "android"]
-    name: str
-    model: str  # CPU or phone model; two devices of one model share work
-    arch: str
-    cores: int
-    memory_bytes: int
-    os: str
-    cpu_features: list[str] = []
-    runner_version: str = ""
-    details: dict[str, Any] = {}
+    kind: DeviceKind
+    name: Name
+    model: Sentence  # CPU or phone model; two devices of one model share work
+    arch: Sentence
+    cores: Count
+    memory_bytes: int = Field(ge=0, lt=2**63)
+    os: Sentence
+    cpu_features: list[Feature] = Field(default=[], max_length=256)
+    runner_version: Sentence = ""
+    details: FreeJson = {}
 
     @property
     def fingerprint(self) -> str:

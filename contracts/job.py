@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from contracts.device import DeviceFacts
 from contracts.measurement import Measurement
 from contracts.plan import Plan
+from contracts.values import Count, Digest, FreeJson, Identifier, Plausible, Sentence
 
 JobKind = Literal["measure", "train"]
 
@@ -48,26 +49,27 @@ class TrainJob(BaseModel):
 
 
 class TrainResult(BaseModel):
-    """What a training brought: losses in nats per token, artifacts by sha256, and the job that measures its program."""
+    """What a training brought: losses in nats per token, artifacts by sha256, and the job that measures its program. Of
+    that job the coordinator uses the parity check and the size of the vocabulary; it makes the plan itself."""
 
-    recipe: str
-    steps: int
-    tokens: int
-    seconds: float
-    losses: list[float]
-    held_out_bits_per_byte: dict[str, float]  # before and after
-    checkpoint: str  # a tar of the Hugging Face directory
-    program: str
-    program_bytes: int
+    recipe: str = Field(max_length=120)
+    steps: int = Field(ge=0, lt=2**63)
+    tokens: int = Field(ge=0, lt=2**63)
+    seconds: Plausible
+    losses: list[FiniteFloat] = Field(max_length=10_000)
+    held_out_bits_per_byte: dict[str, FiniteFloat]  # before and after
+    checkpoint: Digest  # a tar of the Hugging Face directory
+    program: Digest
+    program_bytes: int = Field(ge=0, lt=2**63)
     measure: MeasureJob | None = None
 
 
 class Enrolment(BaseModel):
-    """What an agent sends once, with a single-use token."""
+    """What an agent sends once, with a single-use token. It may serve what the token allows."""
 
-    token: str
+    token: str = Field(max_length=200)
     facts: DeviceFacts
-    serves: list[JobKind] = ["measure"]
+    serves: list[JobKind] = Field(default=["measure"], min_length=1, max_length=8)
 
 
 class Credential(BaseModel):
@@ -77,19 +79,19 @@ class Credential(BaseModel):
 
 
 class LeaseRequest(BaseModel):
-    wait_s: float = 20.0
+    wait_s: FiniteFloat = 20.0
 
 
 class Upcoming(BaseModel):
     """Digests of the blocks that the next jobs of a device need."""
 
-    blocks: list[str]
+    blocks: list[Digest]
 
 
 class Lease(BaseModel):
     """``fencing_token`` grows with every lease of a job: results under an older one are kept but change nothing."""
 
-    job_id: str
+    job_id: Identifier
     fencing_token: int
     expires_at: datetime
     heartbeat_s: float
@@ -97,10 +99,10 @@ class Lease(BaseModel):
 
 
 class Heartbeat(BaseModel):
-    fencing_token: int
-    progress: float | None = None
-    message: str = ""
-    details: dict[str, Any] = {}
+    fencing_token: Count
+    progress: FiniteFloat | None = None
+    message: Sentence = ""
+    details: FreeJson = {}
 
 
 class HeartbeatReply(BaseModel):
@@ -114,11 +116,11 @@ class HeartbeatReply(BaseModel):
 class JobResult(BaseModel):
     """Exactly one of ``measurement``, ``training`` and ``error`` is present."""
 
-    fencing_token: int
+    fencing_token: Count
     measurement: Measurement | None = None
     training: TrainResult | None = None
-    error: str | None = None
-    error_code: str | None = None
+    error: Sentence | None = None
+    error_code: str | None = Field(default=None, max_length=60)
     retry: bool = False  # the device, not the candidate, is at fault: put it back in the queue
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+
+from contracts.metrics import MetricKey
+from contracts.values import MAX_VALUE, Count, FreeJson, Plausible, Sentence, clean_json
+from foundation.errors import InvalidConfig
 
 
 class Verdict(StrEnum):
@@ -39,12 +43,20 @@ class Estimate(BaseModel):
     """Median with a 95 % interval; ``raw`` is the same before canary correction."""
 
     model_config = ConfigDict(frozen=True)
-    median: float
-    low: float
-    high: float
-    unit: str
-    num_samples: int
-    raw: float | None = None
+    median: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    unit: str = Field(max_length=40)
+    num_samples: Count
+    raw: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Estimate:
+        if self.high == 0 < self.median:  # a rate whose time may be zero has no upper bound
+            object.__setattr__(self, "high", self.median)
+        if not self.low <= self.median <= self.high:
+            raise ValueError(f"the interval {self.low:g} to {self.high:g} does not hold its median {self.median:g}")
+        return self
 
     @property
     def half_width(self) -> float:
@@ -53,20 +65,64 @@ class Estimate(BaseModel):
 
 
 class Measurement(BaseModel):
-    """One plan measured on one device. ``events`` are the runner's lines of every cold repeat, as they came."""
+    """One plan measured on one device. ``events`` are the runner's lines of every cold repeat, as they came.
+
+    It is data from a stranger: what is no metric of a device is kept in ``unknown_metrics`` and decides nothing.
+    """
 
     model_config = ConfigDict(frozen=True)
-    plan_digest: str
-    protocol: str
+    plan_digest: str = Field(max_length=64)
+    protocol: str = Field(max_length=40)
     verdict: Verdict
-    reason: str = ""
+    reason: Sentence = ""
     metrics: dict[str, Estimate] = {}
     beside: dict[str, Estimate] = {}  # the other form of the same candidate, measured in turn in the same session
-    block_ms: dict[str, dict[str, float]] = {}  # phase -> step name -> median ms
-    outside_xnnpack: dict[str, float] = {}  # phase -> share of its time spent in our own operators
-    canary: dict[str, float] = {}  # reference_ms, median_ms, drift
-    environment: dict[str, Any] = {}
+    unknown_metrics: FreeJson = {}  # keys that this version does not know, as they came
+    block_ms: dict[str, dict[str, FiniteFloat]] = {}  # phase -> step name -> median ms
+    outside_xnnpack: dict[str, FiniteFloat] = {}  # phase -> share of its time spent in our own operators
+    canary: dict[str, FiniteFloat] = Field(default={}, max_length=16)  # reference_ms, median_ms, drift
+    environment: FreeJson = {}
     events: list[list[dict[str, Any]]] = []
-    cold_repeats: int = 1
-    wall_s: float = 0.0
-    forward_s: float = 0.0  # time inside measured, non-warm-up forward passes
+    cold_repeats: Count = 1
+    wall_s: Plausible = 0.0
+    forward_s: Plausible = 0.0  # time inside measured, non-warm-up forward passes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unknown_aside(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        aside = dict(data.get("unknown_metrics") or {}) if isinstance(data.get("unknown_metrics"), dict) else {}
+        for field in ("metrics", "beside"):
+            given = data.get(field)
+            if isinstance(given, dict) and (unknown := [key for key in given if not _is_measured(key)]):
+                data[field] = {key: value for key, value in given.items() if key not in unknown}
+                aside |= {str(key): _plain(given[key]) for key in unknown}
+        return data | {"unknown_metrics": aside} if aside else data
+
+    @field_validator("metrics", "beside")
+    @classmethod
+    def _plausible(cls, estimates: dict[str, Estimate]) -> dict[str, Estimate]:
+        for key, one in estimates.items():
+            if one.low < 0 or one.high > MAX_VALUE:
+                raise ValueError(f"no device measures {key} between {one.low:g} and {one.high:g} {one.unit}")
+        return estimates
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _storable(cls, events: Any) -> Any:
+        return clean_json(events, depth=8) if isinstance(events, list) else events
+
+
+def _is_measured(key: object) -> bool:
+    """A metric that devices measure, without a target: ``decode_ms@512``."""
+    try:
+        parsed = MetricKey.parse(str(key))
+    except InvalidConfig:
+        return False
+    return parsed.metric.source == "device" and not parsed.target
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, BaseModel) else value

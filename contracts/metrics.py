@@ -69,6 +69,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
+CONTEXT = re.compile(r"[0-9]{1,9}")
 TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
@@ -88,7 +89,7 @@ class MetricKey:
         metric = METRICS.get(name)
         if metric is None:
             raise InvalidConfig(f"unknown metric {name!r}; known metrics: {', '.join(METRICS)}")
-        if metric.takes_context and not context.isdigit():
+        if metric.takes_context and not CONTEXT.fullmatch(context):
             raise InvalidConfig(f"{name} needs a context, e.g. {name}@512; got {key!r}")
         if not metric.takes_context and context:
             raise InvalidConfig(f"{name} takes no context; got {key!r}")

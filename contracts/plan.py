@@ -4,12 +4,16 @@ same."""
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
+from contracts.values import Digest, FileName
+
+MAX_VOCABULARY = 1 << 24
+MAX_CHECKED = 4096  # entries of a parity check
 CacheDtype = Literal["fp32", "fp16"]
-CACHE_DTYPE_BYTES: dict[str, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+DEFAULT_BACKEND = "xnnpack"
 
 
 class _Record(BaseModel):
@@ -69,19 +73,19 @@ PROTOCOLS = {"screening": screening, "quick": quick, "full": full}
 PRECISION = {"screening": (0.10, 4), "quick": (0.10, 8), "full": (0.05, 5)}
 
 
-class State(_Record):
-    kind: Literal["kv", "conv"]
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    window: int | None = None
-    channels: int | None = None
-    taps: int | None = None
+class State(BaseModel):
+    """One state of a step: its kind and that kind's sizes. Kinds are open (search_space.states); the runner refuses one
+    that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Annotated[int, Field(ge=0, le=1 << 40)]]
+    kind: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
 
 
 class Step(_Record):
-    block: str
+    block: Digest
     role: Literal["embedding", "mixer", "ffn", "head", "model"]
-    name: str
+    name: str = Field(max_length=200)
     states: list[State] = []
 
 
@@ -93,14 +97,14 @@ class Cache(_Record):
 class Check(_Record):
     """Expected logits at probe ids for the last token of each chunk: the parity gate, run before any timing."""
 
-    tokens: list[int]
-    chunks: list[int]
-    probe_ids: list[int]
-    expected: list[list[float]]
-    expected_argmax: list[int]
-    max_abs_error: float
-    min_sqnr_db: float = 20.0
-    min_token_agreement: float = 0.9
+    tokens: list[int] = Field(max_length=MAX_CHECKED)
+    chunks: list[int] = Field(max_length=MAX_CHECKED)
+    probe_ids: list[int] = Field(max_length=MAX_CHECKED)
+    expected: list[list[FiniteFloat]] = Field(max_length=MAX_CHECKED)
+    expected_argmax: list[int] = Field(max_length=MAX_CHECKED)
+    max_abs_error: FiniteFloat
+    min_sqnr_db: FiniteFloat = 20.0
+    min_token_agreement: FiniteFloat = 0.9
 
 
 class Canary(_Record):
@@ -112,10 +116,10 @@ class Canary(_Record):
 
 class Prefix(_Record):
     """The first tokens of the prompt as a file of states on the device: saved, or restored and followed by ``suffix``
-    tokens. A relative path lies beside the blocks."""
+    tokens. The file lies beside the blocks; it is named, never given as a path."""
 
-    save: str | None = None
-    restore: str | None = None
+    save: FileName | None = None
+    restore: FileName | None = None
     length: int | None = Field(default=None, ge=1)  # of save; a file knows its own
     suffix: int = Field(default=1, ge=1)
 
@@ -127,20 +131,38 @@ class Prefix(_Record):
 
 
 class Plan(_Record):
+    """``blocks_dir`` is set by the device that runs the plan, and only that device may skip verifying blocks it has
+    verified already: neither is taken from elsewhere."""
+
     version: Literal[1] = 1
-    id: str
+    id: str = Field(max_length=200)
     blocks_dir: str = ""
     verify_digests: bool = True
     chain: list[Step]
     cache: Cache
     hidden_size: int
-    vocab_size: int
+    vocab_size: int = Field(ge=1, le=MAX_VOCABULARY)
     max_chunk: int = 512
     protocol: Protocol
     tokens: list[int]
     check: Check | None = None
     canary: Canary | None = None
     prefix: Prefix | None = None
+    backend: str = DEFAULT_BACKEND  # that its programs were compiled for
+
+    @field_validator("blocks_dir")
+    @classmethod
+    def _no_folder(cls, blocks_dir: str) -> str:
+        if blocks_dir:
+            raise ValueError("a plan names no folder: the device that runs it knows where its blocks lie")
+        return blocks_dir
+
+    @field_validator("verify_digests")
+    @classmethod
+    def _verified(cls, verify_digests: bool) -> bool:
+        if not verify_digests:
+            raise ValueError("a plan's blocks are always verified")
+        return verify_digests
 
     @property
     def blocks(self) -> list[str]:
@@ -152,6 +174,8 @@ class Plan(_Record):
     def digest(self) -> str:
         """What is measured and how, without names, places and the parity check: the measurement key's first half."""
         unkeyed = {"id", "blocks_dir", "verify_digests", "check"}
+        if self.backend == DEFAULT_BACKEND:  # rows from before there was a choice are found again
+            unkeyed.add("backend")
         text = self.model_dump_json(exclude=unkeyed, exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

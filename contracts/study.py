@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from contracts.device import DeviceKind
 from contracts.measurement import Measurement, Verdict
 from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
-from contracts.plan import PROTOCOLS, CacheDtype
+from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
 from contracts.states import StudyState, TrialState
 from foundation.errors import InvalidConfig
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
-SamplerName = Literal["gp", "nsga2", "nsga3", "tpe", "random"]
 MAX_OBJECTIVES = 8  # the exact hypervolume of more takes too long to follow a search
 
 
@@ -62,7 +62,7 @@ class Target(BaseModel):
     name: str
     device: str | None = None
     model: str | None = None
-    kind: Literal["host", "android", "replay"] | None = None
+    kind: DeviceKind | None = None
     threads: int | None = Field(default=None, ge=1, le=256)
     affinity: list[int] | None = None
     objectives: list[Objective] = Field(default=[], max_length=6)
@@ -94,7 +94,8 @@ class Target(BaseModel):
             return f"device {self.device}"
         if self.model:
             return f"a device of model {self.model}"
-        return {"host": "a host", "android": "an Android phone", "replay": "a replay device"}[str(self.kind)]
+        known = {"host": "a host", "android": "an Android phone", "replay": "a replay device"}
+        return known.get(str(self.kind), f"a device of kind {self.kind}")
 
 
 class StudySpec(BaseModel):
@@ -107,9 +108,10 @@ class StudySpec(BaseModel):
     space_options: dict[str, Any] = {}
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"
+    backend: str = DEFAULT_BACKEND
     objectives: list[Objective] = Field(max_length=6)  # may be empty when targets bring theirs
     budgets: dict[str, float] = {}  # budgets on metrics that are not objectives
-    sampler: SamplerName = "gp"
+    sampler: str = "gp"
     seed: int = 0
     max_trials: int = Field(default=24, ge=1, le=100_000)
     max_quality: int | None = None  # at most this many are judged; None: as many as deserve it

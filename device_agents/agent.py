@@ -13,6 +13,7 @@ from contracts.client import CoordinatorClient
 from contracts.http import Refused, Unreachable
 from contracts.job import JobResult, Lease, MeasureJob
 from contracts.leasing import Heartbeats, enrol_once
+from contracts.values import require_digest
 from device_agents.canary import CanaryBook
 from device_agents.devices.base import Device
 from device_agents.outbox import Outbox
@@ -110,8 +111,10 @@ class Agent:
             return JobResult(fencing_token=token, error=f"the agent's disk: {error}", error_code="agent_io", retry=True)
 
     def fetch_blocks(self, digests: Iterable[str]) -> bool:
-        """Downloads what the device lacks; later candidates share nearly all of it. False when it had everything."""
-        wanted = list(dict.fromkeys(digests))
+        """Downloads what the device lacks; later candidates share nearly all of it. False when it had everything.
+
+        Raises InvalidConfig for a digest that is none, before any path is made of it."""
+        wanted = list(dict.fromkeys(map(require_digest, digests)))
         missing = [digest for digest in wanted if not self.device.has_block(digest)]
         paths = {digest: self.home / "blocks" / f"{digest}.pte" for digest in missing}
         for digest, path in paths.items():

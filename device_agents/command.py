@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from device_agents.agent import Agent
-from device_agents.android import command as phones
+from device_agents.devices.android import command as phones
+from device_agents.devices.kinds import DEVICE_KINDS
 from device_agents.devices.replay import ReplayDevice
 from device_agents.devices.served import ServedHostDevice
 from device_agents.enrolment import local_token
@@ -40,6 +41,19 @@ def host(
 ) -> None:
     """Measure on this machine (x86-64 or aarch64 Linux)."""
     device = ServedHostDevice(home / "blocks", runner, name)
+    _serve(Agent(url, device, home, token or local_token(url, home)))
+
+
+@app.command()
+def serve(
+    kind: Annotated[str, typer.Argument(help=f"Kind of device: {DEVICE_KINDS.known}.")],
+    address: Annotated[str, typer.Argument(help="What the kind asks for: serial number, HOST:PORT, file.")] = "",
+    url: Url = "http://127.0.0.1:8000",
+    token: Token = None,
+    home: Home = Path("var/agent"),
+) -> None:
+    """Measure on one device of any kind, those of plugins included."""
+    device = DEVICE_KINDS.get_or_raise(kind)(home, address)
     _serve(Agent(url, device, home, token or local_token(url, home)))
 
 

@@ -11,8 +11,17 @@ from typing import Any
 from contracts.job import MeasureJob
 from contracts.measurement import Estimate, Measurement, Verdict
 from contracts.plan import Plan
+from contracts.runner_events import (
+    ErrorEvent,
+    LoadEvent,
+    MemoryEvent,
+    RepetitionEvent,
+    RunnerEvent,
+    SpoiledEvent,
+    records,
+)
 from device_agents.canary import CanaryBook
-from device_agents.devices.base import Device, Event
+from device_agents.devices.base import Device
 from device_agents.statistics import drift_factor, estimate, percentile
 from foundation.errors import DeviceLost, RunnerCrashed
 
@@ -50,7 +59,7 @@ class Session:
     """The cold runs of one plan so far. ``events`` keeps all of them, also those that are set aside."""
 
     runs: list[Samples] = field(default_factory=list)
-    events: list[list[Event]] = field(default_factory=list)
+    events: list[list[RunnerEvent]] = field(default_factory=list)
 
     def clean(self) -> list[Samples]:
         """Runs that the device did not spoil and whose canary was within MAX_RUN_DRIFT of the fastest run's: the others
@@ -127,7 +136,7 @@ def summarize(
         outside_xnnpack={phase: statistics.median(shares) for phase, shares in samples.outside.items()},
         canary=canary_row(samples, reference, factor),
         environment=environment,
-        events=session.events,
+        events=[records(run) for run in session.events],
         cold_repeats=len(session.runs),
         wall_s=wall_s,
         forward_s=samples.forward_s,
@@ -156,46 +165,49 @@ def take_run(plan: Plan, device: Device, session: Session, cancelled: Callable[[
         events = device.run(plan, cancelled)  # a runner killed from outside says nothing about the plan: once more
     session.events.append(events)
     last = events[-1]
-    if last["event"] == "error":
-        raise RunnerCrashed(str(last.get("code", "unknown")), str(last.get("message", "")))
+    if isinstance(last, ErrorEvent):
+        raise RunnerCrashed(last.code, last.message)
     session.runs.append(collect(events, plan))
 
 
-def collect(events: list[Event], plan: Plan) -> Samples:
+def collect(events: list[RunnerEvent], plan: Plan) -> Samples:
     """The samples of one run's events; warm-up repetitions (and the cold canary before them) do not count."""
-    samples = Samples(forward_s=float(events[-1].get("forward_ns", 0)) / 1e9)
+    samples = Samples(forward_s=getattr(events[-1], "forward_ns", 0) / 1e9)
     for event in events:
-        kind = event["event"]
-        if kind == "load":
-            _add(samples, "load_ms", event["load_ns"] / 1e6)
-        elif kind == "spoiled":
-            samples.spoiled = Verdict(event["verdict"]), event["reason"]
-        elif kind == "memory":
-            samples.peak_rss.append(float(event["vm_hwm_bytes"]))
-        elif kind == "repetition":
-            if "canary_ns" in event and not event.get("warmup"):
-                samples.canary.append(event["canary_ns"] / 1e6)
-            if "cpu" in event:
-                samples.cores.add(event["cpu"])
-            if not event.get("warmup") and event["phase"] in ("prefill", "decode"):  # first_token is no metric
-                _collect_repetition(event, plan, samples)
+        match event:
+            case LoadEvent(load_ns=int(load_ns)):
+                _add(samples, "load_ms", load_ns / 1e6)
+            case SpoiledEvent():
+                samples.spoiled = event.verdict, event.reason
+            case MemoryEvent():
+                samples.peak_rss.append(float(event.vm_hwm_bytes))
+            case RepetitionEvent():
+                _collect_machine(event, samples)
+                if not event.warmup and event.phase in ("prefill", "decode"):  # first_token is no metric
+                    _collect_repetition(event, plan, samples)
     return samples
 
 
-def _collect_repetition(event: Event, plan: Plan, samples: Samples) -> None:
-    duration = event["duration_ns"] / 1e6
-    if event["phase"] == "prefill":
-        phase = f"prefill@{event['length']}"
-        _add(samples, f"prefill_ms@{event['length']}", duration)
+def _collect_machine(event: RepetitionEvent, samples: Samples) -> None:
+    if event.canary_ns is not None and not event.warmup:
+        samples.canary.append(event.canary_ns / 1e6)
+    if event.cpu is not None:
+        samples.cores.add(event.cpu)
+
+
+def _collect_repetition(event: RepetitionEvent, plan: Plan, samples: Samples) -> None:
+    if event.phase == "prefill":
+        phase = f"prefill@{event.length}"
+        _add(samples, f"prefill_ms@{event.length}", event.duration_ns / 1e6)
         num_tokens = 1
     else:
-        phase = f"decode@{event['context']}"
-        tokens = [ns / 1e6 for ns in event["token_ns"]]
-        samples.by_metric.setdefault(f"decode_ms@{event['context']}", []).extend(tokens)
-        num_tokens = len(tokens)
-    if "custom_ns" in event:
-        samples.outside.setdefault(phase, []).append(event["custom_ns"] / event["duration_ns"])
-    for step, ns in zip(plan.chain, event.get("block_ns", []), strict=False):
+        phase = f"decode@{event.context}"
+        tokens = [ns / 1e6 for ns in event.token_ns]
+        samples.by_metric.setdefault(f"decode_ms@{event.context}", []).extend(tokens)
+        num_tokens = max(1, len(tokens))
+    if event.custom_ns is not None and event.duration_ns:
+        samples.outside.setdefault(phase, []).append(event.custom_ns / event.duration_ns)
+    for step, ns in zip(plan.chain, event.block_ns, strict=False):
         samples.blocks.setdefault(phase, {}).setdefault(step.name, []).append(ns / 1e6 / num_tokens)
 
 
@@ -270,7 +282,7 @@ def failed_row(
         verdict=ERROR_VERDICTS.get(error.runner_code, Verdict.RUNNER_FAILED),
         reason=f"{error.runner_code}: {error}",
         environment=environment,
-        events=session.events,
+        events=[records(run) for run in session.events],
         cold_repeats=len(session.events),
         wall_s=time.monotonic() - start,
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from contracts.device import DeviceFacts
 from contracts.job import MeasureJob
 from contracts.measurement import Measurement
-from contracts.plan import CacheDtype, Check, Plan, Protocol
+from contracts.plan import DEFAULT_BACKEND, CacheDtype, Check, Plan, Protocol
 from device_agents.canary import CanaryBook
 from device_agents.devices.base import Device
 from device_agents.devices.host import HostDevice
@@ -44,8 +44,10 @@ class LocalMeasurer:
         device: Device | None = None,
         quantization: str = "8da4w",
         cache_dtype: CacheDtype = "fp32",
+        backend: str = DEFAULT_BACKEND,
     ) -> None:
         self.library_dir, self.quantization, self.cache_dtype = library_dir, quantization, cache_dtype
+        self.backend = backend
         self.device = device or _device(target, library_dir)
         self.canaries = CanaryBook(library_dir / f"canary-{target.replace(':', '_')}.json")
 
@@ -71,7 +73,7 @@ class LocalMeasurer:
         """Compiles every missing block of ``archs`` (canaries included), in parallel; returns how many there were."""
         from nas.export.compose import measured_blocks
 
-        specs = [spec for arch in archs for spec in measured_blocks(arch, self.quantization)]
+        specs = [spec for arch in archs for spec in measured_blocks(arch, self.quantization, self.backend)]
         num_started = len(self.library.start(specs))
         self.library.ensure(specs)
         return num_started
@@ -80,10 +82,12 @@ class LocalMeasurer:
         """The composed plan of a candidate whose blocks are compiled (or are compiled now)."""
         from nas.export.compose import build_plan, canary_of, candidate_check, chain_of
 
+        form, cache_dtype = self.quantization, self.cache_dtype
         return build_plan(
-            arch, chain_of(arch, self.quantization, self.library), protocol, cache_dtype=self.cache_dtype,
-            check=candidate_check(arch, self.quantization, self.cache_dtype, self.eager) if check else None,
-            canary=canary_of(arch.d_model, self.quantization, self.library) if canary else None,
+            arch, chain_of(arch, form, self.library, self.backend), protocol, cache_dtype=cache_dtype,
+            check=candidate_check(arch, form, cache_dtype, self.eager, self.backend) if check else None,
+            canary=canary_of(arch.d_model, form, self.library, self.backend) if canary else None,
+            backend=self.backend,
         )  # fmt: skip
 
     def one_piece_plan(self, arch: ArchConfig, protocol: Protocol, exported: dict[str, Any]) -> Plan:
@@ -98,7 +102,8 @@ class LocalMeasurer:
         """The candidate as one program; ``reuse`` takes an earlier export of the same."""
         from nas.export.one_piece import export_candidate
 
-        return export_candidate(str(self.library_dir), arch.to_dict(), self.quantization, distinct, reuse)
+        fields = arch.to_dict()
+        return export_candidate(str(self.library_dir), fields, self.quantization, distinct, reuse, self.backend)
 
     # --- from plans to rows -----------------------------------------------------------------------------------------
 
@@ -130,6 +135,6 @@ class LocalMeasurer:
 def _device(target: str, library_dir: Path) -> Device:
     if target == HOST:
         return HostDevice(library_dir / "blocks")
-    from device_agents.android.command import open_phone
+    from device_agents.devices.android.command import open_phone
 
     return open_phone(target)

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 
 from contracts.study import StudySpec, TrialRecord
 from foundation.errors import InvalidConfig
-from nas.samplers import Distributions, frozen_trial
+from nas.samplers.optuna_sampler import Distributions, frozen_trial
 from search_space.space import space
 
 

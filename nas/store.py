@@ -61,7 +61,7 @@ class StudyStore(Protocol):
 
     def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
         """Queues a job once for the group; whichever of its devices is free takes it. ``avoid`` names a device whose
-        twin is to answer this time. The same plan for the same trial and group again returns the first job's id."""
+        peer is to answer this time. The same plan for the same trial and group again returns the first job's id."""
         ...
 
     def open_jobs(self) -> list[dict[str, Any]]:

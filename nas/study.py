@@ -29,7 +29,7 @@ from nas.objectives import (
     over_budget,
 )  # fmt: skip
 from nas.quality.contract import estimator
-from nas.samplers import OptunaSampler
+from nas.samplers.optuna_sampler import OptunaSampler
 from nas.store import StudyStore
 from nas.targets import Group, groups_of, on_cores, on_target, unserved
 from nas.workspace import Workspace
@@ -183,7 +183,7 @@ class Study:
         return True
 
     def measure_again(self, trial: TrialRecord, invalid: dict[Group, StoredMeasurement]) -> bool:
-        """Another session for rows that the machine spoiled, on another twin where the device itself is in doubt; a row
+        """Another session for rows that the machine spoiled, on another peer where the device itself is in doubt; a row
         that is the candidate's own fault fails it."""
         for group, row in invalid.items():
             if row.verdict not in SPOILED or self.next_attempt(trial, group) >= MAX_SESSIONS:
@@ -316,7 +316,7 @@ class Study:
         return False
 
     def unconfirmed(self, trial: TrialRecord) -> list[Group]:
-        """Groups without a one-piece row, or whose only row is of a device that its twins contradict."""
+        """Groups without a one-piece row, or whose only row is of a device that its peers contradict."""
         failed = [job for job in self.store.failed_jobs(trial.id) if job["form"] == "one_piece"]
         waiting = []
         for group in self.groups():
@@ -387,5 +387,5 @@ class Study:
 
 
 def suspect_of(row: StoredMeasurement | None) -> str:
-    """The device that should not answer again: its canary does not agree with its twins'."""
+    """The device that should not answer again: its canary does not agree with its peers'."""
     return row.device_id if row is not None and row.verdict is Verdict.UNLIKE_TWIN else ""

@@ -11,6 +11,7 @@ from contracts.plan import Canary, Check
 from contracts.study import QualitySpec
 from foundation.measurement_lock import MeasurementLock
 from foundation.workers import worker_pool
+from nas.export.backends import DEFAULT_BACKEND
 from nas.export.blocks import BlockSpec
 from nas.export.compose import canary_of, candidate_check, measured_blocks
 from nas.export.library import BlockLibrary
@@ -30,24 +31,31 @@ class Workspace:
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
 
-    def specs_of(self, arch: ArchConfig, quantization: str) -> list[BlockSpec]:
+    def specs_of(self, arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND) -> list[BlockSpec]:
         """All blocks a measurement of ``arch`` needs, the canary's included."""
-        return measured_blocks(arch, quantization)
+        return measured_blocks(arch, quantization, backend)
 
-    def check(self, arch: ArchConfig, quantization: str, cache_dtype: str) -> Check:
+    def check(
+        self, arch: ArchConfig, quantization: str, cache_dtype: str, backend: str = DEFAULT_BACKEND
+    ) -> Check:
         """Expected logits for the parity gate; one at a time, blocks stay in memory."""
         with self._lock, MeasurementLock().shared():
-            return candidate_check(arch, quantization, cache_dtype, self._eager)
+            return candidate_check(arch, quantization, cache_dtype, self._eager, backend)
 
-    def canary(self, d_model: int, quantization: str) -> Canary:
-        return canary_of(d_model, quantization, self.library)
+    def canary(self, d_model: int, quantization: str, backend: str = DEFAULT_BACKEND) -> Canary:
+        return canary_of(d_model, quantization, self.library, backend)
 
     def start_quality(self, spec: QualitySpec, arch: ArchConfig) -> Future[dict[str, Any]]:
         return self._executor().submit(judge_in_worker, spec.model_dump(), arch.to_dict())
 
-    def start_one_piece(self, arch: ArchConfig, quantization: str) -> Future[dict[str, Any]]:
+    def start_one_piece(
+        self, arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND
+    ) -> Future[dict[str, Any]]:
         """{digest, check, seconds} of the whole candidate as one program."""
-        return self._executor().submit(export_candidate, str(self.library.root), arch.to_dict(), quantization)
+        fields = arch.to_dict()
+        return self._executor().submit(
+            export_candidate, str(self.library.root), fields, quantization, True, True, backend
+        )
 
     def _executor(self) -> ProcessPoolExecutor:
         with self._lock:

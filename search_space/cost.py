@@ -84,10 +84,11 @@ def weight_bytes(arch: ArchConfig, quantization: str) -> int:
 
 
 def cache_bytes(arch: ArchConfig, context: int, cache_dtype: str = "fp32") -> int:
-    """Decode state after ``context`` tokens. KV entries take the cache dtype; conv states are float32."""
-    kv_width = CACHE_BYTES[cache_dtype]
+    """Decode state after ``context`` tokens. Keys and values take the cache dtype, other states are
+    float32."""
+    cached_bytes = CACHE_BYTES[cache_dtype]
     states = [state for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
-    return sum(state.num_elements(context) * (kv_width if state.kind == "kv" else 4) for state in states)
+    return sum(state.num_elements(context) * (cached_bytes if state.in_cache_dtype else 4) for state in states)
 
 
 def decode_bytes(arch: ArchConfig, context: int, quantization: str, cache_dtype: str = "fp32") -> int:

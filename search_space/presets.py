@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foundation.errors import InvalidConfig
+from foundation.registry import Registry
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 
@@ -60,10 +61,9 @@ def smollm2_135m() -> ArchConfig:
     return ArchConfig(576, 49_152, (layer,) * 30, rope_theta=100_000.0)
 
 
-PRESETS: dict[str, Callable[[], ArchConfig]] = {
-    builder.__name__: builder
-    for builder in (lfm2_350m, lfm2_700m, lfm2_1_2b, qwen3_0_6b, gemma3_1b, llama3_2_1b, smollm2_135m)
-}
+PRESETS: Registry[Callable[[], ArchConfig]] = Registry("preset")
+for _builder in (lfm2_350m, lfm2_700m, lfm2_1_2b, qwen3_0_6b, gemma3_1b, llama3_2_1b, smollm2_135m):
+    PRESETS.add(_builder.__name__, _builder)
 
 PUBLISHED_PARAMS = {
     "lfm2_350m": 354_483_968,
@@ -77,9 +77,7 @@ PUBLISHED_PARAMS = {
 
 
 def preset(name: str) -> ArchConfig:
-    if name not in PRESETS:
-        raise InvalidConfig(f"unknown preset {name!r}; known presets: {', '.join(PRESETS)}")
-    return PRESETS[name]()
+    return PRESETS.get_or_raise(name)()
 
 
 def architecture(text: str) -> ArchConfig:
@@ -88,7 +86,7 @@ def architecture(text: str) -> ArchConfig:
         return preset(text)
     path = Path(text)
     if not path.exists():
-        raise InvalidConfig(f"{text!r} is neither a preset ({', '.join(PRESETS)}) nor a file")
+        raise InvalidConfig(f"{text!r} is neither a preset ({PRESETS.known}) nor a file")
     try:
         return ArchConfig.from_dict(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
@@ -102,12 +100,5 @@ def debug_size(arch: ArchConfig, d_model: int = 128, vocab_size: int = 512, dept
 
 
 def _debug_layer(layer: LayerConfig, d_model: int) -> LayerConfig:
-    mixer = layer.mixer
-    if isinstance(mixer, Gqa):
-        group = mixer.num_heads // mixer.num_kv_heads
-        kv = max(1, min(2, mixer.num_kv_heads))
-        mixer = replace(mixer, num_heads=kv * group, num_kv_heads=kv, head_dim=32)
-    if isinstance(mixer, SlidingWindow):
-        mixer = replace(mixer, window=32)
     ffn = replace(layer.ffn, width=2 * d_model) if layer.ffn else None
-    return LayerConfig(mixer, ffn)
+    return LayerConfig(layer.mixer.at_debug_size(d_model), ffn)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from foundation.errors import InvalidConfig
+from foundation.registry import Registry
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, MixerConfig, Skip, SlidingWindow
 
@@ -108,17 +110,17 @@ def lfm2_1_2b_class(depth: int = 16) -> SearchSpace:
     return SearchSpace("lfm2_1_2b_class", 2048, 65_536, depth, mixers, (5120, 6656, 8192, 9728))
 
 
-SPACES: dict[str, Callable[..., SearchSpace]] = {
-    builder.__name__: builder for builder in (debug_space, lfm2_350m_class, lfm2_1_2b_class)
-}
+SPACES: Registry[Callable[..., SearchSpace]] = Registry("search space")
+for _builder in (debug_space, lfm2_350m_class, lfm2_1_2b_class):
+    SPACES.add(_builder.__name__, _builder)
 
 
 def space(name: str, options: dict[str, Any] | None = None) -> SearchSpace:
     """A space by name; ``options`` are its function's arguments."""
-    if name not in SPACES:
-        raise InvalidConfig(f"unknown search space {name!r}; known spaces: {', '.join(SPACES)}")
+    build = SPACES.get_or_raise(name)
     try:
-        return SPACES[name](**(options or {}))
+        inspect.signature(build).bind(**(options or {}))
     except TypeError:
-        known = ", ".join(SPACES[name].__code__.co_varnames[: SPACES[name].__code__.co_argcount])
+        known = ", ".join(inspect.signature(build).parameters) or "none"
         raise InvalidConfig(f"{name}: options {sorted(options or {})} do not fit; known options: {known}") from None
+    return build(**(options or {}))

@@ -17,8 +17,8 @@ from nas.store import StudyStore
 from server.context import Context
 from server.errors import DISK_FULL_ERRNOS
 from server.hub import work_topic
+from server.jobs import queue
 from server.jobs import repository as jobs
-from server.jobs import service as job_service
 from server.store import SqlStudyStore
 from server.studies.repository import running_ids
 
@@ -107,7 +107,7 @@ class Coordinator:
     def sweep(self) -> None:
         """Ends expired leases and starts running studies that have no loop (it was interrupted by the database)."""
         with self._ctx.database.write() as session:
-            job_service.expire(session, self._ctx)
+            queue.expire(session, self._ctx)
             study_ids = running_ids(session)
         for study_id in study_ids:
             self.launch(study_id)

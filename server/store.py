@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from contracts.device import DeviceFacts
 from contracts.job import MeasureJob
+from contracts.measurement import Verdict
 from contracts.states import JobState, StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
 from nas.targets import Group
@@ -22,8 +23,8 @@ from server.devices import repository as devices
 from server.errors import DiskFull
 from server.events.repository import emit
 from server.hub import work_topic
+from server.jobs import queue
 from server.jobs import repository as jobs
-from server.jobs import service as job_service
 from server.studies import repository as studies
 from server.studies import service as study_service
 from server.tables import ArtifactRow, JobRow, QualityRow, StudyRow
@@ -42,7 +43,7 @@ class SqlStudyStore:
         self._topic = work_topic(study_id)
         self._seen = ctx.hub.versions([self._topic])[self._topic]
         with ctx.database.read() as session:
-            self._run = studies.get_or_raise(session, study_id).runs
+            self._generation = studies.get_or_raise(session, study_id).generation
 
     def study(self) -> StudyRecord:
         with self._ctx.database.read() as session:
@@ -54,7 +55,7 @@ class SqlStudyStore:
 
     def devices(self) -> dict[str, DeviceFacts]:
         with self._ctx.database.read() as session:
-            return {row.id: DeviceFacts.model_validate(row.facts) for row in devices.measuring(session)}
+            return devices.measuring_facts(session)
 
     def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
         with self._ctx.database.write() as session:
@@ -86,7 +87,8 @@ class SqlStudyStore:
     def find_measurement(self, plan_digest: str, fingerprint: str) -> StoredMeasurement | None:
         with self._ctx.database.read() as session:
             row = trials.find_valid(session, plan_digest, fingerprint)
-            return trials.measurement_of(row) if row else None
+            found = trials.measurement_of(row) if row else None
+            return found if found is not None and found.verdict is Verdict.VALID else None
 
     def find_quality(self, arch_digest: str, key: str) -> QualityResult | None:
         with self._ctx.database.read() as session:
@@ -106,7 +108,7 @@ class SqlStudyStore:
 
     def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
         with self._ctx.database.write() as session:
-            row = job_service.submit_to(
+            row = queue.submit_to(
                 session, self._ctx, study_id=self._study_id, trial_id=trial_id, group=group, job=job, avoid=avoid
             )
             return row.id
@@ -171,4 +173,4 @@ class SqlStudyStore:
         return studies.get_or_raise(session, self._study_id)
 
     def _is_current(self, row: StudyRow) -> bool:
-        return row.state == StudyState.RUNNING and row.runs == self._run
+        return row.state == StudyState.RUNNING and row.generation == self._generation

@@ -1,6 +1,6 @@
 """All tables. They are the truth: studies are rebuilt from them after any crash.
 
-studies 1-n trials 1-n jobs 1-1 measurements | trainings        devices 1-n agents, jobs
+studies 1-n trials 1-n jobs 1-1 measurements | training_results        devices 1-n agents, jobs
 training_runs 1-n training_curves: how a training goes, of a job or of a user's own machine
 late_results: what came under an old fencing token, kept, never counted
 """
@@ -50,7 +50,8 @@ class Base(DeclarativeBase):
 
 
 class StudyRow(Base):
-    """``runs`` is the study's own fencing token: it grows with every resume, so an old loop cannot end a new one."""
+    """``generation`` is the study's own fencing token: it grows with every resume, so an old loop cannot end a new
+    one."""
 
     __tablename__ = "studies"
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -59,7 +60,7 @@ class StudyRow(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     spec: Mapped[dict[str, Any]]
     reference_point: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    runs: Mapped[int] = mapped_column(default=1)
+    generation: Mapped[int] = mapped_column(default=1)
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
@@ -103,7 +104,7 @@ class DeviceRow(Base):
 
 
 class CanaryRow(Base):
-    """A device's canary, per ``Plan.canary_key``: ``median_ms`` is the last time that its twins did not contradict,
+    """A device's canary, per ``Plan.canary_key``: ``median_ms`` is the last time that its peers did not contradict,
     ``reference_ms`` the device's own reference now, ``unlike_rows`` how many in a row they contradicted."""
 
     __tablename__ = "canaries"
@@ -127,9 +128,12 @@ class AgentRow(Base):
 
 
 class EnrolmentTokenRow(Base):
+    """``serves``: the kinds of jobs that whoever enrols with it may take."""
+
     __tablename__ = "enrolment_tokens"
     token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     note: Mapped[str] = mapped_column(String(200), default="")
+    serves: Mapped[list[Any]]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
@@ -146,15 +150,15 @@ class TokenRow(Base):
 
 
 class JobRow(Base):
-    """``submit_key`` makes submitting idempotent; a cancelled job gives its key up. ``priority``: lower goes first.
+    """``submit_key`` makes submitting idempotent; a cancelled job gives its key up.
 
     Who may lease it: ``device_id`` when that is set; else every device whose fingerprint is ``pool``; with neither,
-    any device. A job of a pool that was given to one twin of it keeps its ``pool`` beside the ``device_id``."""
+    any device. A job of a pool that was given to one device of it keeps its ``pool`` beside the ``device_id``."""
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("ix_jobs_queue", "state", "device_id", "priority", "created_at"),
-        Index("ix_jobs_pool", "state", "pool", "priority", "created_at"),
+        Index("ix_jobs_queue", "state", "device_id", "created_at"),
+        Index("ix_jobs_pool", "state", "pool", "created_at"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     kind: Mapped[str] = mapped_column(Word)
@@ -168,7 +172,6 @@ class JobRow(Base):
     submit_key: Mapped[str | None] = mapped_column(String(64), unique=True)
     plan_digest: Mapped[str] = mapped_column(String(64), default="")
     payload: Mapped[dict[str, Any]] = mapped_column(deferred=True)
-    priority: Mapped[int] = mapped_column(default=100)
     fencing_token: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
     agent_id: Mapped[str | None] = mapped_column(Id)
@@ -215,8 +218,10 @@ class MeasurementEventsRow(Base):
     events: Mapped[list[Any]]
 
 
-class TrainingRow(Base):
-    __tablename__ = "trainings"
+class TrainingResultRow(Base):
+    """What a trainer brought back for a job."""
+
+    __tablename__ = "training_results"
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
     trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id"), index=True)

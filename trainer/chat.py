@@ -27,7 +27,7 @@ class Prompt(str):
         made.pieces = kept
         return made
 
-    def __getnewargs__(self) -> tuple[Pieces]:
+    def __getnewargs__(self) -> tuple[Pieces]:  # type: ignore[override]
         return (self.pieces,)
 
 
@@ -95,5 +95,6 @@ def _spells_a_token(backend: Tokenizer, text: str) -> bool:
 def _without_added_tokens(backend: Tokenizer, text: str) -> list[int]:
     """The tokenizer's own steps but for the first, which cuts added tokens out."""
     normalized = backend.normalizer.normalize_str(text) if backend.normalizer else text
-    words = [(normalized, None)] if backend.pre_tokenizer is None else backend.pre_tokenizer.pre_tokenize_str(normalized)
+    splitter = backend.pre_tokenizer
+    words = [(normalized, None)] if splitter is None else splitter.pre_tokenize_str(normalized)
     return [token.id for word, _ in words for token in backend.model.tokenize(word)]

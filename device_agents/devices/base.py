@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from contracts.device import DeviceFacts
 from contracts.plan import Plan
-
-Event = dict[str, Any]
+from contracts.runner_events import RunnerEvent
 
 
 class Device(Protocol):
@@ -29,9 +28,9 @@ class Device(Protocol):
         """Load, clocks, temperatures: whatever can be read now; what cannot is absent."""
         ...
 
-    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
-        """Every event line of one cold run, the runner's own error line included. A line ``spoiled`` with ``verdict``
-        and ``reason`` says that the device itself made the run worthless.
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
+        """Every event of one cold run, the runner's own error included. A SpoiledEvent says that the device itself made
+        the run worthless.
 
         Raises RunnerCrashed when the runner ended without words, DeviceLost when the device went away.
         """

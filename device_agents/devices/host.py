@@ -6,22 +6,26 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from contracts.device import DeviceFacts
 from contracts.plan import Plan
-from device_agents.devices.base import DeviceDefaults, Event
-from foundation.errors import InvalidConfig, RunnerCrashed
+from contracts.runner_events import RunnerEvent, parse_run
+from contracts.values import require_digest
+from device_agents.devices.base import DeviceDefaults
+from foundation.errors import InvalidConfig
 from foundation.files import atomic_writer
 from foundation.measurement_lock import MeasurementLock
 
 DEFAULT_RUNNER = Path(__file__).parents[2] / "build" / "kernels" / "hilnas-runner"
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 RUN_TIMEOUT_S = 1800.0
+GRACE_S = 5.0  # between SIGTERM and SIGKILL
+POLL_S = 0.5
 
 
 class HostDevice(DeviceDefaults):
@@ -35,14 +39,17 @@ class HostDevice(DeviceDefaults):
         return self._facts
 
     def has_block(self, digest: str) -> bool:
-        return (self.blocks_dir / f"{digest}.pte").exists()
+        return self._block(digest).exists()
 
     def add_blocks(self, files: Mapping[str, Path], keep: Collection[str] = ()) -> None:
         for digest, path in files.items():
-            target = self.blocks_dir / f"{digest}.pte"
+            target = self._block(digest)
             if path != target and not target.exists():
                 with atomic_writer(target) as file, path.open("rb") as source:
                     shutil.copyfileobj(source, file)
+
+    def _block(self, digest: str) -> Path:
+        return self.blocks_dir / f"{require_digest(digest)}.pte"
 
     def environment(self) -> dict[str, Any]:
         found: dict[str, Any] = {"load_1m": os.getloadavg()[0]}
@@ -55,42 +62,30 @@ class HostDevice(DeviceDefaults):
                 found[name] = int(text) if text.lstrip("-").isdigit() else text
         return found
 
-    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
         with MeasurementLock().exclusive():
             return run_process([str(self.runner), "-"], plan.to_runner(str(self.blocks_dir)), cancelled)
 
 
-def run_process(command: list[str], plan: dict[str, Any], cancelled: Callable[[], bool]) -> list[Event]:
-    """One cold run: the plan on standard input, JSON lines back. The child dies with its parent's process group."""
+def run_process(command: list[str], plan: dict[str, Any], cancelled: Callable[[], bool]) -> list[RunnerEvent]:
+    """One cold run: the plan on standard input, JSON lines back. A cancelled or endless run is asked to stop (SIGTERM)
+    and killed when it does not within GRACE_S."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     text: str | None = json.dumps(plan)
-    waited = 0.0
+    started, asked = time.monotonic(), 0.0
     while True:
         try:
-            out, err = process.communicate(text, timeout=0.5)
-            break
+            out, err = process.communicate(text, timeout=POLL_S)
+            return parse_run(out, err, process.returncode)
         except subprocess.TimeoutExpired:
-            text, waited = None, waited + 0.5
-            if cancelled() or waited > RUN_TIMEOUT_S:
-                process.send_signal(signal.SIGTERM)
-    return parse_events(out, err, process.returncode)
-
-
-def parse_events(out: str, err: str, exit_code: int) -> list[Event]:
-    """The runner's lines; a torn last line (the runner was killed) is dropped and told."""
-    events = []
-    for line in out.splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    if not events or events[-1].get("event") not in ("end", "error"):
-        last = err.strip().splitlines()[-1] if err.strip() else "no message"
-        how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-        raise RunnerCrashed("killed", f"the runner ended by {how} after {len(events)} events: {last}")
-    return events
+            text, now = None, time.monotonic()
+            if asked and now - asked > GRACE_S:
+                process.kill()
+            elif not asked and (cancelled() or now - started > RUN_TIMEOUT_S):
+                process.terminate()
+                asked = now
 
 
 def find_runner(given: Path | None) -> Path:

@@ -14,7 +14,8 @@ from typing import Any
 
 from contracts.device import DeviceFacts
 from contracts.plan import Plan
-from device_agents.devices.base import DeviceDefaults, Event
+from contracts.runner_events import RunnerEvent, parse_event
+from device_agents.devices.base import DeviceDefaults
 from foundation.errors import DeviceLost, RunnerCrashed
 
 
@@ -42,7 +43,7 @@ class ReplayDevice(DeviceDefaults):
     def environment(self) -> dict[str, Any]:
         return {"replay": True}
 
-    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
         key = plan_key(plan)
         runs = self._runs.get(key) or self._default
         turn = self._played.get(key, 0)
@@ -54,7 +55,7 @@ class ReplayDevice(DeviceDefaults):
             raise DeviceLost("the device went away (recorded)")
         if isinstance(entry, dict):
             raise RunnerCrashed("killed", "the runner was killed (recorded)")
-        return [dict(event) for event in entry]
+        return [parse_event(event) for event in entry]
 
 
 def plan_key(plan: Plan) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from contracts.plan import Plan
-from device_agents.devices.base import Event
+from contracts.runner_events import ErrorEvent, RunnerEvent, parse_event
 from device_agents.devices.host import RUN_TIMEOUT_S, HostDevice
 from foundation.errors import RunnerCrashed
 from foundation.measurement_lock import MeasurementLock
@@ -25,7 +25,7 @@ class ServedHostDevice(HostDevice):
         super().__init__(blocks_dir, runner, name)
         self._process: subprocess.Popen[str] | None = None
 
-    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
         if plan.protocol.memory:
             return super().run(plan, cancelled)
         with MeasurementLock().exclusive(), tempfile.NamedTemporaryFile("w", suffix=".json") as file:
@@ -55,23 +55,23 @@ class ServedHostDevice(HostDevice):
             done.set()
             watcher.join()
 
-    def _ask(self, plan_path: str) -> list[Event]:
+    def _ask(self, plan_path: str) -> list[RunnerEvent]:
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
-        events: list[Event] = []
+        events: list[RunnerEvent] = []
         try:
             process.stdin.write(plan_path + "\n")
             process.stdin.flush()
             for line in process.stdout:
-                event = json.loads(line)
-                if event["event"] == "done":
+                event = parse_event(json.loads(line))
+                if event.event == "done":
                     return events
                 events.append(event)
         except (OSError, ValueError) as error:
             self.close()
             raise RunnerCrashed("killed", f"the serving runner broke off: {error}") from error
         self.close()
-        if events and events[-1]["event"] == "error":
+        if events and isinstance(events[-1], ErrorEvent):
             return events
         raise RunnerCrashed("killed", f"the serving runner ended after {len(events)} events")
 

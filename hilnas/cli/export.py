@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from foundation.errors import InvalidConfig
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from search_space.arch import ArchConfig
+from search_space.cost import QUANTIZATIONS
 from search_space.presets import architecture
 
 app = typer.Typer(help="Export an architecture.")
@@ -22,7 +24,8 @@ def export(
         str, typer.Argument(help="Preset name, architecture file (JSON) or Hugging Face directory of ours.")
     ],
     out: Annotated[Path, typer.Option(help="File to write: .pte or .onnx.")] = Path("model.pte"),
-    quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32 (.pte only).")] = "8da4w",
+    quantization: Annotated[str, typer.Option(help=f"One of: {', '.join(QUANTIZATIONS)} (.pte only).")] = "8da4w",
+    backend: Annotated[str, typer.Option(help=f"One of: {BACKENDS.known}.")] = DEFAULT_BACKEND,
     context: Annotated[int, typer.Option(help="Context of the delegation report.")] = 4096,
     library: Annotated[Path, typer.Option(help="Where programs are kept.")] = Path("var/library"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -30,26 +33,30 @@ def export(
     """Write one program and say what share of its work XNNPACK does not take."""
     if out.suffix not in (".pte", ".onnx"):
         raise InvalidConfig(f"--out must end in .pte or .onnx, got {out.name!r}")
+    BACKENDS.get_or_raise(backend).check(quantization)
     arch = _arch(target)
-    report = (
-        _onnx(arch, target, out) if out.suffix == ".onnx" else _pte(arch, target, out, quantization, library, context)
-    )
+    if out.suffix == ".onnx":
+        report = _onnx(arch, target, out)
+    else:
+        report = _pte(arch, target, out, quantization, backend, library, context)
     if as_json:
         typer.echo(json.dumps(report))
     else:
         typer.echo("\n".join(f"{key}: {value}" for key, value in report.items()))
 
 
-def _pte(arch: ArchConfig, target: str, out: Path, quantization: str, library: Path, context: int) -> dict[str, Any]:
+def _pte(
+    arch: ArchConfig, target: str, out: Path, quantization: str, backend: str, library: Path, context: int
+) -> dict[str, Any]:
     from nas.export.delegation import macs_outside_xnnpack
     from nas.export.library import BlockLibrary
     from nas.export.one_piece import export_candidate, export_checkpoint
 
     store = BlockLibrary(library)
     if _is_checkpoint(target):
-        done = export_checkpoint(str(store.root), target, quantization)
+        done = export_checkpoint(str(store.root), target, quantization, backend)
     else:
-        done = export_candidate(str(store.root), arch.to_dict(), quantization)
+        done = export_candidate(str(store.root), arch.to_dict(), quantization, backend=backend)
     shutil.copyfile(store.path(done["digest"]), out)
     outside = macs_outside_xnnpack(arch, context)
     return {

@@ -14,6 +14,7 @@ import structlog
 import typer
 
 from foundation.errors import HilnasError
+from hilnas.plugins import load
 
 GROUP = "hilnas.cli.mains"
 # typer may bring its own copy of click: its errors are no relatives of click's
@@ -30,6 +31,7 @@ HELP = {
     "bundle": "Build what runs on a phone: loader, libraries, runner.",
     "virtual-phone": "Start a phone made of software, for tests and first steps.",
     "bench": "Run the published benchmarks.",
+    "plugins": "List everything that plugins can add to.",
     "train": "Lease training jobs of winners.",
     "demo": "A whole search on this machine: what `make run` does.",
 }
@@ -58,11 +60,13 @@ def main() -> None:
     group = Commands(
         name="hilnas", help="Search small language models on the devices they will run on.",
         no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="--plugin FILE loads a Python file with parts of your own (docs/extending.md).",
     )  # fmt: skip
     # standard output belongs to what a command answers: scripts read it
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        sys.exit(group.main(standalone_mode=False) or 0)
+        arguments = load(sys.argv[1:])
+        sys.exit(group.main(arguments, standalone_mode=False) or 0)
     except (click.exceptions.Exit, typer.Exit) as end:
         sys.exit(end.exit_code)
     except (click.ClickException, _ClickException) as error:

@@ -14,7 +14,9 @@ from contracts.measurement import Measurement, Verdict
 from contracts.plan import PROTOCOLS, CacheDtype
 from foundation.errors import HilnasError, InvalidConfig
 from hilnas.local import HOST, LocalMeasurer
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.targets import on_cores
+from search_space.cost import QUANTIZATIONS
 from search_space.presets import architecture
 
 app = typer.Typer(help="Measure one preset or architecture file.")
@@ -28,8 +30,9 @@ class NotValid(HilnasError):
 @app.command()
 def measure(
     target: Annotated[str, typer.Argument(help="Preset name or architecture file (JSON).")],
-    protocol: Annotated[str, typer.Option(help="screening, quick or full.")] = "screening",
-    quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32.")] = "8da4w",
+    protocol: Annotated[str, typer.Option(help=f"One of: {', '.join(PROTOCOLS)}.")] = "screening",
+    quantization: Annotated[str, typer.Option(help=f"One of: {', '.join(QUANTIZATIONS)}.")] = "8da4w",
+    backend: Annotated[str, typer.Option(help=f"One of: {BACKENDS.known}.")] = DEFAULT_BACKEND,
     cache_dtype: Annotated[CacheDtype, typer.Option(help="Of keys and values.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     one_piece: Annotated[
@@ -42,8 +45,12 @@ def measure(
     """Compile what is missing, check parity, measure; exit code 3 when the verdict is not valid."""
     if protocol not in PROTOCOLS:
         raise InvalidConfig(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    BACKENDS.get_or_raise(backend).check(quantization)
     arch = architecture(target)
-    with LocalMeasurer(phone or HOST, library, quantization=quantization, cache_dtype=cache_dtype) as local:
+    local = LocalMeasurer(
+        phone or HOST, library, quantization=quantization, cache_dtype=cache_dtype, backend=backend
+    )
+    with local:
         with nullcontext() if as_json else console.status("compiling missing blocks"):
             local.compile([arch])
         settings = PROTOCOLS[protocol](threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,14 @@ from rich.console import Console
 from rich.live import Live
 
 from contracts.http import RestClient
+from contracts.plan import PROTOCOLS
 from foundation.errors import HilnasError, InvalidConfig
 from hilnas.cli.show import front_table, progress_panel
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND
+from nas.quality.contract import ESTIMATORS
+from nas.samplers import SAMPLERS
+from search_space.cost import QUANTIZATIONS
+from search_space.space import SPACES
 
 app = typer.Typer(help="Start, watch and stop searches.", no_args_is_help=True)
 console = Console()
@@ -30,7 +37,7 @@ class NothingFeasible(HilnasError):
 def start(
     name: Annotated[str, typer.Option(help="What to call the study.")] = "search",
     space: Annotated[
-        str, typer.Option(help="Search space: debug_space, lfm2_350m_class, lfm2_1_2b_class.")
+        str, typer.Option(help=f"Search space: {SPACES.known}.")
     ] = "debug_space",
     objective: Annotated[
         list[str] | None, typer.Option(help="Metric to optimize, e.g. decode_ms@512 or decode_ms@512:s24; repeat.")
@@ -40,11 +47,13 @@ def start(
         list[str] | None,
         typer.Option(help="Where to measure: name=model:SM-S921B, name=device:ID, name=host or name=android; repeat."),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="gp, nsga2, nsga3, tpe or random.")] = "gp",
+    sampler: Annotated[str, typer.Option(help=f"One of: {SAMPLERS.known}.")] = "gp",
     trials: Annotated[int, typer.Option(min=1, help="Candidates to propose.")] = 24,
     judged: Annotated[int | None, typer.Option(help="At most this many get a quality estimate.")] = None,
-    protocol: Annotated[str, typer.Option(help="screening, quick or full.")] = "screening",
-    quantization: Annotated[str, typer.Option(help="8da4w, 8da8w or fp32.")] = "8da4w",
+    protocol: Annotated[str, typer.Option(help=f"One of: {', '.join(PROTOCOLS)}.")] = "screening",
+    quantization: Annotated[str, typer.Option(help=f"One of: {', '.join(QUANTIZATIONS)}.")] = "8da4w",
+    backend: Annotated[str, typer.Option(help=f"One of: {BACKENDS.known}.")] = DEFAULT_BACKEND,
+    quality: Annotated[str, typer.Option(help=f"Quality estimator: {ESTIMATORS.known}.")] = "mechanistic",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: int = 0,
     file: Annotated[Path | None, typer.Option(help="A whole study specification as JSON instead of options.")] = None,
@@ -60,7 +69,8 @@ def start(
         spec = {
             "name": name, "space": space, "objectives": [{"metric": key} for key in keys],
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
-            "max_quality": judged, "protocol": protocol, "quantization": quantization, "threads": threads, "seed": seed,
+            "max_quality": judged, "protocol": protocol, "quantization": quantization, "backend": backend,
+            "quality": {"estimator": quality}, "threads": threads, "seed": seed,
             "targets": list(map(_target, target or [])),
         }  # fmt: skip
     rest = RestClient(url)
@@ -186,13 +196,13 @@ def _budget(text: str) -> tuple[str, float]:
 
 def _target(text: str) -> dict[str, Any]:
     name, _, wanted = text.partition("=")
-    selector, colon, value = wanted.partition(":")
+    selector, _, value = wanted.partition(":")
     if name and selector in ("model", "device") and value:
         return {"name": name, selector: value}
-    if name and selector in ("host", "android", "replay") and not colon:
-        return {"name": name, "kind": selector}
+    if name and re.fullmatch("[a-z][a-z0-9_-]*", wanted):
+        return {"name": name, "kind": wanted}
     raise InvalidConfig(
-        f"a target is written name=model:SM-S921B, name=device:ID, name=host or name=android; got {text!r}"
+        f"a target is written name=model:SM-S921B, name=device:ID or name=KIND (host, android, ...); got {text!r}"
     )
 
 

@@ -13,21 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.metrics import parse_metric
-
-STYLES = {
-    "gated_short_conv": ("C", "cyan"),
-    "gqa": ("A", "magenta"),
-    "sliding_window": ("W", "yellow"),
-    "skip": ("·", "dim"),
-}
+from search_space.mixers import MIXERS, MixerConfig
 
 
 def strip_of(arch: dict[str, Any]) -> Text:
-    """One letter per layer, coloured by operator; upper case W/A/C, a dot for skip."""
+    """One letter per layer, coloured by mixer; a mixer that is not known here (a plugin's) is a question mark."""
     text = Text()
     for layer in arch["layers"]:
-        letter, style = STYLES.get(layer["mixer"]["kind"], ("?", "red"))
-        text.append(letter, style=style)
+        mixer = MIXERS.get(layer["mixer"]["kind"], MixerConfig)
+        text.append(mixer.letter, style=mixer.colour)
     return text
 
 

@@ -16,7 +16,7 @@ Outcome<std::unique_ptr<Canary>> Canary::load(const CanarySpec& spec, LoadContex
 Outcome<int64_t> Canary::run() {
   chain_->reset();
   const int64_t start = monotonic_ns();
-  if (Done ran = chain_->forward_chunks(ids_.data(), static_cast<int64_t>(ids_.size())); !ran.ok()) return ran.error();
+  if (RunStatus ran = chain_->forward_chunks(ids_.data(), static_cast<int64_t>(ids_.size())); !ran.ok()) return ran.error();
   return monotonic_ns() - start;
 }
 

@@ -31,14 +31,14 @@ TensorPtr tensor(const void* data, std::vector<SizesType> sizes, ScalarType type
   return executorch::extension::make_tensor_ptr(std::move(sizes), const_cast<void*>(data), type);
 }
 
-std::string step_words(const StepSpec& spec) { return "step " + (spec.name.empty() ? spec.digest : spec.name); }
+std::string describe_step(const StepSpec& spec) { return "step " + (spec.name.empty() ? spec.digest : spec.name); }
 
 bool takes_ids(Role role) { return role == Role::kEmbedding || role == Role::kModel; }
 bool gives_logits(Role role) { return role == Role::kHead || role == Role::kModel; }
 bool has_state(Role role) { return role == Role::kMixer || role == Role::kModel; }
 
 // Checks every file that the chain will read, side by side: hashing takes as long as loading does.
-Done verify_files(const ChainSpec& spec, const LoadContext& context) {
+RunStatus verify_files(const ChainSpec& spec, const LoadContext& context) {
   std::map<std::string, int64_t> needed;
   for (const StepSpec& step : spec.steps) ++needed[step.digest];
   std::vector<std::pair<int64_t, std::string>> files;
@@ -49,13 +49,13 @@ Done verify_files(const ChainSpec& spec, const LoadContext& context) {
     files.emplace_back(bytes.value(), digest);
   }
   std::sort(files.rbegin(), files.rend());  // the largest first, so that no thread is left with it at the end
-  std::vector<Done> results(files.size(), done());
+  std::vector<RunStatus> results(files.size(), run_ok());
   parallel_tasks(static_cast<int64_t>(files.size()), [&](int64_t i) {
     const std::string& digest = files[static_cast<size_t>(i)].second;
     results[static_cast<size_t>(i)] = verify_block(context.path(digest), digest);
   });
-  const auto failed = std::find_if(results.begin(), results.end(), [](const Done& d) { return !d.ok(); });
-  return failed == results.end() ? done() : *failed;
+  const auto failed = std::find_if(results.begin(), results.end(), [](const RunStatus& d) { return !d.ok(); });
+  return failed == results.end() ? run_ok() : *failed;
 }
 
 }  // namespace
@@ -63,19 +63,19 @@ Done verify_files(const ChainSpec& spec, const LoadContext& context) {
 Outcome<std::unique_ptr<Chain>> Chain::load(const ChainSpec& spec, LoadContext& context) {
   const int64_t start = monotonic_ns();
   if (context.verify_digests) {
-    if (Done verified = verify_files(spec, context); !verified.ok()) return verified.error();
+    if (RunStatus verified = verify_files(spec, context); !verified.ok()) return verified.error();
     context.report.verify_ns += monotonic_ns() - start;
   }
   std::unique_ptr<Chain> chain(new Chain(spec, context.pool));
   for (const StepSpec& step : spec.steps) {
     if (interrupted()) return RunError{ExitCode::kInterrupted, "stopped while loading"};
-    if (Done loaded = chain->load_step(step, context); !loaded.ok()) return loaded.error();
+    if (RunStatus loaded = chain->load_step(step, context); !loaded.ok()) return loaded.error();
   }
   std::set<std::string> counted;
   for (const Step& step : chain->steps_) {
     if (counted.insert(step.spec.digest).second) context.report.file_bytes += step.instance->file_bytes();
   }
-  if (Done bound = chain->bind_buffers(); !bound.ok()) return bound.error();
+  if (RunStatus bound = chain->bind_buffers(); !bound.ok()) return bound.error();
   return chain;
 }
 
@@ -85,7 +85,7 @@ Chain::~Chain() {
   }
 }
 
-Done Chain::load_step(const StepSpec& spec, LoadContext& context) {
+RunStatus Chain::load_step(const StepSpec& spec, LoadContext& context) {
   Step step{spec, pool_->take(spec.digest), {}};
   ++context.report.instances;
   if (step.instance != nullptr) {
@@ -98,35 +98,32 @@ Done Chain::load_step(const StepSpec& spec, LoadContext& context) {
     if (!loaded.ok()) return explain_memory(loaded.error(), bytes.value());
     step.instance = std::move(loaded.value());
   }
-  if (Done shapes = check_shapes(step); !shapes.ok()) return shapes;
-  if (Done states = add_states(step); !states.ok()) return states;
+  if (RunStatus shapes = check_shapes(step); !shapes.ok()) return shapes;
+  if (RunStatus states = add_states(step); !states.ok()) return states;
   steps_.push_back(std::move(step));
-  return done();
+  return run_ok();
 }
 
-Done Chain::add_states(Step& step) {
+RunStatus Chain::add_states(Step& step) {
   StateTable& table = StateTable::instance();
-  for (const StateSpec& s : step.spec.states) {
-    const int64_t capacity = s.window > 0 ? s.window : spec_.cache.capacity;
-    const Result<int64_t> slot = s.is_kv
-                                     ? table.add_kv({spec_.cache.dtype, s.num_kv_heads, s.head_dim, capacity, s.window})
-                                     : table.add_conv(s.channels, s.taps);
+  for (const StateSpec& spec : step.spec.states) {
+    const Result<int64_t> slot = table.add(spec.kind->make(spec.sizes, spec_.cache));
     if (!slot.ok()) {
-      const bool memory = slot.words().rfind("out of memory", 0) == 0;
+      const bool memory = slot.status().kind() == Status::Kind::kOutOfMemory;
       return RunError{memory ? ExitCode::kOutOfMemory : ExitCode::kBadPlan,
-                      step_words(step.spec) + ": " + slot.words()};
+                      describe_step(step.spec) + ": " + slot.message()};
     }
     step.slots.push_back(slot.value());
     all_slots_.push_back(slot.value());
   }
-  return done();
+  return run_ok();
 }
 
-Done Chain::check_shapes(const Step& step) const {
+RunStatus Chain::check_shapes(const Step& step) const {
   const Role role = step.spec.role;
   const size_t inputs = has_state(role) ? 3 : 1;
-  const auto fail = [&](const std::string& words) {
-    return RunError{ExitCode::kLoadFailed, step_words(step.spec) + " does not fit its role: " + words};
+  const auto fail = [&](const std::string& message) {
+    return RunError{ExitCode::kLoadFailed, describe_step(step.spec) + " does not fit its role: " + message};
   };
   if (step.instance->num_inputs() != inputs) {
     return fail("it has " + std::to_string(step.instance->num_inputs()) + " inputs, not " + std::to_string(inputs));
@@ -145,10 +142,10 @@ Done Chain::check_shapes(const Step& step) const {
       step.instance->input_shape(1) != std::vector<int64_t>{static_cast<int64_t>(step.spec.states.size())}) {
     return fail("it wants another number of states than the plan's " + std::to_string(step.spec.states.size()));
   }
-  return done();
+  return run_ok();
 }
 
-Done Chain::bind_buffers() {
+RunStatus Chain::bind_buffers() {
   size_t hidden_bytes = static_cast<size_t>(spec_.max_chunk * spec_.hidden_size) * sizeof(float);
   size_t logit_bytes = 0;
   for (const Step& step : steps_) {
@@ -167,10 +164,10 @@ Done Chain::bind_buffers() {
   for (size_t i = 0; i < steps_.size(); ++i) {
     const bool last = gives_logits(steps_[i].spec.role);
     void* target = last ? logits_.data() : hidden(i + 1);
-    if (Done bound = steps_[i].instance->bind_output(target, last ? logit_bytes : hidden_bytes); !bound.ok())
+    if (RunStatus bound = steps_[i].instance->bind_output(target, last ? logit_bytes : hidden_bytes); !bound.ok())
       return bound;
   }
-  return done();
+  return run_ok();
 }
 
 void Chain::reset() {
@@ -203,7 +200,7 @@ Outcome<PrefixFile> Chain::restore(const std::string& path, const std::vector<in
   return file;
 }
 
-Done Chain::run_step(Step& step, const float* hidden, const int64_t* ids, int64_t count) {
+RunStatus Chain::run_step(Step& step, const float* hidden, const int64_t* ids, int64_t count) {
   const auto T = static_cast<SizesType>(count);
   const auto d = static_cast<SizesType>(spec_.hidden_size);
   const Role role = step.spec.role;
@@ -225,27 +222,27 @@ Done Chain::run_step(Step& step, const float* hidden, const int64_t* ids, int64_
   return step.instance->run(inputs);
 }
 
-Done Chain::forward(const int64_t* ids, int64_t count, bool want_logits) {
+RunStatus Chain::forward(const int64_t* ids, int64_t count, bool want_logits) {
   for (size_t i = 0; i < steps_.size(); ++i) {
     if (steps_[i].spec.role == Role::kHead && !want_logits) continue;
     const int64_t start = monotonic_ns();
-    if (Done ran = run_step(steps_[i], hidden(i), ids, count); !ran.ok()) {
-      const RunError error{ran.error().code, step_words(steps_[i].spec) + ": " + ran.error().message};
+    if (RunStatus ran = run_step(steps_[i], hidden(i), ids, count); !ran.ok()) {
+      const RunError error{ran.error().code, describe_step(steps_[i].spec) + ": " + ran.error().message};
       return explain_memory(error, kWorkspaceGrowth);
     }
     step_ns_[i] += monotonic_ns() - start;
   }
   position_ += count;
   if (interrupted()) return RunError{ExitCode::kInterrupted, "stopped by a signal"};
-  return done();
+  return run_ok();
 }
 
-Done Chain::forward_chunks(const int64_t* ids, int64_t count) {
+RunStatus Chain::forward_chunks(const int64_t* ids, int64_t count) {
   for (int64_t at = 0; at < count; at += spec_.max_chunk) {
     const int64_t chunk = std::min(spec_.max_chunk, count - at);
-    if (Done ran = forward(ids + at, chunk, at + chunk == count); !ran.ok()) return ran;
+    if (RunStatus ran = forward(ids + at, chunk, at + chunk == count); !ran.ok()) return ran;
   }
-  return done();
+  return run_ok();
 }
 
 // Eight running maxima, so that the search keeps up with memory: 65536 logits cost 10 us, not 60.

@@ -40,9 +40,9 @@ class Chain {
   void enter_noise(int64_t tokens, uint64_t seed);
 
   // Runs `count` (at most max_chunk) tokens; logits are computed for the last one on request.
-  Done forward(const int64_t* ids, int64_t count, bool want_logits);
+  RunStatus forward(const int64_t* ids, int64_t count, bool want_logits);
   // The same over any number of tokens in chunks of max_chunk; logits of the very last one.
-  Done forward_chunks(const int64_t* ids, int64_t count);
+  RunStatus forward_chunks(const int64_t* ids, int64_t count);
 
   const float* logits() const { return static_cast<const float*>(logits_.data()); }
   int64_t argmax() const;
@@ -64,12 +64,12 @@ class Chain {
   };
 
   explicit Chain(const ChainSpec& spec, InstancePool* pool) : spec_(spec), pool_(pool) {}
-  Done load_step(const StepSpec& spec, LoadContext& context);
-  Done add_states(Step& step);
-  Done check_shapes(const Step& step) const;
-  Done bind_buffers();
+  RunStatus load_step(const StepSpec& spec, LoadContext& context);
+  RunStatus add_states(Step& step);
+  RunStatus check_shapes(const Step& step) const;
+  RunStatus bind_buffers();
   PrefixKey prefix_key() const;
-  Done run_step(Step& step, const float* hidden, const int64_t* ids, int64_t count);
+  RunStatus run_step(Step& step, const float* hidden, const int64_t* ids, int64_t count);
   float* hidden(size_t step) const { return static_cast<float*>(hidden_[step % 2].data()); }
 
   ChainSpec spec_;

@@ -45,7 +45,7 @@ Outcome<CheckResult> run_check(const CheckSpec& spec, Chain& chain) {
   const int64_t* ids = spec.tokens.data();
   chain.reset();
   for (size_t i = 0; i < spec.chunks.size(); ++i) {
-    if (Done ran = chain.forward(ids, spec.chunks[i], true); !ran.ok()) return ran.error();
+    if (RunStatus ran = chain.forward(ids, spec.chunks[i], true); !ran.ok()) return ran.error();
     ids += spec.chunks[i];
     const std::vector<float> got = probe(spec, chain);
     compare_row(spec.expected[i], got, &c);

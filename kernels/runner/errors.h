@@ -53,7 +53,7 @@ class [[nodiscard]] Outcome {
   std::variant<T, RunError> content_;
 };
 
-using Done = Outcome<std::monostate>;
-inline Done done() { return Done(std::monostate{}); }
+using RunStatus = Outcome<std::monostate>;
+inline RunStatus run_ok() { return RunStatus(std::monostate{}); }
 
 }  // namespace hilnas

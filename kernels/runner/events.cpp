@@ -26,7 +26,7 @@ EventWriter::~EventWriter() {
 
 void EventWriter::fail(const std::string& what) {
   failed_ = true;
-  words_ = what + ": " + std::strerror(errno);
+  message_ = what + ": " + std::strerror(errno);
 }
 
 void EventWriter::write(const char* event, const EventJson& fields) {

@@ -10,14 +10,14 @@ using EventJson = nlohmann::ordered_json;
 
 class EventWriter {
  public:
-  // "" is stdout. open_words() says why a file cannot be opened.
+  // "" is stdout. open_message() says why a file cannot be opened.
   explicit EventWriter(const std::string& path);
   ~EventWriter();
   EventWriter(const EventWriter&) = delete;
   EventWriter& operator=(const EventWriter&) = delete;
 
   bool usable() const { return fd_ >= 0 && !failed_; }
-  const std::string& words() const { return words_; }
+  const std::string& message() const { return message_; }
   int fd() const { return fd_; }
 
   void set_plan_id(const std::string& id) { plan_id_ = id; }
@@ -31,7 +31,7 @@ class EventWriter {
   bool owned_ = false;
   bool failed_ = false;
   std::string plan_id_;
-  std::string words_;
+  std::string message_;
 };
 
 }  // namespace hilnas

@@ -27,7 +27,7 @@ Outcome<int64_t> block_bytes(const std::string& path) {
 }
 
 // read() into a small buffer, not mmap: mapped pages would show up in the resident size that is measured later.
-Done verify_block(const std::string& path, const std::string& digest) {
+RunStatus verify_block(const std::string& path, const std::string& digest) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return missing(path);
   Sha256 sha;
@@ -37,7 +37,7 @@ Done verify_block(const std::string& path, const std::string& digest) {
   close(fd);
   if (got < 0) return missing(path);
   const std::string actual = sha.hex_digest();
-  if (actual == digest) return done();
+  if (actual == digest) return run_ok();
   return RunError{ExitCode::kWrongDigest, path + " has sha256 " + actual};
 }
 

@@ -11,6 +11,6 @@ namespace hilnas {
 Outcome<int64_t> block_bytes(const std::string& path);
 
 // wrong_digest unless the content's sha256 is `digest`.
-Done verify_block(const std::string& path, const std::string& digest);
+RunStatus verify_block(const std::string& path, const std::string& digest);
 
 }  // namespace hilnas

@@ -37,12 +37,12 @@ void print_help() {
   }
 }
 
-int usage(const std::string& words) {
-  std::fprintf(stderr, "hilnas-runner: %s; --help lists what works\n", words.c_str());
+int usage(const std::string& message) {
+  std::fprintf(stderr, "hilnas-runner: %s; --help lists what works\n", message.c_str());
   return static_cast<int>(ExitCode::kUsage);
 }
 
-// Empty words on success.
+// Empty message on success.
 std::string parse(int argc, char** argv, Options* options) {
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
@@ -71,7 +71,7 @@ std::string parse(int argc, char** argv, Options* options) {
 int run(const Options& options) {
   EventWriter events(options.out);
   if (!events.usable()) {
-    std::fprintf(stderr, "hilnas-runner: %s\n", events.words().c_str());
+    std::fprintf(stderr, "hilnas-runner: %s\n", events.message().c_str());
     return static_cast<int>(ExitCode::kOutputFailed);
   }
   install_crash_handlers(events.fd(), "");
@@ -93,8 +93,8 @@ int main_or_usage(int argc, char** argv) {
     return 0;
   }
   Options options;
-  const std::string words = parse(argc, argv, &options);
-  return words.empty() ? run(options) : usage(words);
+  const std::string message = parse(argc, argv, &options);
+  return message.empty() ? run(options) : usage(message);
 }
 
 }  // namespace

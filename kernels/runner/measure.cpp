@@ -59,23 +59,23 @@ struct Measurement::Repetition {
   std::vector<int64_t> token_ns;  // decode
 };
 
-Done Measurement::run() {
+RunStatus Measurement::run() {
   const Protocol& p = plan_.protocol;
   const int64_t decode_warmup = p.decode_warmup_tokens ? 0 : p.warmup;
   memory("load");
   if (plan_.prefix) {
-    if (Done ran = plan_.prefix->save ? save_prefix() : measure_prefix(); !ran.ok()) return ran;
+    if (RunStatus ran = plan_.prefix->save ? save_prefix() : measure_prefix(); !ran.ok()) return ran;
     memory("prefix");
   }
   for (int64_t length : p.prefill_lengths) {
-    if (Done ran = run_phase({Phase::kPrefill, length}, p.warmup, p.repetitions); !ran.ok()) return ran;
+    if (RunStatus ran = run_phase({Phase::kPrefill, length}, p.warmup, p.repetitions); !ran.ok()) return ran;
     memory("prefill:" + std::to_string(length));
   }
   for (int64_t context : p.decode_contexts) {
-    if (Done ran = run_phase({Phase::kDecode, context}, decode_warmup, p.decode_repetitions); !ran.ok()) return ran;
+    if (RunStatus ran = run_phase({Phase::kDecode, context}, decode_warmup, p.decode_repetitions); !ran.ok()) return ran;
     memory("decode:" + std::to_string(context));
   }
-  return done();
+  return run_ok();
 }
 
 void Measurement::memory(const std::string& at) {
@@ -83,21 +83,21 @@ void Measurement::memory(const std::string& at) {
 }
 
 // Warm-ups and measured repetitions are counted from 0 each.
-Done Measurement::run_phase(const Case& phase, int64_t warmup, int64_t repetitions) {
+RunStatus Measurement::run_phase(const Case& phase, int64_t warmup, int64_t repetitions) {
   for (int64_t i = 0; i < warmup + repetitions; ++i) {
     const bool warm = i < warmup;
-    if (Done ran = run_one(phase, warm ? i : i - warmup, warm); !ran.ok()) return ran;
-    if (!events_.usable()) return RunError{ExitCode::kOutputFailed, events_.words()};
+    if (RunStatus ran = run_one(phase, warm ? i : i - warmup, warm); !ran.ok()) return ran;
+    if (!events_.usable()) return RunError{ExitCode::kOutputFailed, events_.message()};
   }
-  return done();
+  return run_ok();
 }
 
-Done Measurement::run_case(const Case& phase, Repetition& r) {
+RunStatus Measurement::run_case(const Case& phase, Repetition& r) {
   if (phase.phase == Phase::kPrefill) return run_prefill(phase.size, r);
   return phase.phase == Phase::kDecode ? run_decode(phase.size, r) : run_first_token(phase, r);
 }
 
-Done Measurement::run_one(const Case& phase, int64_t index, bool warmup) {
+RunStatus Measurement::run_one(const Case& phase, int64_t index, bool warmup) {
   const bool decode = phase.phase == Phase::kDecode;
   EventJson fields = phase.fields();
   fields.update({{"repetition", index}, {"warmup", warmup}});
@@ -109,7 +109,7 @@ Done Measurement::run_one(const Case& phase, int64_t index, bool warmup) {
     canary_fields["canary_ns"] = canary_ns.value();
   }
   Repetition r;
-  if (Done ran = run_case(phase, r); !ran.ok()) return ran;
+  if (RunStatus ran = run_case(phase, r); !ran.ok()) return ran;
   fields.update({{"start_ns", r.start_ns}, {"end_ns", r.end_ns}, {"duration_ns", r.end_ns - r.start_ns}});
   if (plan_.protocol.block_times) fields["block_ns"] = chain_.step_ns();
   add_custom_times(&fields);
@@ -121,7 +121,7 @@ Done Measurement::run_one(const Case& phase, int64_t index, bool warmup) {
   fields["switches_involuntary"] = involuntary_switches() - r.switches;
   events_.write("repetition", fields);
   if (!warmup) measured_ns_ += r.end_ns - r.start_ns;
-  return done();
+  return run_ok();
 }
 
 // What came before (the canary, entering a context, warm-up tokens) is nobody's time.
@@ -132,61 +132,61 @@ void Measurement::start_clocks(Repetition& r) {
   r.start_ns = monotonic_ns();
 }
 
-Done Measurement::run_prefill(int64_t length, Repetition& r) {
+RunStatus Measurement::run_prefill(int64_t length, Repetition& r) {
   const std::vector<int64_t> ids = cycled(plan_.tokens, length);
   chain_.reset();
   r.tokens = length;
   start_clocks(r);
-  Done ran = chain_.forward_chunks(ids.data(), length);
+  RunStatus ran = chain_.forward_chunks(ids.data(), length);
   r.end_ns = monotonic_ns();
   return ran;
 }
 
-Done Measurement::enter_context(int64_t context) {
+RunStatus Measurement::enter_context(int64_t context) {
   chain_.reset();
   if (plan_.protocol.enter_with_noise) {
     chain_.enter_noise(context, plan_.protocol.seed);
-    return done();
+    return run_ok();
   }
   const std::vector<int64_t> ids = cycled(plan_.tokens, context);
   return chain_.forward_chunks(ids.data(), context);
 }
 
 // Leaves the id that follows in `id`.
-Done Measurement::decode_untimed(int64_t tokens, int64_t* id) {
+RunStatus Measurement::decode_untimed(int64_t tokens, int64_t* id) {
   for (int64_t i = 0; i < tokens; ++i) {
-    if (Done ran = chain_.forward(id, 1, true); !ran.ok()) return ran;
+    if (RunStatus ran = chain_.forward(id, 1, true); !ran.ok()) return ran;
     *id = chain_.argmax();
   }
-  return done();
+  return run_ok();
 }
 
 // Greedy: a token's time runs from its id to the choice of the next one.
-Done Measurement::run_decode(int64_t context, Repetition& r) {
-  if (Done entered = enter_context(context); !entered.ok()) return entered;
+RunStatus Measurement::run_decode(int64_t context, Repetition& r) {
+  if (RunStatus entered = enter_context(context); !entered.ok()) return entered;
   int64_t id = plan_.tokens[static_cast<size_t>(context) % plan_.tokens.size()];
   const int64_t warmup_tokens = plan_.protocol.decode_warmup_tokens.value_or(0);
-  if (Done warmed = decode_untimed(warmup_tokens, &id); !warmed.ok()) return warmed;
+  if (RunStatus warmed = decode_untimed(warmup_tokens, &id); !warmed.ok()) return warmed;
   r.tokens = plan_.protocol.decode_tokens;
   r.token_ns.reserve(static_cast<size_t>(r.tokens));
   start_clocks(r);
   int64_t before = r.start_ns;
   for (int64_t i = 0; i < r.tokens; ++i) {
-    if (Done ran = chain_.forward(&id, 1, true); !ran.ok()) return ran;
+    if (RunStatus ran = chain_.forward(&id, 1, true); !ran.ok()) return ran;
     id = chain_.argmax();
     const int64_t now = monotonic_ns();
     r.token_ns.push_back(now - before);
     before = now;
   }
   r.end_ns = before;
-  return done();
+  return run_ok();
 }
 
-Done Measurement::save_prefix() {
+RunStatus Measurement::save_prefix() {
   const int64_t start = monotonic_ns(), length = plan_.prefix->length;
   const std::vector<int64_t> ids = cycled(plan_.tokens, length);
   chain_.reset();
-  if (Done ran = chain_.forward_chunks(ids.data(), length); !ran.ok()) return ran;
+  if (RunStatus ran = chain_.forward_chunks(ids.data(), length); !ran.ok()) return ran;
   const int64_t read = monotonic_ns();
   const Outcome<PrefixFile> file = chain_.save(plan_.prefix->path, ids);
   if (!file.ok()) return file.error();
@@ -194,11 +194,11 @@ Done Measurement::save_prefix() {
                                  {"file_bytes", file.value().file_bytes},
                                  {"prefill_ns", read - start},
                                  {"save_ns", monotonic_ns() - read}});
-  return done();
+  return run_ok();
 }
 
 // Cold and restored in turn, so that a change of the machine's speed meets both.
-Done Measurement::measure_prefix() {
+RunStatus Measurement::measure_prefix() {
   const Outcome<int64_t> prefix = compare_prefix();
   if (!prefix.ok()) return prefix.error();
   Case phase{Phase::kFirstToken, prefix.value() + plan_.prefix->suffix, prefix.value()};
@@ -206,11 +206,11 @@ Done Measurement::measure_prefix() {
   for (int64_t i = 0; i < warmup + plan_.protocol.repetitions; ++i) {
     for (bool restored : {false, true}) {
       phase.restored = restored;
-      if (Done ran = run_one(phase, i < warmup ? i : i - warmup, i < warmup); !ran.ok()) return ran;
+      if (RunStatus ran = run_one(phase, i < warmup ? i : i - warmup, i < warmup); !ran.ok()) return ran;
     }
-    if (!events_.usable()) return RunError{ExitCode::kOutputFailed, events_.words()};
+    if (!events_.usable()) return RunError{ExitCode::kOutputFailed, events_.message()};
   }
-  return done();
+  return run_ok();
 }
 
 // Logits behind the suffix, from the file and from nothing. The tokens that the file holds.
@@ -225,11 +225,11 @@ Outcome<int64_t> Measurement::compare_prefix() {
                                               std::to_string(suffix) + " follow, the plan's cache has room for " +
                                               std::to_string(capacity)};
   }
-  if (Done ran = chain_.forward_chunks(ids.data() + prefix, suffix); !ran.ok()) return ran.error();
+  if (RunStatus ran = chain_.forward_chunks(ids.data() + prefix, suffix); !ran.ok()) return ran.error();
   const std::vector<float> restored(chain_.logits(), chain_.logits() + plan_.chain.vocab_size);
   const int64_t restored_argmax = chain_.argmax();
   chain_.reset();
-  if (Done ran = chain_.forward_chunks(ids.data(), prefix + suffix); !ran.ok()) return ran.error();
+  if (RunStatus ran = chain_.forward_chunks(ids.data(), prefix + suffix); !ran.ok()) return ran.error();
   double largest = 0, squares = 0;
   for (size_t i = 0; i < restored.size(); ++i) {
     const double cold = chain_.logits()[i];
@@ -247,7 +247,7 @@ Outcome<int64_t> Measurement::compare_prefix() {
 }
 
 // From the ids to the choice of the next one.
-Done Measurement::run_first_token(const Case& phase, Repetition& r) {
+RunStatus Measurement::run_first_token(const Case& phase, Repetition& r) {
   const std::vector<int64_t> ids = cycled(plan_.tokens, phase.size);
   chain_.reset();
   r.tokens = phase.restored ? phase.size - phase.prefix : phase.size;
@@ -256,7 +256,7 @@ Done Measurement::run_first_token(const Case& phase, Repetition& r) {
     if (const Outcome<PrefixFile> file = chain_.restore(plan_.prefix->path, ids); !file.ok()) return file.error();
     r.restore_ns = monotonic_ns() - r.start_ns;
   }
-  Done ran = chain_.forward_chunks(ids.data() + phase.size - r.tokens, r.tokens);
+  RunStatus ran = chain_.forward_chunks(ids.data() + phase.size - r.tokens, r.tokens);
   chain_.argmax();
   r.end_ns = monotonic_ns();
   return ran;

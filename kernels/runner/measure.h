@@ -12,25 +12,25 @@ class Measurement {
   Measurement(const Plan& plan, Chain& chain, Canary* canary, EventWriter& events)
       : plan_(plan), chain_(chain), canary_(canary), events_(events) {}
 
-  Done run();
+  RunStatus run();
   // Total of the repetitions that were no warm-up.
   int64_t measured_ns() const { return measured_ns_; }
 
  private:
   struct Case;
   struct Repetition;
-  Done run_phase(const Case& phase, int64_t warmup, int64_t repetitions);
-  Done save_prefix();
-  Done measure_prefix();
+  RunStatus run_phase(const Case& phase, int64_t warmup, int64_t repetitions);
+  RunStatus save_prefix();
+  RunStatus measure_prefix();
   Outcome<int64_t> compare_prefix();
-  Done run_first_token(const Case& phase, Repetition& repetition);
-  Done run_prefill(int64_t length, Repetition& repetition);
-  Done run_decode(int64_t context, Repetition& repetition);
-  Done enter_context(int64_t context);
-  Done decode_untimed(int64_t tokens, int64_t* id);
+  RunStatus run_first_token(const Case& phase, Repetition& repetition);
+  RunStatus run_prefill(int64_t length, Repetition& repetition);
+  RunStatus run_decode(int64_t context, Repetition& repetition);
+  RunStatus enter_context(int64_t context);
+  RunStatus decode_untimed(int64_t tokens, int64_t* id);
   void start_clocks(Repetition& repetition);
-  Done run_one(const Case& phase, int64_t index, bool warmup);
-  Done run_case(const Case& phase, Repetition& repetition);
+  RunStatus run_one(const Case& phase, int64_t index, bool warmup);
+  RunStatus run_case(const Case& phase, Repetition& repetition);
   void memory(const std::string& at);
 
   const Plan& plan_;

@@ -1,6 +1,7 @@
 #include "runner/plan.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <climits>
 #include <cstring>
@@ -18,14 +19,15 @@ constexpr int64_t kVersion = 1;
 
 StateSpec read_state(const PlanReader& reader) {
   StateSpec state;
-  state.is_kv = reader.one_of("kind", {"kv", "conv"}, nullptr) == "kv";
-  if (state.is_kv) {
-    state.num_kv_heads = reader.integer("num_kv_heads", 1);
-    state.head_dim = reader.integer("head_dim", 1);
-    state.window = reader.integer_or("window", 0, 0);
-  } else {
-    state.channels = reader.integer("channels", 1);
-    state.taps = reader.integer("taps", 1);
+  state.kind = find_state_kind(reader.text("kind"));
+  if (state.kind == nullptr) {
+    std::string wanted = "one of";
+    for (const StateKind& kind : state_kinds()) wanted += std::string(" ") + kind.name;
+    reader.fail("kind", wanted);
+  }
+  for (const SizeField& field : state.kind->fields) {
+    state.sizes.push_back(field.fallback < 0 ? reader.integer(field.name, field.smallest)
+                                             : reader.integer_or(field.name, field.smallest, field.fallback));
   }
   return state;
 }
@@ -53,8 +55,8 @@ StepSpec read_step(const PlanReader& reader) {
   return step;
 }
 
-CacheSpec read_cache(const PlanReader& reader) {
-  CacheSpec cache;
+CacheSettings read_cache(const PlanReader& reader) {
+  CacheSettings cache;
   const std::string dtype = reader.one_of("dtype", {"fp32", "fp16", "int8"}, "fp32");
   cache.dtype = dtype == "fp16" ? CacheDtype::kFp16 : dtype == "int8" ? CacheDtype::kInt8 : CacheDtype::kFp32;
   cache.capacity = reader.integer("capacity", 1);
@@ -143,13 +145,21 @@ CanarySpec read_canary(const PlanReader& reader) {
   return canary;
 }
 
+// A plan may come from elsewhere, so it names a file beside the blocks and never a path out of their folder.
+bool is_file_name(const std::string& name) {
+  const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; };
+  return !name.empty() && name.size() <= 100 && name[0] != '.' && name[0] != '-' &&
+         std::all_of(name.begin(), name.end(), allowed);
+}
+
 PrefixSpec read_prefix(const PlanReader& reader, const std::string& blocks_dir) {
   PrefixSpec prefix;
   prefix.save = reader.has("save");
-  if (prefix.save == reader.has("restore")) reader.fail("save", "a path, or one in restore, not both");
-  prefix.path = reader.text(prefix.save ? "save" : "restore");
-  if (prefix.path.empty()) reader.fail(prefix.save ? "save" : "restore", "a path");
-  if (prefix.path[0] != '/') prefix.path = blocks_dir + "/" + prefix.path;
+  if (prefix.save == reader.has("restore")) reader.fail("save", "a file name, or one in restore, not both");
+  const char* field = prefix.save ? "save" : "restore";
+  const std::string name = reader.text(field);
+  if (!is_file_name(name)) reader.fail(field, "a file name without separators that starts with no dot");
+  prefix.path = blocks_dir + "/" + name;
   if (prefix.save) prefix.length = reader.integer("length", 1);
   prefix.suffix = reader.integer_or("suffix", 1, 1);
   return prefix;

@@ -7,16 +7,15 @@
 #include <vector>
 
 #include "runner/errors.h"
-#include "runtime/state_table.h"
+#include "runtime/states/kinds.h"
 
 namespace hilnas {
 
 enum class Role { kEmbedding, kMixer, kFfn, kHead, kModel };
 
 struct StateSpec {
-  bool is_kv = true;
-  int64_t num_kv_heads = 0, head_dim = 0, window = 0;  // kv
-  int64_t channels = 0, taps = 0;                      // conv
+  const StateKind* kind = nullptr;
+  std::vector<int64_t> sizes;  // those of kind->fields, in their order
 };
 
 struct StepSpec {
@@ -26,14 +25,9 @@ struct StepSpec {
   std::vector<StateSpec> states;
 };
 
-struct CacheSpec {
-  CacheDtype dtype = CacheDtype::kFp32;
-  int64_t capacity = 0;
-};
-
 struct ChainSpec {
   std::vector<StepSpec> steps;
-  CacheSpec cache;
+  CacheSettings cache;
   int64_t hidden_size = 0;
   int64_t vocab_size = 0;
   int64_t max_chunk = 512;

@@ -30,11 +30,6 @@ struct Prelude {
 };
 static_assert(sizeof(Prelude) == 80, "the file's first bytes");
 
-struct Piece {
-  char* data;
-  size_t bytes;
-};
-
 class File {
  public:
   File(const std::string& path, int flags) : fd_(open(path.c_str(), flags | O_CLOEXEC, 0644)) {}
@@ -48,7 +43,7 @@ class File {
   int fd_;
 };
 
-RunError bad(const std::string& words) { return {ExitCode::kBadPrefix, words}; }
+RunError bad(const std::string& message) { return {ExitCode::kBadPrefix, message}; }
 
 bool write_all(int fd, const char* data, size_t bytes) {
   while (bytes > 0) {
@@ -77,33 +72,19 @@ const char* dtype_name(CacheDtype dtype) {
   return dtype == CacheDtype::kFp16 ? "fp16" : dtype == CacheDtype::kInt8 ? "int8" : "fp32";
 }
 
-// The used rows of every head, keys before values; a convolution's whole history.
-std::vector<Piece> pieces_of(int64_t slot, int64_t position) {
-  std::vector<Piece> pieces;
-  if (KvState* kv = StateTable::instance().kv(slot)) {
-    const KvGeometry& g = kv->geometry;
-    const size_t row = static_cast<size_t>(g.head_dim) * dtype_bytes(g.dtype);
-    const size_t used = static_cast<size_t>(std::min(position, g.capacity)) * row;
-    for (StateMemory* memory : {&kv->k, &kv->v}) {
-      for (int64_t h = 0; h < g.num_kv_heads; ++h) {
-        pieces.push_back({static_cast<char*>(memory->data()) + static_cast<size_t>(h * g.capacity) * row, used});
-      }
-    }
-  } else if (ConvState* conv = StateTable::instance().conv(slot)) {
-    pieces.push_back({static_cast<char*>(conv->history.data()), conv->history.bytes()});
-  }
-  return pieces;
+std::vector<StatePiece> pieces_of(int64_t slot, int64_t position) {
+  return StateTable::instance().state(slot)->pieces(position);
 }
 
-int64_t total_bytes(const std::vector<Piece>& pieces) {
+int64_t total_bytes(const std::vector<StatePiece>& pieces) {
   size_t total = 0;
-  for (const Piece& piece : pieces) total += piece.bytes;
+  for (const StatePiece& piece : pieces) total += piece.bytes;
   return static_cast<int64_t>(total);
 }
 
-std::string digest_of(const std::vector<Piece>& pieces) {
+std::string digest_of(const std::vector<StatePiece>& pieces) {
   Sha256 sha;
-  for (const Piece& piece : pieces) sha.update(reinterpret_cast<const uint8_t*>(piece.data), piece.bytes);
+  for (const StatePiece& piece : pieces) sha.update(reinterpret_cast<const uint8_t*>(piece.data), piece.bytes);
   return sha.hex_digest();
 }
 
@@ -121,17 +102,11 @@ std::string tokens_digest(const std::vector<int64_t>& ids, int64_t count) {
 
 // What the slot is and how much of it is kept, without its digest.
 Json slot_fields(int64_t slot, int64_t position) {
-  const int64_t bytes = total_bytes(pieces_of(slot, position));
-  if (const KvState* kv = StateTable::instance().kv(slot)) {
-    const KvGeometry& g = kv->geometry;
-    return {{"kind", "kv"},
-            {"num_kv_heads", g.num_kv_heads},
-            {"head_dim", g.head_dim},
-            {"window", g.window},
-            {"bytes", bytes}};
-  }
-  const ConvState* conv = StateTable::instance().conv(slot);
-  return {{"kind", "conv"}, {"channels", conv->channels}, {"taps", conv->taps}, {"bytes", bytes}};
+  const State* state = StateTable::instance().state(slot);
+  Json fields = {{"kind", state->kind()}};
+  for (const StateSize& size : state->sizes()) fields[size.name] = size.value;
+  fields["bytes"] = total_bytes(pieces_of(slot, position));
+  return fields;
 }
 
 Json header_fields(const PrefixKey& key, const std::vector<int64_t>& ids, int64_t position) {
@@ -160,7 +135,7 @@ bool write_file(File& file, const PrefixKey& key, const std::string& header, int
   if (!write_all(file.fd(), reinterpret_cast<const char*>(&prelude), sizeof(prelude))) return false;
   if (!write_all(file.fd(), header.data(), header.size())) return false;
   for (int64_t slot : key.slots) {
-    for (const Piece& piece : pieces_of(slot, position)) {
+    for (const StatePiece& piece : pieces_of(slot, position)) {
       if (!write_all(file.fd(), piece.data, piece.bytes)) return false;
     }
   }
@@ -187,7 +162,7 @@ Outcome<Json> read_header(const File& file, const std::string& path, int64_t* en
   return Json::parse(text);
 }
 
-// Empty words when the states of this header can be those of `key` and `ids`.
+// Empty message when the states of this header can be those of `key` and `ids`.
 std::string misfit(const Json& header, const PrefixKey& key, const std::vector<int64_t>& ids) {
   const std::string model = header.at("model"), dtype = header.at("cache_dtype");
   const int64_t position = header.at("position");
@@ -212,7 +187,7 @@ std::string misfit(const Json& header, const PrefixKey& key, const std::vector<i
 }
 
 // Reads and checks slots side by side: hashing takes longer than reading.
-Done read_states(const File& file, const std::string& path, const Json& header, const PrefixKey& key, int64_t offset) {
+RunStatus read_states(const File& file, const std::string& path, const Json& header, const PrefixKey& key, int64_t offset) {
   const int64_t position = header.at("position");
   std::vector<int64_t> offsets;
   for (int64_t slot : key.slots) {
@@ -222,16 +197,16 @@ Done read_states(const File& file, const std::string& path, const Json& header, 
   std::vector<char> sound(key.slots.size());
   parallel_tasks(static_cast<int64_t>(sound.size()), [&](int64_t task) {
     const size_t i = static_cast<size_t>(task);
-    const std::vector<Piece> pieces = pieces_of(key.slots[i], position);
+    const std::vector<StatePiece> pieces = pieces_of(key.slots[i], position);
     int64_t at = offsets[i];
-    for (const Piece& piece : pieces) {
+    for (const StatePiece& piece : pieces) {
       if (!read_all(file.fd(), piece.data, piece.bytes, at)) return;
       at += static_cast<int64_t>(piece.bytes);
     }
     sound[i] = digest_of(pieces) == header.at("slots")[i].at("sha256").get<std::string>();
   });
   const auto wrong = std::find(sound.begin(), sound.end(), 0);
-  if (wrong == sound.end()) return done();
+  if (wrong == sound.end()) return run_ok();
   return bad(path + " is damaged: state " + std::to_string(wrong - sound.begin()) + " has another sha256");
 }
 
@@ -240,7 +215,7 @@ Outcome<PrefixFile> restore_from(const File& file, const std::string& path, cons
   int64_t payload_at = 0;
   const Outcome<Json> header = read_header(file, path, &payload_at);
   if (!header.ok()) return header.error();
-  if (const std::string words = misfit(header.value(), key, ids); !words.empty()) return bad(path + " " + words);
+  if (const std::string message = misfit(header.value(), key, ids); !message.empty()) return bad(path + " " + message);
   int64_t wanted = payload_at;
   for (const Json& slot : header.value().at("slots")) wanted += slot.at("bytes").get<int64_t>();
   struct stat info;
@@ -248,7 +223,7 @@ Outcome<PrefixFile> restore_from(const File& file, const std::string& path, cons
     return bad(path + " is torn: it has " + std::to_string(info.st_size) + " bytes, its header asks for " +
                std::to_string(wanted));
   }
-  if (Done read = read_states(file, path, header.value(), key, payload_at); !read.ok()) return read.error();
+  if (RunStatus read = read_states(file, path, header.value(), key, payload_at); !read.ok()) return read.error();
   return PrefixFile{header.value().at("position").get<int64_t>(), wanted};
 }
 

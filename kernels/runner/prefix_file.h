@@ -27,7 +27,7 @@ struct PrefixFile {
 Outcome<PrefixFile> save_prefix(const std::string& path, const PrefixKey& key, const std::vector<int64_t>& ids,
                                 int64_t position);
 
-// Fills the states. bad_prefix says in words why a file cannot be used; the states are then undefined.
+// Fills the states. bad_prefix says in message why a file cannot be used; the states are then undefined.
 // `ids` are as many tokens of the prompt as the cache has room for: the file's must be the first of them.
 Outcome<PrefixFile> restore_prefix(const std::string& path, const PrefixKey& key, const std::vector<int64_t>& ids);
 

@@ -34,7 +34,7 @@ cpu_set_t initial_cpus() {
   return initial;
 }
 
-Done pin(const std::vector<int>& affinity) {
+RunStatus pin(const std::vector<int>& affinity) {
   cpu_set_t wanted = initial_cpus(), granted;
   if (!affinity.empty()) {
     CPU_ZERO(&wanted);
@@ -46,10 +46,10 @@ Done pin(const std::vector<int>& affinity) {
   CPU_ZERO(&granted);
   const bool set = sched_setaffinity(0, sizeof(wanted), &wanted) == 0;
   const bool known = sched_getaffinity(0, sizeof(granted), &granted) == 0;
-  if (affinity.empty() || (set && known && CPU_EQUAL(&wanted, &granted))) return done();
-  std::string words = "affinity not granted:";
-  for (int cpu : affinity) words += " " + std::to_string(cpu);
-  return RunError{ExitCode::kWrongCore, words};
+  if (affinity.empty() || (set && known && CPU_EQUAL(&wanted, &granted))) return run_ok();
+  std::string message = "affinity not granted:";
+  for (int cpu : affinity) message += " " + std::to_string(cpu);
+  return RunError{ExitCode::kWrongCore, message};
 }
 
 }  // namespace
@@ -65,24 +65,24 @@ void install_interrupt_handlers() {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is answered as output_failed
 }
 
-Done apply_threads(const Protocol& protocol, InstancePool& pool) {
+RunStatus apply_threads(const Protocol& protocol, InstancePool& pool) {
   static ThreadSetting current;
   initial_cpus();
-  if (current.threads == protocol.threads && current.affinity == protocol.affinity) return done();
+  if (current.threads == protocol.threads && current.affinity == protocol.affinity) return run_ok();
   pool.clear();
   current = {};
-  if (Done pinned = pin(protocol.affinity); !pinned.ok()) return pinned;
+  if (RunStatus pinned = pin(protocol.affinity); !pinned.ok()) return pinned;
   // New pool threads inherit the mask of this thread.
   if (!set_num_threads(protocol.threads) || num_threads() != protocol.threads) {
     return RunError{ExitCode::kExecutionFailed, "no pool of " + std::to_string(protocol.threads) + " threads"};
   }
   current = {protocol.threads, protocol.affinity};
-  return done();
+  return run_ok();
 }
 
-Done fits_memory_limit(int64_t bytes) {
+RunStatus fits_memory_limit(int64_t bytes) {
   const MemoryReading reading = read_memory();
-  if (bytes == 0 || !reading.vm_data_bytes || *reading.vm_data_bytes + kOwnMemory <= bytes) return done();
+  if (bytes == 0 || !reading.vm_data_bytes || *reading.vm_data_bytes + kOwnMemory <= bytes) return run_ok();
   return RunError{ExitCode::kOutOfMemory, "memory_limit_bytes " + std::to_string(bytes) + " is below the " +
                                               std::to_string(*reading.vm_data_bytes + kOwnMemory) +
                                               " that the runner itself needs"};

@@ -16,10 +16,10 @@ void install_interrupt_handlers();
 
 // Pins the process and sizes the thread pool; empties the instance pool when either changes. wrong_core when the
 // kernel does not grant exactly the asked cores.
-Done apply_threads(const Protocol& protocol, InstancePool& pool);
+RunStatus apply_threads(const Protocol& protocol, InstancePool& pool);
 
 // out_of_memory when the limit is below what the process holds before it loads anything; 0 is no limit.
-Done fits_memory_limit(int64_t bytes);
+RunStatus fits_memory_limit(int64_t bytes);
 
 // Limits private writable memory (RLIMIT_DATA: file pages do not count, untouched mappings do); 0 lifts the limit.
 void apply_memory_limit(int64_t bytes);

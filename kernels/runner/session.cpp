@@ -30,16 +30,16 @@ void write_load(const LoadReport& report, int64_t load_ns, EventWriter& events) 
   events.write("load", fields);
 }
 
-Done check_first(const Plan& plan, Chain& chain, EventWriter& events) {
-  if (!plan.check) return done();
+RunStatus check_first(const Plan& plan, Chain& chain, EventWriter& events) {
+  if (!plan.check) return run_ok();
   Outcome<CheckResult> checked = run_check(*plan.check, chain);
   if (!checked.ok()) return checked.error();
   events.write("check", checked.value().fields);
-  if (checked.value().passed) return done();
+  if (checked.value().passed) return run_ok();
   return RunError{ExitCode::kCheckFailed, "logits are outside the plan's tolerances; nothing was measured"};
 }
 
-Done run_loaded(const Plan& plan, InstancePool& pool, EventWriter& events, int64_t start_ns) {
+RunStatus run_loaded(const Plan& plan, InstancePool& pool, EventWriter& events, int64_t start_ns) {
   LoadContext context{plan.blocks_dir, plan.verify_digests, &pool, {}};
   const int64_t load_start = monotonic_ns();
   auto chain = Chain::load(plan.chain, context);
@@ -51,15 +51,15 @@ Done run_loaded(const Plan& plan, InstancePool& pool, EventWriter& events, int64
     canary = std::move(loaded.value());
   }
   write_load(context.report, monotonic_ns() - load_start, events);
-  if (Done checked = check_first(plan, *chain.value(), events); !checked.ok()) return checked;
+  if (RunStatus checked = check_first(plan, *chain.value(), events); !checked.ok()) return checked;
   Measurement measurement(plan, *chain.value(), canary.get(), events);
-  if (Done measured = measurement.run(); !measured.ok()) return measured;
+  if (RunStatus measured = measurement.run(); !measured.ok()) return measured;
   events.write("end",
                {{"ok", true}, {"forward_ns", measurement.measured_ns()}, {"wall_ns", monotonic_ns() - start_ns}});
-  return done();
+  return run_ok();
 }
 
-Done run_plan(const std::string& path, InstancePool& pool, EventWriter& events) {
+RunStatus run_plan(const std::string& path, InstancePool& pool, EventWriter& events) {
   const int64_t start_ns = monotonic_ns();
   const Outcome<std::string> text = read_plan_text(path);
   if (!text.ok()) return text.error();
@@ -68,15 +68,15 @@ Done run_plan(const std::string& path, InstancePool& pool, EventWriter& events) 
   events.set_plan_id(id);
   install_crash_handlers(events.fd(), id);
   if (!plan.ok()) return plan.error();
-  if (Done applied = apply_threads(plan.value().protocol, pool); !applied.ok()) return applied;
+  if (RunStatus applied = apply_threads(plan.value().protocol, pool); !applied.ok()) return applied;
   write_start(plan.value(), events);
   const int64_t memory_limit = plan.value().protocol.memory_limit_bytes;
-  if (Done fits = fits_memory_limit(memory_limit); !fits.ok()) return fits;
+  if (RunStatus fits = fits_memory_limit(memory_limit); !fits.ok()) return fits;
   apply_memory_limit(memory_limit);
   return run_loaded(plan.value(), pool, events, start_ns);
 }
 
-Done guarded(const std::string& path, InstancePool& pool, EventWriter& events) {
+RunStatus guarded(const std::string& path, InstancePool& pool, EventWriter& events) {
   try {
     return run_plan(path, pool, events);
   } catch (const std::bad_alloc&) {
@@ -90,12 +90,12 @@ Done guarded(const std::string& path, InstancePool& pool, EventWriter& events) {
 
 ExitCode run_plan_file(const std::string& path, InstancePool& pool, EventWriter& events) {
   events.set_plan_id("");
-  const Done ran = guarded(path, pool, events);
+  const RunStatus ran = guarded(path, pool, events);
   apply_memory_limit(0);
   StateTable::instance().clear();
   ActivationArena::instance().discard();
   if (!events.usable()) {
-    std::fprintf(stderr, "hilnas-runner: %s\n", events.words().c_str());
+    std::fprintf(stderr, "hilnas-runner: %s\n", events.message().c_str());
     return ExitCode::kOutputFailed;
   }
   if (ran.ok()) return ExitCode::kOk;

@@ -22,11 +22,11 @@ constexpr const char* kMethod = "forward";
 size_t aligned(size_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
 
 RunError runtime_error(ExitCode code, const std::string& what, Error error) {
-  const std::string kernel_words = take_kernel_error();
+  const std::string kernel_message = take_kernel_error();
   const ExitCode actual = error == Error::MemoryAllocationFailed ? ExitCode::kOutOfMemory : code;
-  std::string words = what + ": " + executorch::runtime::to_string(error);
-  if (!kernel_words.empty()) words += " (" + kernel_words + ")";
-  return {actual, words};
+  std::string message = what + ": " + executorch::runtime::to_string(error);
+  if (!kernel_message.empty()) message += " (" + kernel_message + ")";
+  return {actual, message};
 }
 
 std::vector<int64_t> to_shape(const executorch::runtime::TensorInfo& info) {
@@ -67,12 +67,12 @@ Outcome<std::unique_ptr<StepInstance>> StepInstance::load(const std::string& pat
   step->module_ = std::make_unique<Module>(path, Module::LoadMode::Mmap);
   const Error loaded = step->module_->load();
   if (loaded != Error::Ok) return runtime_error(ExitCode::kLoadFailed, "cannot load " + path, loaded);
-  if (Done shapes = step->read_shapes(); !shapes.ok()) return shapes.error();
-  if (Done method = step->load_method(); !method.ok()) return method.error();
+  if (RunStatus shapes = step->read_shapes(); !shapes.ok()) return shapes.error();
+  if (RunStatus method = step->load_method(); !method.ok()) return method.error();
   return step;
 }
 
-Done StepInstance::read_shapes() {
+RunStatus StepInstance::read_shapes() {
   const auto meta = module_->method_meta(kMethod);
   if (!meta.ok())
     return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + " has no method forward", meta.error());
@@ -89,10 +89,10 @@ Done StepInstance::read_shapes() {
     return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": output is no tensor", info.error());
   output_shape_ = to_shape(*info);
   output_bytes_ = info->nbytes();
-  return done();
+  return run_ok();
 }
 
-Done StepInstance::load_method() {
+RunStatus StepInstance::load_method() {
   const auto meta = module_->method_meta(kMethod);
   size_t total = 0;
   std::vector<size_t> sizes;
@@ -112,10 +112,10 @@ Done StepInstance::load_method() {
       executorch::runtime::Span<executorch::runtime::Span<uint8_t>>(spans_.data(), spans_.size()));
   const Error loaded = module_->load_method(kMethod, planned_.get());
   if (loaded != Error::Ok) return runtime_error(ExitCode::kLoadFailed, "cannot load block " + digest_, loaded);
-  return done();
+  return run_ok();
 }
 
-Done StepInstance::bind_output(void* data, size_t bytes) {
+RunStatus StepInstance::bind_output(void* data, size_t bytes) {
   if (bytes < output_bytes_) {
     return RunError{ExitCode::kLoadFailed, "block " + digest_ + " writes " + std::to_string(output_bytes_) +
                                                " bytes, its place in the chain has " + std::to_string(bytes)};
@@ -123,14 +123,14 @@ Done StepInstance::bind_output(void* data, size_t bytes) {
   std::vector<executorch::aten::SizesType> sizes(output_shape_.begin(), output_shape_.end());
   const auto tensor = executorch::extension::make_tensor_ptr(std::move(sizes), data);
   const Error bound = module_->set_output(kMethod, EValue(*tensor));
-  if (bound == Error::Ok) return done();
+  if (bound == Error::Ok) return run_ok();
   return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + " must be exported with alloc_graph_output=False",
                        bound);
 }
 
-Done StepInstance::run(const std::vector<EValue>& inputs) {
+RunStatus StepInstance::run(const std::vector<EValue>& inputs) {
   const auto outputs = module_->execute(kMethod, inputs);
-  if (outputs.ok()) return done();
+  if (outputs.ok()) return run_ok();
   return runtime_error(ExitCode::kExecutionFailed, "block " + digest_ + " failed", outputs.error());
 }
 

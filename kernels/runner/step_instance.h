@@ -35,8 +35,8 @@ class StepInstance {
                                                      int64_t file_bytes);
 
   // Where the program's one output goes from now on. `bytes` may exceed what it needs.
-  Done bind_output(void* data, size_t bytes);
-  Done run(const std::vector<EValue>& inputs);
+  RunStatus bind_output(void* data, size_t bytes);
+  RunStatus run(const std::vector<EValue>& inputs);
 
   const std::string& digest() const { return digest_; }
   int64_t file_bytes() const { return file_bytes_; }
@@ -47,8 +47,8 @@ class StepInstance {
   size_t output_bytes() const { return output_bytes_; }
 
  private:
-  Done load_method();
-  Done read_shapes();
+  RunStatus load_method();
+  RunStatus read_shapes();
 
   std::string digest_;
   int64_t file_bytes_ = 0;

@@ -13,17 +13,17 @@ std::string last_error;
 
 Status do_resize(Tensor& out, executorch::aten::ArrayRef<executorch::aten::SizesType> sizes) {
   if (executorch::runtime::resize_tensor(out, sizes) == executorch::runtime::Error::Ok) return Status::success();
-  return Status::failure("output of shape " + shape_words(out) + " cannot take the result's shape");
+  return Status::failure("output of shape " + shape_text(out) + " cannot take the result's shape");
 }
 
 }  // namespace
 
-void fail_kernel(KernelRuntimeContext& ctx, const char* op, const std::string& words) {
+void fail_kernel(KernelRuntimeContext& ctx, const char* op, const std::string& message) {
   {
     const std::lock_guard<std::mutex> lock(error_mutex);
-    last_error = std::string("hilnas::") + op + ": " + words;
+    last_error = std::string("hilnas::") + op + ": " + message;
   }
-  ET_LOG(Error, "hilnas::%s: %s", op, words.c_str());
+  ET_LOG(Error, "hilnas::%s: %s", op, message.c_str());
   ctx.fail(executorch::runtime::Error::InvalidArgument);
 }
 
@@ -38,10 +38,10 @@ bool is_float(const Tensor& t, int64_t dim) {
   return t.scalar_type() == ScalarType::Float && t.dim() == dim && is_dense(t);
 }
 
-std::string shape_words(const Tensor& t) {
-  std::string words = "[";
-  for (ssize_t i = 0; i < t.dim(); ++i) words += (i ? "," : "") + std::to_string(t.size(i));
-  return words + "]";
+std::string shape_text(const Tensor& t) {
+  std::string message = "[";
+  for (ssize_t i = 0; i < t.dim(); ++i) message += (i ? "," : "") + std::to_string(t.size(i));
+  return message + "]";
 }
 
 Result<int64_t> read_position(const Tensor& pos) {

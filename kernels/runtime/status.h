@@ -1,4 +1,4 @@
-// Result types of the operators' side. Words are for people: they name what was given and what would work.
+// Result types of the operators' side. Messages are for people: they name what was given and what would work.
 #pragma once
 
 #include <string>
@@ -7,11 +7,23 @@
 
 namespace hilnas {
 
-struct Status {
-  std::string words;  // empty means success
-  bool ok() const { return words.empty(); }
+class Status {
+ public:
+  enum class Kind { kOk, kInvalid, kOutOfMemory };
+
+  Status() = default;
   static Status success() { return {}; }
-  static Status failure(std::string why) { return {std::move(why)}; }
+  static Status failure(std::string message) { return {Kind::kInvalid, std::move(message)}; }
+  static Status out_of_memory(std::string message) { return {Kind::kOutOfMemory, std::move(message)}; }
+
+  bool ok() const { return kind_ == Kind::kOk; }
+  Kind kind() const { return kind_; }
+  const std::string& message() const { return message_; }
+
+ private:
+  Status(Kind kind, std::string message) : kind_(kind), message_(std::move(message)) {}
+  Kind kind_ = Kind::kOk;
+  std::string message_;
 };
 
 template <typename T>
@@ -22,7 +34,7 @@ class Result {
   bool ok() const { return std::holds_alternative<T>(content_); }
   const T& value() const { return std::get<T>(content_); }
   T& value() { return std::get<T>(content_); }
-  const std::string& words() const { return std::get<Status>(content_).words; }
+  const std::string& message() const { return std::get<Status>(content_).message(); }
   Status status() const { return ok() ? Status::success() : std::get<Status>(content_); }
 
  private:

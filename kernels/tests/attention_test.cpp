@@ -13,7 +13,7 @@ namespace {
 struct Shape {
   int64_t Hq, Hkv, D, window, capacity;
   CacheDtype dtype;
-  std::string words() const {
+  std::string message() const {
     return "Hq " + std::to_string(Hq) + " Hkv " + std::to_string(Hkv) + " D " + std::to_string(D) + " window " +
            std::to_string(window) + (dtype == CacheDtype::kFp16 ? " fp16" : " fp32");
   }
@@ -72,7 +72,7 @@ void random_sequence(uint32_t seed, Isa isa) {
     pos += T;
     CHECK_CLOSE(got, expected, s.D + pos,
                 "seed " + std::to_string(seed) + " step " + std::to_string(step) + " T " + std::to_string(T) + " pos " +
-                    std::to_string(pos - T) + " " + s.words() + " " + isa_name(isa));
+                    std::to_string(pos - T) + " " + s.message() + " " + isa_name(isa));
   }
 }
 
@@ -99,7 +99,7 @@ void window_equals_mask(uint32_t seed) {
     masked.window = ring.window;  // over the plain cache
     (void)attention_f32(masked, *StateTable::instance().kv(1), Isa::kScalar);
     pos += T;
-    CHECK_CLOSE(got, expected, ring.D + pos, "ring, seed " + std::to_string(seed) + " " + ring.words());
+    CHECK_CLOSE(got, expected, ring.D + pos, "ring, seed " + std::to_string(seed) + " " + ring.message());
   }
 }
 
@@ -157,13 +157,13 @@ void errors() {
   const int64_t good = table.add_kv({CacheDtype::kFp32, 2, 32, 10, 0}).value();
   const int64_t conv = table.add_conv(4, 2).value();
   CHECK(call(good, 7, 0, 2).ok, "the last three rows");
-  CHECK(call(good, 8, 0, 2).words.find("context of 11 tokens exceeds the cache's capacity of 10") != std::string::npos,
-        call(good, 8, 0, 2).words);
-  CHECK(call(good, 0, 5, 2).words.find("window 5") != std::string::npos, "another window than the state's");
-  CHECK(call(good, 0, 0, 1).words.find("the block needs 1 kv heads") != std::string::npos, "other heads");
-  CHECK(call(good, 0, 0, 3).words.find("multiple") != std::string::npos, "4 query heads over 3");
-  CHECK(call(conv, 0, 0, 2).words.find("holds no kv state") != std::string::npos, "a conv slot");
-  CHECK(call(77, 0, 0, 2).words.find("slot 77") != std::string::npos, "an unknown slot");
+  CHECK(call(good, 8, 0, 2).message.find("context of 11 tokens exceeds the cache's capacity of 10") != std::string::npos,
+        call(good, 8, 0, 2).message);
+  CHECK(call(good, 0, 5, 2).message.find("window 5") != std::string::npos, "another window than the state's");
+  CHECK(call(good, 0, 0, 1).message.find("the block needs 1 kv heads") != std::string::npos, "other heads");
+  CHECK(call(good, 0, 0, 3).message.find("multiple") != std::string::npos, "4 query heads over 3");
+  CHECK(call(conv, 0, 0, 2).message.find("holds no kv state") != std::string::npos, "a conv slot");
+  CHECK(call(77, 0, 0, 2).message.find("slot 77") != std::string::npos, "an unknown slot");
 }
 
 }  // namespace

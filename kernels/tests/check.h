@@ -15,10 +15,10 @@ namespace hilnas::test {
 inline int failures = 0;
 inline int checks = 0;
 
-inline void report(bool passed, const char* file, int line, const std::string& words) {
+inline void report(bool passed, const char* file, int line, const std::string& message) {
   ++checks;
   if (passed) return;
-  if (++failures <= 20) std::printf("%s:%d: %s\n", file, line, words.c_str());
+  if (++failures <= 20) std::printf("%s:%d: %s\n", file, line, message.c_str());
 }
 
 inline int finish() {
@@ -75,15 +75,15 @@ inline double largest_magnitude(const std::vector<float>& a) {
 
 }  // namespace hilnas::test
 
-#define CHECK(condition, words) \
-  ::hilnas::test::report((condition), __FILE__, __LINE__, std::string(#condition ": ") + (words))
+#define CHECK(condition, message) \
+  ::hilnas::test::report((condition), __FILE__, __LINE__, std::string(#condition ": ") + (message))
 
 // Compares whole outputs against the reference; `n` is the length of the longest sum behind one value.
-#define CHECK_CLOSE(got, expected, n, words)                                                                       \
+#define CHECK_CLOSE(got, expected, n, message)                                                                       \
   do {                                                                                                             \
     const double hilnas_seen = ::hilnas::test::largest_difference(got, expected);                                  \
     const double hilnas_limit = ::hilnas::test::sum_tolerance(n, 1 + ::hilnas::test::largest_magnitude(expected)); \
     ::hilnas::test::report(hilnas_seen <= hilnas_limit, __FILE__, __LINE__,                                        \
-                           std::string(words) + ": differs by " + std::to_string(hilnas_seen) + ", allowed " +     \
+                           std::string(message) + ": differs by " + std::to_string(hilnas_seen) + ", allowed " +     \
                                std::to_string(hilnas_limit));                                                      \
   } while (false)

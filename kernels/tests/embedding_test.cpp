@@ -61,7 +61,7 @@ static CallResult call(int64_t id) {
 int main() {
   known_values();
   CHECK(call(2).ok, "the last row");
-  CHECK(call(3).words.find("token id 3 is outside the vocabulary of 3") != std::string::npos, call(3).words);
+  CHECK(call(3).message.find("token id 3 is outside the vocabulary of 3") != std::string::npos, call(3).message);
   CHECK(!call(-1).ok, "a negative id");
   for (uint32_t seed = 0; seed < 60; ++seed) random_case(seed);
   return finish();

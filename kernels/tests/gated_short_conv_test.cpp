@@ -54,12 +54,12 @@ static void errors() {
   const int64_t good = table.add_conv(4, 2).value(), wrong_size = table.add_conv(5, 2).value();
   const int64_t kv = table.add_kv({CacheDtype::kFp32, 1, 8, 4, 0}).value();
   CHECK(call(good, 0, 0).ok, "a fitting slot");
-  CHECK(call(wrong_size, 0, 0).words.find("5 channels") != std::string::npos, call(wrong_size, 0, 0).words);
-  CHECK(call(kv, 0, 0).words.find("holds no conv state") != std::string::npos, "a kv slot");
-  CHECK(call(99, 0, 0).words.find("slot 99") != std::string::npos, "an unknown slot");
-  CHECK(call(-1, 0, 0).words.find("slot -1") != std::string::npos, "a negative slot");
-  CHECK(call(good, 1, 0).words.find("slot index 1 of 1") != std::string::npos, "an index past the slots");
-  CHECK(call(good, 0, -3).words.find("negative") != std::string::npos, "a negative position");
+  CHECK(call(wrong_size, 0, 0).message.find("5 channels") != std::string::npos, call(wrong_size, 0, 0).message);
+  CHECK(call(kv, 0, 0).message.find("holds no conv state") != std::string::npos, "a kv slot");
+  CHECK(call(99, 0, 0).message.find("slot 99") != std::string::npos, "an unknown slot");
+  CHECK(call(-1, 0, 0).message.find("slot -1") != std::string::npos, "a negative slot");
+  CHECK(call(good, 1, 0).message.find("slot index 1 of 1") != std::string::npos, "an index past the slots");
+  CHECK(call(good, 0, -3).message.find("negative") != std::string::npos, "a negative position");
   table.clear();
 }
 

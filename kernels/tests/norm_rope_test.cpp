@@ -57,7 +57,7 @@ static CallResult call(int64_t freqs, bool with_weight) {
 int main() {
   CHECK(call(4, true).ok, "with a weight");
   CHECK(call(4, false).ok, "without a weight");
-  CHECK(call(5, true).words.find("inv_freq [5]") != std::string::npos, "a wrong number of frequencies");
+  CHECK(call(5, true).message.find("inv_freq [5]") != std::string::npos, "a wrong number of frequencies");
   distance_only();
   for (uint32_t seed = 0; seed < 200; ++seed) random_case(seed);
   return finish();

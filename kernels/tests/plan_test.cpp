@@ -37,20 +37,20 @@ static std::string complaint(const Json& plan) {
 static void refused(const char* pointer, const Json& value, const std::string& expected) {
   Json plan = good_plan();
   plan[Json::json_pointer(pointer)] = value;
-  const std::string words = complaint(plan);
-  CHECK(words.find(expected) != std::string::npos, std::string(pointer) + " gave \"" + words + "\"");
+  const std::string message = complaint(plan);
+  CHECK(message.find(expected) != std::string::npos, std::string(pointer) + " gave \"" + message + "\"");
 }
 
-// "/check/chunks" is "plan.check.chunks" in words; an index is written [0].
+// "/check/chunks" is "plan.check.chunks" in message; an index is written [0].
 static std::string field_name(const std::string& pointer) {
-  std::string words = "plan";
+  std::string message = "plan";
   for (size_t at = 0; at < pointer.size();) {
     const size_t end = std::min(pointer.find('/', at + 1), pointer.size());
     const std::string part = pointer.substr(at + 1, end - at - 1);
-    words += std::isdigit(static_cast<unsigned char>(part[0])) ? "[" + part + "]" : "." + part;
+    message += std::isdigit(static_cast<unsigned char>(part[0])) ? "[" + part + "]" : "." + part;
     at = end;
   }
-  return words + ": expected";
+  return message + ": expected";
 }
 
 static void wrong_types() {
@@ -133,17 +133,21 @@ static void prefix_fields() {
   std::string id;
   const Outcome<Plan> saving = parse_plan(plan.dump(), &id);
   CHECK(saving.ok() && saving.value().prefix && saving.value().prefix->save, "save");
-  CHECK(saving.ok() && saving.value().prefix->path == "./a.prefix", "relative to blocks_dir");
-  plan["prefix"] = {{"restore", "/a.prefix"}, {"suffix", 3}};
+  CHECK(saving.ok() && saving.value().prefix->path == "./a.prefix", "beside the blocks");
+  plan["prefix"] = {{"restore", "a.prefix"}, {"suffix", 3}};
   const Outcome<Plan> restoring = parse_plan(plan.dump(), &id);
   CHECK(restoring.ok() && !restoring.value().prefix->save && restoring.value().prefix->suffix == 3, "restore");
-  CHECK(restoring.ok() && restoring.value().prefix->path == "/a.prefix", "an absolute path stays");
-  refused("/prefix", Json::object(), "plan.prefix.save: expected a path, or one in restore");
+  for (const char* path : {"/a.prefix", "../a.prefix", "a/b", ".a", "..", "-a", "a b", "a\\b", ""}) {
+    refused("/prefix", {{"restore", path}}, "plan.prefix.restore: expected a file name");
+    refused("/prefix", {{"save", path}, {"length", 8}}, "plan.prefix.save: expected a file name");
+  }
+  refused("/prefix", {{"save", std::string("a\0b", 3)}, {"length", 8}}, "plan.prefix.save: expected a file name");
+  refused("/prefix", {{"save", std::string(101, 'a')}, {"length", 8}}, "plan.prefix.save: expected a file name");
+  refused("/prefix", Json::object(), "plan.prefix.save: expected a file name, or one in restore");
   refused("/prefix", {{"save", "a"}, {"restore", "b"}, {"length", 1}}, "not both");
   refused("/prefix", {{"save", "a"}}, "plan.prefix.length: expected a whole number of at least 1, but it is absent");
   refused("/prefix", {{"save", "a"}, {"length", 33}}, "plan.prefix.length: expected a length within cache.capacity 32");
   refused("/prefix", {{"save", 7}, {"length", 8}}, "plan.prefix.save: expected text");
-  refused("/prefix", {{"restore", ""}}, "plan.prefix.restore: expected a path");
   refused("/prefix", {{"restore", "a"}, {"suffix", 0}}, "plan.prefix.suffix: expected a whole number of at least 1");
   refused("/prefix", "seven", "plan.prefix: expected an object");
 }

@@ -1,4 +1,4 @@
-// States saved by one process are the same in another; a file that is torn or of something else is refused in words.
+// States saved by one process are the same in another; a file that is torn or of something else is refused in message.
 #include "runner/prefix_file.h"
 
 #include <unistd.h>
@@ -46,8 +46,8 @@ std::vector<char> contents(const PrefixKey& key, int64_t tokens) {
   std::vector<char> all;
   for (int64_t slot : key.slots) {
     if (const ConvState* conv = StateTable::instance().conv(slot)) {
-      const char* data = static_cast<const char*>(conv->history.data());
-      all.insert(all.end(), data, data + conv->history.bytes());
+      const char* data = reinterpret_cast<const char*>(conv->data());
+      all.insert(all.end(), data, data + conv->bytes());
       continue;
     }
     const KvState* kv = StateTable::instance().kv(slot);
@@ -87,11 +87,11 @@ void round_trip() {
   }
 }
 
-void refused(const std::string& path, const PrefixKey& key, const std::vector<int64_t>& ids, const std::string& words) {
+void refused(const std::string& path, const PrefixKey& key, const std::vector<int64_t>& ids, const std::string& message) {
   const Outcome<PrefixFile> restored = restore_prefix(path, key, ids);
-  CHECK(!restored.ok() && restored.error().code == ExitCode::kBadPrefix, words);
+  CHECK(!restored.ok() && restored.error().code == ExitCode::kBadPrefix, message);
   if (restored.ok()) return;
-  CHECK(restored.error().message.find(words) != std::string::npos, restored.error().message + " | " + words);
+  CHECK(restored.error().message.find(message) != std::string::npos, restored.error().message + " | " + message);
 }
 
 void others_are_refused() {
@@ -155,7 +155,7 @@ void damage_is_found() {
 void unwritable() {
   const Outcome<PrefixFile> saved = save_prefix(folder + "/no/such", fresh(), prompt(4), 4);
   CHECK(!saved.ok() && saved.error().code == ExitCode::kBadPrefix, "a folder that is not there");
-  CHECK(!saved.ok() && saved.error().message.find("cannot write prefix") == 0, "in words");
+  CHECK(!saved.ok() && saved.error().message.find("cannot write prefix") == 0, "in message");
 }
 
 }  // namespace

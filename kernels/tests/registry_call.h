@@ -22,7 +22,7 @@ using executorch::runtime::EValue;
 
 struct CallResult {
   bool ok = false;
-  std::string words;
+  std::string message;
 };
 
 class RegistryCall {

@@ -36,10 +36,10 @@ static void registered() {
                               .real(0)
                               .floats(out, {1, 3, 4})
                               .run();
-  CHECK(good.ok && out[11] == 1.0f, good.words);
+  CHECK(good.ok && out[11] == 1.0f, good.message);
   const CallResult bad =
       RegistryCall("hilnas::rms_norm.out").floats(x, {1, 3, 4}).floats(wrong, {3}).real(0).floats(out, {1, 3, 4}).run();
-  CHECK(!bad.ok && bad.words.find("weight [3] does not fit x [1,3,4]") != std::string::npos, bad.words);
+  CHECK(!bad.ok && bad.message.find("weight [3] does not fit x [1,3,4]") != std::string::npos, bad.message);
 }
 
 int main() {

@@ -79,12 +79,12 @@ Json plan(const std::string& digest) {
           {"protocol", {{"threads", 1}}}};
 }
 
-void expect_error(const Json& content, int code, const char* name, const std::string& words) {
+void expect_error(const Json& content, int code, const char* name, const std::string& message) {
   const Run r = run({write_file("plan.json", content.dump())});
   const Json line = r.last_line();
   CHECK(r.code == code, std::string(name) + " ended with " + std::to_string(r.code) + ": " + r.output);
   CHECK(line.is_object() && line.value("event", "") == "error" && line.value("code", "") == name, r.output);
-  CHECK(line.is_object() && line.value("message", "").find(words) != std::string::npos, r.output);
+  CHECK(line.is_object() && line.value("message", "").find(message) != std::string::npos, r.output);
   CHECK(line.is_object() && line.value("plan_id", "") == content.value("id", "?"), r.output);
 }
 
@@ -129,7 +129,7 @@ void output_errors() {
   CHECK(to_file.code == 11 && to_file.output.empty(), "events go to the file, stdout stays empty");
 }
 
-// The runner waits in --serve; a signal must end it with words.
+// The runner waits in --serve; a signal must end it with message.
 void signals() {
   const std::string out = folder + "/signal.jsonl", fifo = folder + "/plans";
   mkfifo(fifo.c_str(), 0600);

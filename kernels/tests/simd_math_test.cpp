@@ -23,11 +23,11 @@ static void probe(Isa isa) {
   run(x.data(), e.data(), s.data(), c.data(), half.data(), static_cast<int64_t>(x.size()));
   for (size_t i = 0; i < x.size(); ++i) {
     const double exact = std::exp(static_cast<double>(x[i]));
-    const std::string words = std::string(isa_name(isa)) + " at " + std::to_string(x[i]);
-    CHECK(x[i] < -87 ? e[i] == 0 : std::fabs(e[i] - exact) <= 3e-7 * exact, "exp " + words);
-    CHECK(std::fabs(s[i] - std::sin(static_cast<double>(x[i]))) < 4e-7, "sin " + words);
-    CHECK(std::fabs(c[i] - std::cos(static_cast<double>(x[i]))) < 4e-7, "cos " + words);
-    CHECK(half[i] == half_to_float(float_to_half(x[i])), "half " + words);
+    const std::string message = std::string(isa_name(isa)) + " at " + std::to_string(x[i]);
+    CHECK(x[i] < -87 ? e[i] == 0 : std::fabs(e[i] - exact) <= 3e-7 * exact, "exp " + message);
+    CHECK(std::fabs(s[i] - std::sin(static_cast<double>(x[i]))) < 4e-7, "sin " + message);
+    CHECK(std::fabs(c[i] - std::cos(static_cast<double>(x[i]))) < 4e-7, "cos " + message);
+    CHECK(half[i] == half_to_float(float_to_half(x[i])), "half " + message);
   }
   std::vector<float> lanes(16, 0.0f);
   for (size_t i = 0; i < lanes.size(); ++i) lanes[i] = static_cast<float>(i % 4 == 2 ? 50 + i : i);

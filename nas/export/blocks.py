@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from contracts.plan import State
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.export.modules import EmbeddingBlock, FfnBlock, HeadBlock, MixerBlock
 from nas.export.stages import MAX_CHUNK
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
@@ -26,6 +27,17 @@ Role = Literal["embedding", "mixer", "ffn", "head"]
 
 
 @dataclass(frozen=True)
+class ProgramForm:
+    """What all blocks of a candidate share. Raises InvalidConfig when the backend cannot run the quantization."""
+
+    quantization: str
+    backend: str = DEFAULT_BACKEND
+
+    def __post_init__(self) -> None:
+        BACKENDS.get_or_raise(self.backend).check(self.quantization)
+
+
+@dataclass(frozen=True)
 class BlockSpec:
     """``options`` holds the operator's own settings and those of the architecture that reach into it."""
 
@@ -33,10 +45,16 @@ class BlockSpec:
     d_model: int
     quantization: str
     options: str  # canonical JSON, so that specs hash
+    backend: str = DEFAULT_BACKEND
 
     @property
     def key(self) -> str:
-        text = json.dumps({**asdict(self), "format": FORMAT_VERSION, "toolchain": toolchain()}, sort_keys=True)
+        """What names the block in a library. The first backend is left out, so that libraries from before there was a
+        choice stay valid."""
+        fields = asdict(self)
+        if self.backend == DEFAULT_BACKEND:
+            del fields["backend"]
+        text = json.dumps({**fields, "format": FORMAT_VERSION, "toolchain": toolchain()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -63,27 +81,28 @@ def toolchain() -> str:
     return ",".join(f"{name}={version(name)}" for name in ("executorch", "torch", "torchao"))
 
 
-def blocks_of(arch: ArchConfig, quantization: str) -> list[PlacedBlock]:
+def blocks_of(arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND) -> list[PlacedBlock]:
     """The chain of a candidate, in execution order."""
+    form = ProgramForm(quantization, backend)
     ends = {"vocab_size": arch.vocab_size}
-    placed = [_placed("embedding", "embedding", arch, quantization, {**ends, "multiplier": arch.embedding_multiplier})]
+    placed = [_placed("embedding", "embedding", arch, form, {**ends, "multiplier": arch.embedding_multiplier})]
     for index, layer in enumerate(arch.layers):
-        placed += _layer_blocks(index, layer, arch, quantization)
-    placed.append(_placed("head", "head", arch, quantization, {**ends, "norm_eps": arch.norm_eps}))
+        placed += _layer_blocks(index, layer, arch, form)
+    placed.append(_placed("head", "head", arch, form, {**ends, "norm_eps": arch.norm_eps}))
     return placed
 
 
-def _layer_blocks(index: int, layer: LayerConfig, arch: ArchConfig, quantization: str) -> list[PlacedBlock]:
+def _layer_blocks(index: int, layer: LayerConfig, arch: ArchConfig, form: ProgramForm) -> list[PlacedBlock]:
     shared = {"norm_eps": arch.norm_eps, "sandwich_norm": arch.sandwich_norm}
     found = []
     if not layer.mixer.is_identity:
         states = layer.mixer.states(arch.d_model)
-        rotated = _rotated(arch) if any(state.kind == "kv" for state in states) else {}
+        rotated = _rotated(arch) if layer.mixer.rotates else {}
         options = {**shared, **rotated, "mixer": layer.mixer.to_dict()}
         plan_states = tuple(State(**state.to_plan()) for state in states)
-        found.append(_placed(f"{index}.{layer.mixer.kind}", "mixer", arch, quantization, options, plan_states))
+        found.append(_placed(f"{index}.{layer.mixer.kind}", "mixer", arch, form, options, plan_states))
     if layer.ffn:
-        found.append(_placed(f"{index}.swiglu", "ffn", arch, quantization, {**shared, "ffn": asdict(layer.ffn)}))
+        found.append(_placed(f"{index}.swiglu", "ffn", arch, form, {**shared, "ffn": asdict(layer.ffn)}))
     return found
 
 
@@ -92,10 +111,10 @@ def _rotated(arch: ArchConfig) -> dict[str, Any]:
 
 
 def _placed(
-    name: str, role: Role, arch: ArchConfig, quantization: str, options: dict[str, Any], states: tuple[State, ...] = ()
+    name: str, role: Role, arch: ArchConfig, form: ProgramForm, options: dict[str, Any], states: tuple[State, ...] = ()
 ) -> PlacedBlock:
     text = json.dumps(options, sort_keys=True)
-    return PlacedBlock(name, BlockSpec(role, arch.d_model, quantization, text), states)
+    return PlacedBlock(name, BlockSpec(role, arch.d_model, form.quantization, text, form.backend), states)
 
 
 def build_block(spec: BlockSpec, variant: int = 0) -> nn.Module:

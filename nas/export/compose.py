@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from contracts.plan import Cache, Canary, Check, Plan, Protocol, Step
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.export.blocks import BlockSpec, blocks_of
 from nas.export.library import BlockLibrary
 from nas.export.prompts import token_ids
@@ -17,9 +18,6 @@ from search_space.mixers import GatedShortConv
 
 CHECK_CHUNKS = [7, 1]
 NUM_PROBES = 16
-# SQNR a program must reach against eager torch: float runs differ by summation order alone; 8-bit activations round
-# differently at ties, and a flipped rounding travels through every later layer.
-MIN_SQNR_DB = {"fp32": 60.0, "8da8w": 18.0, "8da4w": 18.0}
 
 
 def canary_arch(d_model: int) -> ArchConfig:
@@ -27,15 +25,18 @@ def canary_arch(d_model: int) -> ArchConfig:
     return ArchConfig(d_model, 32, (LayerConfig(GatedShortConv(3), SwiGLU(2 * d_model)),) * 4)
 
 
-def measured_blocks(arch: ArchConfig, quantization: str) -> list[BlockSpec]:
+def measured_blocks(arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND) -> list[BlockSpec]:
     """All blocks that a measurement of ``arch`` needs, the canary's included."""
-    canary = [b.spec for b in blocks_of(canary_arch(arch.d_model), quantization) if b.spec.role in ("mixer", "ffn")]
-    return [*(block.spec for block in blocks_of(arch, quantization)), *canary]
+    canary = blocks_of(canary_arch(arch.d_model), quantization, backend)
+    inner = [block.spec for block in canary if block.spec.role in ("mixer", "ffn")]
+    return [*(block.spec for block in blocks_of(arch, quantization, backend)), *inner]
 
 
-def chain_of(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list[Step]:
-    """Raises KeyError of a spec that is not compiled yet."""
-    placed = blocks_of(arch, quantization)
+def chain_of(
+    arch: ArchConfig, quantization: str, library: BlockLibrary, backend: str = DEFAULT_BACKEND
+) -> list[Step]:
+    """Compiles what is missing; raises ExportFailed of the first block that cannot be compiled."""
+    placed = blocks_of(arch, quantization, backend)
     entries = library.ensure(block.spec for block in placed)
     return [
         Step(block=entries[block.spec].digest, role=block.spec.role, name=block.name, states=list(block.states))
@@ -43,14 +44,14 @@ def chain_of(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list
     ]
 
 
-def canary_of(d_model: int, quantization: str, library: BlockLibrary) -> Canary:
-    steps = chain_of_layers(canary_arch(d_model), quantization, library)
+def canary_of(d_model: int, quantization: str, library: BlockLibrary, backend: str = DEFAULT_BACKEND) -> Canary:
+    steps = chain_of_layers(canary_arch(d_model), quantization, library, backend)
     return Canary(chain=steps, hidden_size=d_model, length=128, cache=Cache(capacity=128))
 
 
-def chain_of_layers(arch: ArchConfig, quantization: str, library: BlockLibrary) -> list[Step]:
+def chain_of_layers(arch: ArchConfig, quantization: str, library: BlockLibrary, backend: str) -> list[Step]:
     """The chain without embedding and head."""
-    placed = [block for block in blocks_of(arch, quantization) if block.spec.role in ("mixer", "ffn")]
+    placed = [block for block in blocks_of(arch, quantization, backend) if block.spec.role in ("mixer", "ffn")]
     entries = library.ensure(block.spec for block in placed)
     return [
         Step(block=entries[block.spec].digest, role=block.spec.role, name=block.name, states=list(block.states))
@@ -58,14 +59,16 @@ def chain_of_layers(arch: ArchConfig, quantization: str, library: BlockLibrary) 
     ]
 
 
-def check_of(expected_CV: Tensor, tokens: list[int], chunks: list[int], quantization: str) -> Check:
+def check_of(
+    expected_CV: Tensor, tokens: list[int], chunks: list[int], quantization: str, backend: str = DEFAULT_BACKEND
+) -> Check:
     """The parity gate: expected logits at probe ids (the strongest and a fixed spread), kept small enough to travel."""
     vocab_size = expected_CV.shape[1]
     spread = torch.linspace(0, vocab_size - 1, NUM_PROBES // 2).long().tolist()
     strongest = expected_CV.amax(0).topk(min(NUM_PROBES // 2, vocab_size)).indices.tolist()
     probes = sorted(set(spread + strongest))
     scale = float(expected_CV.std())
-    sqnr = MIN_SQNR_DB[quantization]
+    sqnr = BACKENDS[backend].min_sqnr_db[quantization]
     return Check(
         tokens=tokens, chunks=chunks, probe_ids=probes,
         expected=[[round(value, 5) for value in row] for row in expected_CV[:, probes].tolist()],
@@ -75,11 +78,12 @@ def check_of(expected_CV: Tensor, tokens: list[int], chunks: list[int], quantiza
     )  # fmt: skip
 
 
-def candidate_check(arch: ArchConfig, quantization: str, cache_dtype: str, eager: EagerChain) -> Check:
+def candidate_check(
+    arch: ArchConfig, quantization: str, cache_dtype: str, eager: EagerChain, backend: str = DEFAULT_BACKEND
+) -> Check:
     tokens = token_ids(arch.vocab_size, sum(CHECK_CHUNKS))
-    return check_of(
-        eager.logits(arch, quantization, tokens, CHECK_CHUNKS, cache_dtype), tokens, CHECK_CHUNKS, quantization
-    )
+    logits = eager.logits(arch, quantization, tokens, CHECK_CHUNKS, cache_dtype, backend)
+    return check_of(logits, tokens, CHECK_CHUNKS, quantization, backend)
 
 
 def build_plan(
@@ -91,10 +95,11 @@ def build_plan(
     check: Check | None,
     canary: Canary | None,
     name: str = "",
+    backend: str = DEFAULT_BACKEND,
 ) -> Plan:
     """The whole plan of one measurement of ``arch``."""
     return Plan(
         id=name or arch.digest[:12], chain=chain, cache=Cache(dtype=cache_dtype, capacity=protocol.capacity),
         hidden_size=arch.d_model, vocab_size=arch.vocab_size, protocol=protocol,
-        tokens=token_ids(arch.vocab_size, 64), check=check, canary=canary,
+        tokens=token_ids(arch.vocab_size, 64), check=check, canary=canary, backend=backend,
     )  # fmt: skip

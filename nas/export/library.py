@@ -118,7 +118,7 @@ def compile_block(root: str, spec_fields: dict[str, Any]) -> dict[str, Any]:
     with MeasurementLock().shared():
         start = time.monotonic()
         program, edge = compile_program(
-            build_block(spec), example_inputs(spec), spec.quantization, dynamic=spec.role != "head"
+            build_block(spec), example_inputs(spec), spec.quantization, spec.role != "head", spec.backend
         )
     digest = library.store(program)
     entry = BlockEntry(spec.key, digest, len(program), time.monotonic() - start, spec_fields, describe_delegation(edge))

@@ -8,10 +8,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from search_space.mixers import MIXERS
 from search_space.modeling.layers import RMSNorm
 from search_space.modeling.model import FeedForward, HilnasForCausalLM, Layer
 from search_space.modeling.ops import ops
-from search_space.modeling.registry import DEPLOYED
 
 GROUP_SIZE = 32
 
@@ -32,7 +32,7 @@ class MixerBlock(nn.Module):
     def __init__(self, layer: Layer, kind: str, index: int) -> None:
         super().__init__()
         self.norm = DeployedNorm(layer.mixer_norm)  # type: ignore[arg-type]
-        self.mixer = DEPLOYED[kind](layer.mixer, index)
+        self.mixer = MIXERS[kind].deployed_class()(layer.mixer, index)
         self.post_norm = DeployedNorm(layer.mixer_post_norm) if layer.mixer_post_norm else None
 
     def forward(self, x: Tensor, slots: Tensor, pos: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ import torch
 from contracts.plan import Check, State, Step
 from foundation.files import write_atomically
 from foundation.measurement_lock import MeasurementLock
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.export.blocks import FORMAT_VERSION, blocks_of, build_block, toolchain
 from nas.export.compose import CHECK_CHUNKS, check_of
 from nas.export.delegation import describe_delegation
 from nas.export.library import BlockLibrary
 from nas.export.modules import DeployedModel, MixerBlock, deploy
 from nas.export.prompts import token_ids
-from nas.export.reference import unpacked
 from nas.export.stages import MAX_CHUNK, compile_program
 from search_space.arch import ArchConfig
 from search_space.modeling.ops import StateTable, active
@@ -31,10 +31,12 @@ def states_of(arch: ArchConfig) -> list[State]:
     return [State(**state.to_plan()) for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
 
 
-def model_of_blocks(arch: ArchConfig, quantization: str, distinct: bool = False) -> DeployedModel:
+def model_of_blocks(
+    arch: ArchConfig, quantization: str, distinct: bool = False, backend: str = DEFAULT_BACKEND
+) -> DeployedModel:
     """The candidate built from its blocks: with exactly the library's weights, so that logits can be compared with the
     composed chain's, or ``distinct`` per layer as a trained model's are (equal constants would be stored only once)."""
-    placed = blocks_of(arch, quantization)
+    placed = blocks_of(arch, quantization, backend)
     modules = [build_block(block.spec, 1 + index if distinct else 0) for index, block in enumerate(placed)]
     num_states = 0
     for block, module in zip(placed, modules, strict=True):
@@ -44,15 +46,22 @@ def model_of_blocks(arch: ArchConfig, quantization: str, distinct: bool = False)
     return DeployedModel(modules[0], modules[1:-1], modules[-1])
 
 
-def compile_model(model: DeployedModel, arch: ArchConfig, quantization: str) -> tuple[bytes, object]:
+def compile_model(
+    model: DeployedModel, arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND
+) -> tuple[bytes, object]:
     """(program, lowered manager). Raises ExportFailed with the stage."""
     slots = torch.zeros(max(1, len(states_of(arch))), dtype=torch.int64)
     inputs = (torch.zeros(1, MAX_CHUNK, dtype=torch.int64), slots, torch.zeros(1, dtype=torch.int64))
-    return compile_program(model, inputs, quantization)
+    return compile_program(model, inputs, quantization, backend=backend)
 
 
 def export_candidate(
-    root: str, arch_fields: dict[str, Any], quantization: str, distinct: bool = True, reuse: bool = True
+    root: str,
+    arch_fields: dict[str, Any],
+    quantization: str,
+    distinct: bool = True,
+    reuse: bool = True,
+    backend: str = DEFAULT_BACKEND,
 ) -> dict[str, Any]:
     """Compiles a candidate into one program: {digest, check, seconds, delegation}. Runs in a worker process.
 
@@ -60,49 +69,59 @@ def export_candidate(
     """
     torch.set_num_threads(1)
     arch, library = ArchConfig.from_dict(arch_fields), BlockLibrary(Path(root))
-    record = library.root / "pieces" / f"{piece_key(arch, quantization, distinct)}.json"
+    record = library.root / "pieces" / f"{piece_key(arch, quantization, distinct, backend)}.json"
     if reuse and record.exists():
         return dict(json.loads(record.read_text()))
     with MeasurementLock().shared():
         start = time.monotonic()
-        model = model_of_blocks(arch, quantization, distinct)
-        program, edge = compile_model(model, arch, quantization)
+        model = model_of_blocks(arch, quantization, distinct, backend)
+        program, edge = compile_model(model, arch, quantization, backend)
         seconds = time.monotonic() - start
-        check = check_model(model, arch, quantization)
+        check = check_model(model, arch, quantization, backend=backend)
     exported = _exported(root, program, edge, check, seconds)
     write_atomically(record, json.dumps(exported))
     return exported
 
 
-def piece_key(arch: ArchConfig, quantization: str, distinct: bool) -> str:
-    text = json.dumps([arch.digest, quantization, distinct, FORMAT_VERSION, toolchain()])
+def piece_key(arch: ArchConfig, quantization: str, distinct: bool, backend: str = DEFAULT_BACKEND) -> str:
+    """The first backend is left out, as in a block's key."""
+    other = [] if backend == DEFAULT_BACKEND else [backend]
+    text = json.dumps([arch.digest, quantization, distinct, FORMAT_VERSION, toolchain(), *other])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_model(quantized: DeployedModel, arch: ArchConfig, quantization: str, cache_dtype: str = "fp32") -> Check:
+def check_model(
+    quantized: DeployedModel,
+    arch: ArchConfig,
+    quantization: str,
+    cache_dtype: str = "fp32",
+    backend: str = DEFAULT_BACKEND,
+) -> Check:
     """The parity check of a whole quantized model: what eager torch says of real token ids."""
     tokens, table = token_ids(arch.vocab_size, sum(CHECK_CHUNKS)), StateTable(cache_dtype)
     specs = [state for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
     slots = torch.tensor([table.add(spec, len(tokens)) for spec in specs] or [0], dtype=torch.int64)
-    rows, position = [], 0
+    rows, position, eager = [], 0, BACKENDS[backend].reference(quantized)
     with torch.no_grad(), active(table):
         for size in CHECK_CHUNKS:
             ids = torch.tensor([tokens[position : position + size]])
-            rows.append(unpacked(quantized)(ids, slots, torch.tensor([position]))[0, 0])
+            rows.append(eager(ids, slots, torch.tensor([position]))[0, 0])
             position += size
-    return check_of(torch.stack(rows), tokens, CHECK_CHUNKS, quantization)
+    return check_of(torch.stack(rows), tokens, CHECK_CHUNKS, quantization, backend)
 
 
-def export_checkpoint(root: str, checkpoint: str, quantization: str) -> dict[str, Any]:
+def export_checkpoint(
+    root: str, checkpoint: str, quantization: str, backend: str = DEFAULT_BACKEND
+) -> dict[str, Any]:
     """Compiles a trained Hugging Face directory into one program: {digest, check, seconds, delegation}."""
     from search_space.modeling.model import HilnasForCausalLM
 
     trained = HilnasForCausalLM.from_pretrained(checkpoint)
     arch, start = trained.config.to_arch(), time.monotonic()
     model = deploy(trained, quantization)
-    program, edge = compile_model(model, arch, quantization)
+    program, edge = compile_model(model, arch, quantization, backend)
     seconds = time.monotonic() - start
-    check = check_model(model, arch, quantization)
+    check = check_model(model, arch, quantization, backend=backend)
     return _exported(root, program, edge, check, seconds)
 
 

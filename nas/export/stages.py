@@ -9,31 +9,10 @@ import torch
 from torch import nn
 
 from foundation.errors import ExportFailed, HilnasError
-from search_space.cost import GROUP_SIZE, QUANTIZATIONS
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND, Backend
 
 MAX_CHUNK = 512  # tokens a program takes at once; longer prompts come in chunks
 T = TypeVar("T")
-
-
-def quantize(module: nn.Module, quantization: str) -> nn.Module:
-    """Replaces the weights of every linear in place: 8-bit dynamic activations, 4-bit (groups of 32) or 8-bit
-    weights."""
-    from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
-    from torchao.quantization.granularity import PerAxis, PerGroup
-
-    if quantization == "8da4w":
-        config = Int8DynamicActivationIntxWeightConfig(
-            weight_dtype=torch.int4,  # type: ignore[attr-defined]
-            weight_granularity=PerGroup(GROUP_SIZE),
-        )
-    elif quantization == "8da8w":
-        config = Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0))
-    elif quantization == "fp32":
-        return module
-    else:
-        raise ExportFailed("quantize", f"unknown quantization {quantization!r}; known: {', '.join(QUANTIZATIONS)}")
-    quantize_(module, config)
-    return module
 
 
 def capture(module: nn.Module, inputs: tuple[torch.Tensor, ...], dynamic: bool = True) -> Any:
@@ -44,18 +23,12 @@ def capture(module: nn.Module, inputs: tuple[torch.Tensor, ...], dynamic: bool =
         return torch.export.export(module.eval(), inputs, dynamic_shapes=shapes, strict=False)
 
 
-def lower(program: Any) -> Any:
-    """To edge dialect with every subgraph XNNPACK takes handed to it."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
-        XnnpackDynamicallyQuantizedPartitioner,
-        XnnpackPartitioner,
-    )
+def lower(program: Any, backend: Backend) -> Any:
+    """To edge dialect with every subgraph that the backend takes handed to it."""
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     return to_edge_transform_and_lower(
-        program,
-        partitioner=[XnnpackDynamicallyQuantizedPartitioner(), XnnpackPartitioner()],
-        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        program, partitioner=backend.partitioners(), compile_config=EdgeCompileConfig(**backend.compile_options())
     )
 
 
@@ -69,12 +42,17 @@ def serialize(edge: Any) -> bytes:
 
 
 def compile_program(
-    module: nn.Module, inputs: tuple[torch.Tensor, ...], quantization: str, dynamic: bool = True
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    quantization: str,
+    dynamic: bool = True,
+    backend: str = DEFAULT_BACKEND,
 ) -> tuple[bytes, Any]:
     """(program bytes, lowered edge manager for reports). Raises ExportFailed with the stage."""
-    _staged("quantize", lambda: quantize(module, quantization))
-    captured = _staged("capture", lambda: capture(module, inputs, dynamic))
-    edge = _staged("lower", lambda: lower(captured))
+    target = BACKENDS.get_or_raise(backend)
+    _staged("quantize", lambda: target.quantize(module, quantization))
+    captured = _staged("capture", lambda: capture(module, inputs, dynamic and target.dynamic_shapes))
+    edge = _staged("lower", lambda: lower(captured, target))
     return _staged("serialize", lambda: serialize(edge)), edge
 
 

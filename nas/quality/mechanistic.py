@@ -1,4 +1,4 @@
-"""Quality by mechanistic design: one twin learns all tasks together, its held-out accuracy is the score."""
+"""Quality by mechanistic design: one proxy model learns all tasks together, its held-out accuracy is the score."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import time
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import t as student_t
 from torch import Generator, Tensor, nn
 
 from contracts.study import QualityResult, QualitySpec
 from foundation.errors import InvalidConfig
 from foundation.measurement_lock import MeasurementLock
+from nas.quality.proxy import proxy_of
 from nas.quality.tasks import IGNORE, TASKS, VOCAB_SIZE, Batch, make_batch
-from nas.quality.twin import twin_of
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM, build_model
 
@@ -39,7 +40,7 @@ class Decoder(nn.Module):
 
 
 @dataclass
-class Twin:
+class Proxy:
     model: HilnasForCausalLM
     decoder: Decoder
 
@@ -63,7 +64,7 @@ class MechanisticDesign:
         if unknown:
             raise InvalidConfig(f"unknown task {unknown[0]!r}; known tasks: {', '.join(TASKS)}")
         if spec.width % 32:
-            raise InvalidConfig(f"the twin's width must be a multiple of 32, got {spec.width}")
+            raise InvalidConfig(f"the proxy's width must be a multiple of 32, got {spec.width}")
         self.spec = spec
         self.tasks = spec.tasks or list(TASKS)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -88,31 +89,31 @@ class MechanisticDesign:
         )  # fmt: skip
 
     def _one_seed(self, arch: ArchConfig, seed: int) -> dict[str, float]:
-        twin = self._build(arch, seed)
-        self._train(twin, seed)
-        return {task: self._accuracy(twin, task) for task in self.tasks}
+        proxy = self._build(arch, seed)
+        self._train(proxy, seed)
+        return {task: self._accuracy(proxy, task) for task in self.tasks}
 
-    def _build(self, arch: ArchConfig, seed: int) -> Twin:
-        model = build_model(twin_of(arch, self.spec.width), seed=seed)
+    def _build(self, arch: ArchConfig, seed: int) -> Proxy:
+        model = build_model(proxy_of(arch, self.spec.width), seed=seed)
         for module in model.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        return Twin(
+        return Proxy(
             model.to(self.device),  # type: ignore[arg-type]
             Decoder(self.spec.width, 12).to(self.device),
         )
 
-    def _train(self, twin: Twin, seed: int) -> None:
+    def _train(self, proxy: Proxy, seed: int) -> None:
         generator, lock = Generator().manual_seed(1000 + seed), MeasurementLock()
-        optimizer = torch.optim.AdamW(twin.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05)
+        optimizer = torch.optim.AdamW(proxy.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        twin.model.train()
+        proxy.model.train()
         for _ in range(self.spec.steps):
             with lock.shared():
-                loss = self._loss(twin, [self._batch(task, ROWS, generator) for task in self.tasks])
+                loss = self._loss(proxy, [self._batch(task, ROWS, generator) for task in self.tasks])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+                nn.utils.clip_grad_norm_(proxy.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
 
@@ -123,24 +124,24 @@ class MechanisticDesign:
             return (step + 1) / warmup
         return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.spec.steps - warmup)))
 
-    def _loss(self, twin: Twin, batches: list[Batch]) -> Tensor:
+    def _loss(self, proxy: Proxy, batches: list[Batch]) -> Tensor:
         """Mean over tasks of the mean over scored positions. All token rows go through the model in one pass."""
-        hidden = twin.model.model(torch.cat([batch.tokens for batch in batches]))
+        hidden = proxy.model.model(torch.cat([batch.tokens for batch in batches]))
         losses = []
         for batch, states in zip(batches, hidden.split([len(batch.tokens) for batch in batches]), strict=True):
             if batch.reconstruct is not None:
-                logits, targets = twin.decoder(states[:, -1]).flatten(0, 1), batch.reconstruct.flatten()
+                logits, targets = proxy.decoder(states[:, -1]).flatten(0, 1), batch.reconstruct.flatten()
             else:
                 scored = batch.targets != IGNORE
-                logits, targets = twin.model.lm_head(states[scored]), batch.targets[scored]
+                logits, targets = proxy.model.lm_head(states[scored]), batch.targets[scored]
             losses.append(nn.functional.cross_entropy(logits, targets))
         return torch.stack(losses).mean()
 
     @torch.no_grad()
-    def _accuracy(self, twin: Twin, task: str) -> float:
-        twin.model.eval()
+    def _accuracy(self, proxy: Proxy, task: str) -> float:
+        proxy.model.eval()
         batch = self._batch(task, EVALUATION_ROWS, Generator().manual_seed(99))
-        logits, targets = twin.logits_and_targets(batch)
+        logits, targets = proxy.logits_and_targets(batch)
         return float((logits.argmax(-1) == targets).float().mean())
 
     def _batch(self, task: str, rows: int, generator: Generator) -> Batch:
@@ -156,4 +157,5 @@ def _half_width(means: list[float], num_rows: int) -> float:
     if len(means) == 1:
         return binomial
     variance = sum((mean - score) ** 2 for mean in means) / (len(means) - 1)
-    return max(binomial, 2.776 * math.sqrt(variance / len(means)))
+    quantile = float(student_t.ppf(0.975, len(means) - 1))
+    return max(binomial, quantile * math.sqrt(variance / len(means)))

@@ -5,19 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from search_space.arch import ArchConfig
+from search_space.mixers import MIXERS, Skip
 
 MIN_JUDGED = 6
+WHOLE_CONTEXT = "whole_context"
 NUM_DEVIATIONS = 2.0
 NOISE = 0.03  # deviation of a score between seeds, measured in benchmarks/quality_separation
 
 
 def features(arch: ArchConfig) -> list[float]:
-    """How much of each operator, how early the first whole-context one stands, and how wide the feed-forwards are."""
+    """How much of each mixer, which traits are there at all, how early the first layer stands that reads the whole
+    context, and how wide the feed-forwards are."""
     kinds = [layer.mixer.kind for layer in arch.layers]
-    share = [kinds.count(kind) / arch.depth for kind in ("gated_short_conv", "gqa", "sliding_window")]
-    first = kinds.index("gqa") / arch.depth if "gqa" in kinds else 1.0
+    traits = [set(layer.mixer.traits) for layer in arch.layers]
+    shares = [kinds.count(kind) / arch.depth for kind in MIXERS if kind != Skip.kind]
+    present = [float(any(trait in layer for layer in traits)) for trait in known_traits()]
+    first = next((i for i, layer in enumerate(traits) if WHOLE_CONTEXT in layer), arch.depth) / arch.depth
     widths = [layer.ffn.width / arch.d_model if layer.ffn else 0.0 for layer in arch.layers]
-    return [1.0, *share, float("gqa" in kinds), float("gated_short_conv" in kinds), first, float(np.mean(widths))]
+    return [1.0, *shares, *present, first, float(np.mean(widths))]
+
+
+def known_traits() -> list[str]:
+    """What the registered mixers contribute, each once."""
+    return list(dict.fromkeys(trait for mixer in MIXERS.values() for trait in mixer.traits))
 
 
 def optimistic_quality(arch: ArchConfig, judged: list[tuple[ArchConfig, float]]) -> float:

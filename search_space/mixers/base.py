@@ -1,36 +1,17 @@
-"""What every mixer's configuration answers without torch: is it valid, what does it cost, what state does it keep."""
+"""What every mixer's configuration answers without torch: is it valid, what does it cost, what state does it keep, how
+is it drawn, how does it shrink; and which torch classes train and deploy it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from foundation.errors import InvalidConfig
+from foundation.registry import Registry
+from search_space.states import StateSpec
 
-
-@dataclass(frozen=True)
-class StateSpec:
-    """One piece of decode-time state of a layer, as the runner allocates it."""
-
-    kind: Literal["kv", "conv"]
-    num_kv_heads: int = 0
-    head_dim: int = 0
-    window: int = 0
-    channels: int = 0
-    taps: int = 0
-
-    def num_elements(self, context: int) -> int:
-        """Scalars held once ``context`` tokens have been read (a window never holds more than itself)."""
-        if self.kind == "conv":
-            return self.channels * self.taps
-        rows = min(context, self.window) if self.window else context
-        return 2 * self.num_kv_heads * self.head_dim * rows
-
-    def to_plan(self) -> dict[str, Any]:
-        """The runner plan's record of this state."""
-        if self.kind == "conv":
-            return {"kind": "conv", "channels": self.channels, "taps": self.taps}
-        return {"kind": "kv", "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim, "window": self.window}
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -46,14 +27,57 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class ProxySize:
+    """The sizes of a proxy model: its width, the width of a head, its sequences, and the context of a full-size model
+    that these stand for (a window covers the same share of both)."""
+
+    d_model: int
+    head_dim: int
+    length: int
+    reference_context: int
+
+    @property
+    def num_heads(self) -> int:
+        return max(1, self.d_model // self.head_dim)
+
+
+@dataclass(frozen=True)
 class MixerConfig:
-    """Base of all mixers. A new mixer is one folder: ``config.py`` (this class), ``module.py`` (torch), ``deploy.py``
-    (export form), and one line in ``search_space.mixers.MIXERS``."""
+    """Base of all mixers. A mixer is one folder: ``config.py`` (this class), ``module.py`` (torch), ``deploy.py``
+    (export form), and one line in ``search_space/mixers/__init__.py``; a plugin registers its class in ``MIXERS``.
+
+    ``title``, ``letter`` and ``colour`` draw it in dashboard, terminal and documentation. ``traits`` are what a model
+    of quality may learn from: ``whole_context`` (reads any earlier token), ``local`` (reads a few tokens back).
+    """
 
     kind: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    letter: ClassVar[str] = "?"
+    colour: ClassVar[str] = "#888888"
+    traits: ClassVar[tuple[str, ...]] = ()
+    rotates: ClassVar[bool] = False  # positions enter by rotation, so its block depends on theta and YaRN
+
+    # --- what it is ---
 
     def validate(self, d_model: int) -> None:
         """Raises InvalidConfig with a sentence when this mixer cannot be built at ``d_model``."""
+
+    @property
+    def is_identity(self) -> bool:
+        """True when the layer has no mixer at all (no pre-norm either)."""
+        return False
+
+    @property
+    def label(self) -> str:
+        """Short name with what differs from the defaults, e.g. ``gqa(16/8x64)``; unique within a space."""
+        return self.kind
+
+    @property
+    def details(self) -> str:
+        """Its settings in a few words, for people."""
+        return ""
+
+    # --- what it costs ---
 
     def linears(self, d_model: int) -> tuple[Linear, ...]:
         """Every matrix multiplication (these are quantized on export)."""
@@ -64,27 +88,55 @@ class MixerConfig:
         return 0
 
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
+        """What it keeps between tokens, in the order of its operators' slots."""
         return ()
 
     def context_macs(self, d_model: int, context: int) -> int:
         """Multiply-adds per decoded token outside the linears, with ``context`` tokens already read."""
         return 0
 
-    @property
-    def is_identity(self) -> bool:
-        """True when the layer has no mixer at all (no pre-norm either)."""
-        return False
-
-    @property
-    def label(self) -> str:
-        """Short name with what differs from the defaults, e.g. ``gqa(16/8x64)``."""
-        return self.kind
-
     def num_params(self, d_model: int) -> int:
         return sum(linear.num_params for linear in self.linears(d_model)) + self.num_other_params(d_model)
 
+    # --- smaller forms ---
+
+    def shrunk(self, size: ProxySize) -> Self:
+        """Its counterpart in a proxy model of that size."""
+        return self
+
+    def at_debug_size(self, d_model: int) -> Self:
+        """Its counterpart in a model that tests and demos build in a second."""
+        return self
+
+    # --- torch ---
+
+    @classmethod
+    def module_class(cls) -> type[nn.Module]:
+        """The trainable module (``MixerModule``): ``forward(x_BTD, sequence, cache, layer)``."""
+        raise NotImplementedError
+
+    @classmethod
+    def deployed_class(cls) -> type[nn.Module]:
+        """The export form: ``(trained module, index of its first state)``, then ``forward(x, slots, pos)``."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, **{f.name: getattr(self, f.name) for f in fields(self)}}
+
+
+MIXERS: Registry[type[MixerConfig]] = Registry("mixer")
+
+
+def mixer_from_dict(data: dict[str, Any]) -> MixerConfig:
+    """Inverse of ``MixerConfig.to_dict``; unknown kinds and options are answered with the known ones."""
+    kind = data.get("kind")
+    cls = MIXERS.get_or_raise(kind)  # type: ignore[arg-type]
+    options = {key: value for key, value in data.items() if key != "kind"}
+    known = [f.name for f in fields(cls)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InvalidConfig(f"{kind}: unknown option {unknown[0]!r}; known options: {', '.join(known) or 'none'}")
+    return cls(**options)
 
 
 def require_positive(owner: str, **values: int) -> None:

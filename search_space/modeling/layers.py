@@ -27,6 +27,13 @@ class Sequence:
         return self.valid_BS[:, -self.positions_BT.shape[1] :].unsqueeze(-1)
 
 
+class MixerModule(nn.Module):
+    """Base of all trainable mixers: ``(config, d_model, norm_eps, rope)`` builds one."""
+
+    def init_own_parameters(self) -> None:
+        """Initializes what is neither a linear nor a norm; those the model initializes itself."""
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last axis (Zhang and Sennrich 2019), in float32 at least."""
 

@@ -12,8 +12,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.modeling.cache import HilnasCache
 from search_space.modeling.configuration import HilnasConfig
-from search_space.modeling.layers import RMSNorm, Sequence
-from search_space.modeling.registry import build_mixer
+from search_space.modeling.layers import MixerModule, RMSNorm, Sequence
+from search_space.rope import Rope
 
 
 def activation(name: str) -> nn.Module:
@@ -40,7 +40,7 @@ class Layer(nn.Module):
     def __init__(self, config: LayerConfig, arch: ArchConfig) -> None:
         super().__init__()
         norm = lambda: RMSNorm(arch.d_model, arch.norm_eps)  # noqa: E731
-        self.mixer = build_mixer(config.mixer, arch)
+        self.mixer = _mixer(config, arch)
         self.ffn = FeedForward(config.ffn, arch.d_model) if config.ffn else None
         self.mixer_norm = norm() if self.mixer is not None else None
         self.ffn_norm = norm() if self.ffn is not None else None
@@ -57,6 +57,13 @@ class Layer(nn.Module):
         return x
 
 
+def _mixer(config: LayerConfig, arch: ArchConfig) -> nn.Module | None:
+    """The trainable module of a layer's mixer, None where there is none."""
+    if config.mixer.is_identity:
+        return None
+    return config.mixer.module_class()(config.mixer, arch.d_model, arch.norm_eps, Rope(arch.rope_theta, arch.yarn))
+
+
 class HilnasPreTrainedModel(PreTrainedModel):
     config_class = HilnasConfig
     base_model_prefix = "model"
@@ -70,10 +77,8 @@ class HilnasPreTrainedModel(PreTrainedModel):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         elif isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
-        elif isinstance(kernel := getattr(module, "conv_weight", None), nn.Parameter):
-            # torch's own depthwise default: uniform within 1 / sqrt(kernel)
-            bound = float(kernel.shape[1]) ** -0.5
-            nn.init.uniform_(kernel, -bound, bound)
+        elif isinstance(module, MixerModule):
+            module.init_own_parameters()
 
 
 class HilnasModel(HilnasPreTrainedModel):

@@ -14,27 +14,25 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from search_space.mixers.base import StateSpec
 from search_space.modeling.layers import rotate
+from search_space.states import StateSpec
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class StateTable:
-    """Slot id -> state tensors. KV: rows by position (a window keeps its ring); conv: the last K-1 gated inputs."""
+    """Slot id -> state tensors, as each kind of state names them."""
 
     def __init__(self, cache_dtype: str = "fp32") -> None:
         self.dtype = _DTYPES[cache_dtype]
         self.slots: list[dict[str, Tensor]] = []
 
     def add(self, spec: StateSpec, capacity: int) -> int:
-        if spec.kind == "conv":
-            entry = {"tail": torch.zeros(spec.taps, spec.channels)}
-        else:
-            shape = (capacity, spec.num_kv_heads, spec.head_dim)
-            entry = {"keys": torch.zeros(shape, dtype=self.dtype), "values": torch.zeros(shape, dtype=self.dtype)}
-        self.slots.append(entry)
+        self.slots.append(spec.tensors(capacity, self._zeros))
         return len(self.slots) - 1
+
+    def _zeros(self, *shape: int, cached: bool = False) -> Tensor:
+        return torch.zeros(shape, dtype=self.dtype if cached else torch.float32)
 
 
 _active: list[StateTable] = []

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import threading
@@ -15,10 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from contracts.values import DIGEST
 from server.errors import DISK_FULL_ERRNOS, Conflict, NotFound, disk_full
 
 Writer = Callable[[int, bytes], int]  # os.write: how many bytes of the block it took
-DIGEST = re.compile(r"[0-9a-f]{64}")
 BLOCK_BYTES = 1 << 20
 
 

@@ -61,7 +61,7 @@ def drain_device(device_id: str, ctx: Ctx, user: User, request: DrainRequest | N
 
 @router.post("/devices/{device_id}/resume", responses=NOT_FOUND)
 def resume_device(device_id: str, ctx: Ctx, user: User) -> DeviceView:
-    """Takes a drained device back, and lifts the quarantine of one whose canary its twins contradicted."""
+    """Takes a drained device back, and lifts the quarantine of one whose canary its peers contradicted."""
     return _set_draining(ctx, device_id, False)
 
 

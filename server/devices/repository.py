@@ -9,8 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
+from contracts.device import DeviceFacts
 from contracts.states import JobState
+from contracts.values import bounded_json
 from server.errors import NotFound
+from server.readable import readable, unreadable
 from server.tables import DeviceRow, EnrolmentTokenRow, JobRow, MeasurementRow
 
 
@@ -35,24 +38,36 @@ def measuring(session: Session) -> list[DeviceRow]:
     return [row for row in rows if "measure" in row.serves]
 
 
+def measuring_facts(session: Session) -> dict[str, DeviceFacts]:
+    """Device id -> facts of those."""
+    return {row.id: facts_of(row) for row in measuring(session)}
+
+
+def facts_of(row: DeviceRow) -> DeviceFacts:
+    """What the device said of itself; facts of an older version that cannot be read are shown with a note."""
+    filler = {"kind": "host", "name": row.name, "model": "", "arch": "", "cores": 0, "memory_bytes": 0, "os": ""}
+    facts, notes = readable(DeviceFacts, row.facts, filler)
+    return facts if not notes else facts.model_copy(update={"details": facts.details | {"note": unreadable(notes)}})
+
+
 def takes_shared_work() -> ColumnElement[bool]:
     return and_(DeviceRow.draining.is_(False), DeviceRow.quarantine == "")
 
 
-def twins_of(device: DeviceRow) -> tuple[ColumnElement[bool], ...]:
+def peers_of(device: DeviceRow) -> tuple[ColumnElement[bool], ...]:
     """Other devices of the same fingerprint."""
     return (DeviceRow.fingerprint == device.fingerprint, DeviceRow.id != device.id)
 
 
-def other_twin(session: Session, fingerprint: str, avoid: str) -> str | None:
+def other_peer(session: Session, fingerprint: str, avoid: str) -> str | None:
     """Another device of this fingerprint that takes shared work, the one seen last; None when there is none."""
     query = select(DeviceRow).where(DeviceRow.fingerprint == fingerprint, DeviceRow.id != avoid, takes_shared_work())
     rows = [row for row in session.scalars(query.order_by(DeviceRow.last_seen.desc())) if "measure" in row.serves]
     return rows[0].id if rows else None
 
 
-def names_of_twins(session: Session, device: DeviceRow) -> list[str]:
-    return list(session.scalars(select(DeviceRow.name).where(*twins_of(device)).order_by(DeviceRow.name)))
+def names_of_peers(session: Session, device: DeviceRow) -> list[str]:
+    return list(session.scalars(select(DeviceRow.name).where(*peers_of(device)).order_by(DeviceRow.name)))
 
 
 def _own_rows(device_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -70,7 +85,8 @@ def last_environment(session: Session, device_id: str) -> dict[str, Any]:
     """What the device said of itself around its last measurement."""
     query = select(MeasurementRow.body).where(*_own_rows(device_id))
     body = session.scalars(query.order_by(MeasurementRow.created_at.desc()).limit(1)).first()
-    return dict((body or {}).get("environment", {}))
+    environment = (body or {}).get("environment")
+    return dict(bounded_json(environment)) if isinstance(environment, dict) else {}
 
 
 def current_jobs(session: Session) -> dict[str, JobRow]:

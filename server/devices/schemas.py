@@ -13,9 +13,14 @@ from contracts.job import JobKind
 
 class EnrolmentTokenRequest(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"note": "phone on desk 4", "expires_in_s": 900}]}
+        extra="forbid",
+        json_schema_extra={"examples": [{"note": "phone on desk 4", "serves": ["measure"], "expires_in_s": 900}]},
     )
     note: str = Field(default="", max_length=200)
+    serves: list[JobKind] | None = Field(
+        default=None, min_length=1, max_length=8,
+        description="jobs that the agent may take; left out: measure, and train too where no tokens are needed",
+    )  # fmt: skip
     expires_in_s: float | None = Field(default=None, gt=0, le=7 * 86400)
 
 
@@ -23,6 +28,7 @@ class EnrolmentToken(BaseModel):
     """Good for one enrolment. Shown once."""
 
     token: str
+    serves: list[JobKind]
     expires_at: datetime
 
 
@@ -61,7 +67,7 @@ class DeviceView(BaseModel):
     serves: list[JobKind]
     last_seen: datetime
     current_job: CurrentJob | None
-    num_queued: int  # jobs that wait for it, alone or with its twins
+    num_queued: int  # jobs that wait for it, alone or with its peers
     canary: CanaryView | None
     quarantine: str = Field(description="why it gets no shared work, in words; empty when it does")
     twins: list[str] = Field(description="names of the devices it shares work with")

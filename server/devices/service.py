@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import structlog
@@ -9,36 +10,39 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
 from contracts.device import DeviceFacts
-from contracts.job import Credential, Enrolment
+from contracts.job import Credential, Enrolment, JobKind
 from contracts.states import JobState
 from server.auth.repository import revoke_agents
 from server.auth.service import hash_secret, new_secret
 from server.context import Context, new_id
-from server.devices import repository, twins
+from server.devices import peers, repository
 from server.devices.schemas import CanaryView, CurrentJob, DeviceView, EnrolmentToken, EnrolmentTokenRequest
-from server.errors import Conflict, Gone, NotAuthenticated
+from server.errors import Conflict, Gone, NotAllowed, NotAuthenticated
 from server.hub import publish, queue_topic, work_topic
 from server.jobs import repository as jobs
 from server.tables import AgentRow, DeviceRow, EnrolmentTokenRow, JobRow, TrialRow
 
 log = structlog.get_logger(__name__)
+EVERY_KIND: list[JobKind] = ["measure", "train"]
 NUM_VERDICTS = 50  # rows that the counts of verdicts look back on
 
 
 def create_enrolment_token(session: Session, ctx: Context, request: EnrolmentTokenRequest) -> EnrolmentToken:
     token = new_secret("hle")
     ttl_s = request.expires_in_s or ctx.settings.enrolment_ttl_s
+    serves = request.serves or (EVERY_KIND if ctx.settings.auth == "local" else ["measure"])
     row = EnrolmentTokenRow(
-        token_hash=hash_secret(token), note=request.note, created_at=ctx.now(),
+        token_hash=hash_secret(token), note=request.note, serves=list(dict.fromkeys(serves)), created_at=ctx.now(),
         expires_at=ctx.now() + timedelta(seconds=ttl_s),
     )  # fmt: skip
     session.add(row)
-    return EnrolmentToken(token=token, expires_at=row.expires_at)
+    return EnrolmentToken(token=token, serves=row.serves, expires_at=row.expires_at)
 
 
 def enrol(session: Session, ctx: Context, enrolment: Enrolment) -> Credential:
-    """Uses the token up and answers a credential. The same name on the same hardware keeps its device id."""
-    _use_token(session, ctx, enrolment.token)
+    """Uses the token up and answers a credential. The same name on the same hardware keeps its device id. Raises
+    NotAllowed, and leaves the token as it is, when the agent wants to serve what the token does not allow."""
+    _use_token(session, ctx, enrolment)
     device = _device(session, ctx, enrolment.facts)
     device.facts = enrolment.facts.model_dump(mode="json")
     device.serves = list(enrolment.serves)
@@ -54,15 +58,20 @@ def enrol(session: Session, ctx: Context, enrolment: Enrolment) -> Credential:
     return Credential(agent_id=agent.id, device_id=device.id, secret=secret)
 
 
-def _use_token(session: Session, ctx: Context, token: str) -> None:
-    token_hash = hash_secret(token)
-    if repository.use_enrolment_token(session, token_hash, ctx.now()):
-        return
+def _use_token(session: Session, ctx: Context, enrolment: Enrolment) -> None:
+    token_hash = hash_secret(enrolment.token)
     row = session.get(EnrolmentTokenRow, token_hash)
     if row is None:
         raise NotAuthenticated("this enrolment token is unknown; make one with POST /api/v1/devices/tokens")
-    why = "was used already" if row.used_at else f"expired at {row.expires_at:%Y-%m-%d %H:%M} UTC"
-    raise Gone(f"this enrolment token {why}; make a new one with POST /api/v1/devices/tokens", code="token_gone")
+    if not repository.use_enrolment_token(session, token_hash, ctx.now()):
+        why = "was used already" if row.used_at else f"expired at {row.expires_at:%Y-%m-%d %H:%M} UTC"
+        raise Gone(f"this enrolment token {why}; make a new one with POST /api/v1/devices/tokens", code="token_gone")
+    if refused := [kind for kind in enrolment.serves if kind not in row.serves]:
+        raise NotAllowed(
+            f"this enrolment token allows {' and '.join(row.serves)} jobs, not {refused[0]} jobs; make another with"
+            f' POST /api/v1/devices/tokens {{"serves": ["{refused[0]}"]}}',
+            code="kind_not_allowed",
+        )
 
 
 def _device(session: Session, ctx: Context, facts: DeviceFacts) -> DeviceRow:
@@ -94,7 +103,7 @@ def seen(session: Session, ctx: Context, device_id: str) -> None:
 
 
 def drain(session: Session, ctx: Context, device_id: str, draining: bool) -> DeviceRow:
-    """A draining device finishes its job and gets no more; what waited for it is left to its twins, and fails with
+    """A draining device finishes its job and gets no more; what waited for it is left to its peers, and fails with
     that reason when it has none, so that no study waits for a device that will not answer."""
     device = repository.get_or_raise(session, device_id)
     device.draining = draining
@@ -102,7 +111,7 @@ def drain(session: Session, ctx: Context, device_id: str, draining: bool) -> Dev
     if draining:
         _give_up_queue(session, ctx, device)
     else:
-        twins.readmit(session, device)
+        peers.readmit(session, device)
     _wake_studies_of(session, device)
     publish(session, queue_topic(device_id))
     publish(session, queue_topic(device.fingerprint))
@@ -111,7 +120,7 @@ def drain(session: Session, ctx: Context, device_id: str, draining: bool) -> Dev
 
 
 def _give_up_queue(session: Session, ctx: Context, device: DeviceRow) -> None:
-    """A twin in quarantine still counts as one that may do it: its owner can resume it."""
+    """A peer in quarantine still counts as one that may do it: its owner can resume it."""
     abandoned = JobRow.device_id == device.id
     if any(row.fingerprint == device.fingerprint for row in repository.measuring(session)):
         jobs.release(session, device.id)
@@ -142,14 +151,24 @@ def views(session: Session, ctx: Context) -> list[DeviceView]:
 def view(session: Session, ctx: Context, row: DeviceRow, job: JobRow | None) -> DeviceView:
     return DeviceView(
         id=row.id, name=row.name, state="online" if is_online(ctx, row) else "offline", draining=row.draining,
-        fingerprint=row.fingerprint, facts=DeviceFacts.model_validate(row.facts), serves=row.serves,
+        fingerprint=row.fingerprint, facts=repository.facts_of(row), serves=row.serves,
         last_seen=row.last_seen, current_job=_current(session, job) if job else None,
         num_queued=jobs.count_queued(session, row.id, None if row.quarantine else row.fingerprint),
-        canary=CanaryView(**row.canary, measured_at=row.canary_at) if row.canary else None,
-        quarantine=row.quarantine, twins=repository.names_of_twins(session, row),
+        canary=_canary(row),
+        quarantine=row.quarantine, twins=repository.names_of_peers(session, row),
         verdicts=repository.count_verdicts(session, row.id, NUM_VERDICTS),
         environment=repository.last_environment(session, row.id),
     )  # fmt: skip
+
+
+def _canary(row: DeviceRow) -> CanaryView | None:
+    """The three numbers that mean something; an agent may have stored others."""
+    if not row.canary:
+        return None
+    known = {name: row.canary.get(name) for name in ("reference_ms", "median_ms", "drift")}
+    numbers = {k: v for k, v in known.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    finite = {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+    return CanaryView.model_validate({**finite, "measured_at": row.canary_at})
 
 
 def is_online(ctx: Context, row: DeviceRow) -> bool:

@@ -14,7 +14,7 @@ from server.auth.service import Agent
 from server.context import Context, Ctx
 from server.devices import service as devices
 from server.hub import queue_topic
-from server.jobs import repository, service
+from server.jobs import queue, repository, results
 from server.jobs.schemas import JobView
 from server.jobs.views import job_view, job_views
 from server.responses import CONFLICT, NOT_FOUND
@@ -56,15 +56,15 @@ def _fingerprint(ctx: Context, agent: Agent) -> str:
 def _try_lease(ctx: Context, agent: Agent) -> Lease | None:
     with ctx.database.write() as session:
         devices.seen(session, ctx, agent.device_id)
-        service.expire(session, ctx)
-        return service.lease(session, ctx, agent)
+        queue.expire(session, ctx)
+        return queue.lease(session, ctx, agent)
 
 
 @router.get("/agents/upcoming")
 def upcoming(ctx: Ctx, agent: DeviceAgent) -> Upcoming:
     """What this device will need next, so that an agent fetches and pushes it while the device cools."""
     with ctx.database.read() as session:
-        return Upcoming(blocks=service.upcoming(session, ctx, agent))
+        return Upcoming(blocks=queue.upcoming(session, ctx, agent))
 
 
 @router.post("/jobs/{job_id}/heartbeat", responses=NOT_FOUND | CONFLICT)
@@ -73,7 +73,7 @@ def heartbeat(
 ) -> HeartbeatReply:
     """Renews the lease and reports progress. 409 ``lease_lost``: stop working on it."""
     with ctx.database.write() as session:
-        return service.heartbeat(session, ctx, agent, job_id, beat)
+        return queue.heartbeat(session, ctx, agent, job_id, beat)
 
 
 @router.post("/jobs/{job_id}/result", responses=NOT_FOUND)
@@ -83,7 +83,7 @@ def finish_job(
     """Hands a result in; safe to repeat. Under an older fencing token it is kept but not counted."""
     with ctx.database.write() as session:
         devices.seen(session, ctx, agent.device_id)
-        return service.finish(session, ctx, agent, job_id, result)
+        return results.finish(session, ctx, agent, job_id, result)
 
 
 @router.get("/jobs")
@@ -106,4 +106,4 @@ def list_jobs(
 @router.get("/jobs/{job_id}", responses=NOT_FOUND)
 def get_job(job_id: str, ctx: Ctx, user: User) -> JobView:
     with ctx.database.read() as session:
-        return job_view(session, service.get_or_raise(session, job_id))
+        return job_view(session, queue.get_or_raise(session, job_id))

@@ -3,7 +3,7 @@
 queued --lease--> leased --result--> done | failed
   ^                 |
   +--- expired -----+  (attempts + 1; after the last attempt: failed)
-queued --stop--> cancelled      queued --drain--> failed, or back to the twins when it is a pool's
+queued --stop--> cancelled      queued --drain--> failed, or back to the peers when it is a pool's
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session, aliased, undefer
 
 from contracts.states import JobState
-from server.tables import JobRow
+from server.tables import JobRow, LateResultRow
 
+MAX_LATE_RESULTS = 32  # kept of one job
 OPEN = (JobState.QUEUED, JobState.LEASED)
 Condition = ColumnElement[bool]
 
@@ -68,7 +69,7 @@ def open_to(
 
 def in_turn(row: type[JobRow] = JobRow) -> tuple[ColumnElement[Any], ...]:
     """The order in which jobs are handed out."""
-    return (row.priority.expression, row.created_at.expression, row.id.expression)
+    return (row.created_at.expression, row.id.expression)
 
 
 def upcoming(session: Session, device_id: str, pool: str | None, serves: Sequence[str], limit: int) -> list[JobRow]:
@@ -166,7 +167,7 @@ def count_by_state(session: Session, study_id: str) -> dict[str, int]:
 
 
 def count_queued(session: Session, device_id: str, pool: str | None) -> int:
-    """Jobs that wait for this device, alone or with its twins; not those that any device may take."""
+    """Jobs that wait for this device, alone or with its peers; not those that any device may take."""
     shared = and_(JobRow.device_id.is_(None), JobRow.pool == pool) if pool else JobRow.device_id == device_id
     query = select(func.count()).where(or_(JobRow.device_id == device_id, shared), JobRow.state == JobState.QUEUED)
     return session.scalar(query) or 0
@@ -192,3 +193,7 @@ def count_by_target(session: Session, study_id: str) -> dict[tuple[str, str], in
         .group_by(JobRow.target, JobRow.state)
     )
     return {(target, state): count for target, state, count in session.execute(query)}
+
+
+def count_late(session: Session, job_id: str) -> int:
+    return session.scalar(select(func.count()).select_from(LateResultRow).where(LateResultRow.job_id == job_id)) or 0

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from contracts.device import DeviceFacts
 from contracts.states import JobState, StudyState
 from contracts.study import StudyRecord, Target
 from nas.targets import matches
@@ -47,7 +46,7 @@ def notes(session: Session, ctx: Context, study: StudyRecord) -> list[str]:
 
 
 def _matching(target: Target, rows: Sequence[DeviceRow]) -> list[DeviceRow]:
-    return [row for row in rows if matches(target, row.id, DeviceFacts.model_validate(row.facts))]
+    return [row for row in rows if matches(target, row.id, devices.facts_of(row))]
 
 
 def _used(study: StudyRecord, measuring: Sequence[DeviceRow]) -> list[DeviceRow]:
@@ -70,9 +69,9 @@ def _absent(target: Target) -> str:
 
 def _gone(session: Session, row: DeviceRow, used: Sequence[DeviceRow], ctx: Context) -> str:
     waiting = jobs.count_queued(session, row.id, row.fingerprint)
-    twins = [twin for twin in used if twin.fingerprint == row.fingerprint and twin.id != row.id]
+    peers = [peer for peer in used if peer.fingerprint == row.fingerprint and peer.id != row.id]
     seen = f"device {row.name} was last seen at {row.last_seen:%H:%M:%S} UTC"
-    if any(is_online(ctx, twin) and not twin.quarantine for twin in twins):
-        return f"{seen}; its twins go on with what they share"
+    if any(is_online(ctx, peer) and not peer.quarantine for peer in peers):
+        return f"{seen}; its peers go on with what they share"
     what = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
     return f"{seen} and {what} for it: start its agent again, or drain it to go on without it"

@@ -33,7 +33,7 @@ def create(session: Session, ctx: Context, spec: StudySpec, idempotency_key: str
     ctx.check_spec(spec)
     row = StudyRow(
         id=new_id("study"), name=spec.name, state=StudyState.RUNNING, spec=spec.model_dump(mode="json"),
-        reason="", reference_point={}, runs=1, idempotency_key=idempotency_key or None, created_at=ctx.now(),
+        reason="", reference_point={}, generation=1, idempotency_key=idempotency_key or None, created_at=ctx.now(),
     )  # fmt: skip
     session.add(row)
     session.flush()
@@ -78,8 +78,8 @@ def resume(session: Session, ctx: Context, study_id: str) -> StudyRow:
         )
     if row.state != StudyState.RUNNING:
         row.state, row.reason, row.finished_at = StudyState.RUNNING, "", None
-        row.runs += 1
-        emit(session, ctx.now(), row.id, "study_resumed", runs=row.runs)
+        row.generation += 1
+        emit(session, ctx.now(), row.id, "study_resumed", generation=row.generation)
     return row
 
 

@@ -17,8 +17,8 @@ from foundation.errors import InvalidConfig
 from server.auth.service import Principal
 from server.context import Context, new_id
 from server.errors import Conflict, NotAllowed
+from server.jobs import queue
 from server.jobs import repository as jobs
-from server.jobs import service as job_service
 from server.tables import JobRow, TrainingRunRow
 from server.trainings import repository
 from server.trainings.schemas import NewTraining
@@ -108,7 +108,7 @@ def resume(session: Session, ctx: Context, training_id: str) -> TrainingRunRow:
         raise Conflict(f"training {row.name!r} runs on its user's machine: `hilnas train run` again", code="not_a_job")
     if state not in ("stopped", "failed"):
         raise Conflict(f"training {row.name!r} is {state}: nothing to resume", code="not_ended")
-    job_service.requeue_ended(session, ctx, session.get_one(JobRow, row.job_id))
+    queue.requeue_ended(session, ctx, session.get_one(JobRow, row.job_id))
     row.stop_requested = False
     repository.touch(session, ctx.now(), row)
     return row

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from contracts.training import StageProgress
 from server.context import Context
-from server.tables import DeviceRow, JobRow, TrainingCurveRow, TrainingRow, TrainingRunRow, TrialRow
+from server.tables import DeviceRow, JobRow, TrainingCurveRow, TrainingResultRow, TrainingRunRow, TrialRow
 from server.trainings.schemas import Curve, TrainingSummary, TrainingView
 from server.trainings.service import state_of
 
@@ -22,7 +22,7 @@ def summary(session: Session, ctx: Context, row: TrainingRunRow) -> TrainingSumm
 
 
 def view(session: Session, ctx: Context, row: TrainingRunRow) -> TrainingView:
-    result = session.scalars(select(TrainingRow).where(TrainingRow.job_id == row.job_id)).first()
+    result = session.scalars(select(TrainingResultRow).where(TrainingResultRow.job_id == row.job_id)).first()
     brought = {k: v for k, v in result.body.items() if k not in ("losses", "measure")} if result else None
     stages = [StageProgress.model_validate(stage) for stage in row.stages]
     return TrainingView(**_fields(session, ctx, row), stages=stages, result=brought)

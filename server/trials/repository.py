@@ -15,12 +15,15 @@ from contracts.measurement import Verdict
 from contracts.states import TrialState
 from contracts.study import QualityResult, StoredMeasurement, TrialRecord
 from nas.targets import Group
+from search_space.arch import ArchConfig
 from server.context import new_id
 from server.errors import NotFound
-from server.tables import DeviceRow, JobRow, MeasurementEventsRow, MeasurementRow, TrainingRow, TrialRow
+from server.readable import readable, unreadable
+from server.tables import DeviceRow, JobRow, MeasurementEventsRow, MeasurementRow, TrainingResultRow, TrialRow
 
 WITHOUT_EVENTS = {"events"}
 WHOSE = {"device_id", "fingerprint", "target", "measured_at"}  # columns of the row, not of its body
+DECISIVE = frozenset({"metrics", "beside", "verdict", "plan_digest", "everything"})
 LEAN: dict[str, Any] = {"environment": {}, "block_ms": {}}
 
 
@@ -29,6 +32,10 @@ def get_or_raise(session: Session, trial_id: str) -> TrialRow:
     if row is None:
         raise NotFound(f"there is no trial {trial_id!r}; GET /api/v1/studies/<id>/trials lists them")
     return row
+
+
+def arch_of(row: TrialRow) -> ArchConfig:
+    return ArchConfig.from_dict(row.arch)
 
 
 def next_number(session: Session, study_id: str) -> int:
@@ -92,7 +99,14 @@ def _preferred(rows: Sequence[MeasurementRow], form: str, lean: bool) -> dict[st
 def measurement_of(row: MeasurementRow, lean: bool = False) -> StoredMeasurement:
     whose = {"device_id": row.device_id, "fingerprint": row.fingerprint, "target": row.target,
              "measured_at": row.created_at}  # fmt: skip
-    return StoredMeasurement.model_validate({**row.body, **(LEAN if lean else {}), **whose})
+    filler = {"plan_digest": row.plan_digest, "protocol": "", "verdict": Verdict.RUNNER_FAILED}
+    found, left_out = readable(StoredMeasurement, {**row.body, **(LEAN if lean else {}), **whose}, filler | whose)
+    if not left_out:
+        return found
+    changes: dict[str, Any] = {"reason": f"{found.reason} {unreadable(left_out)}".strip()}
+    if any(name.partition(".")[0] in DECISIVE for name in left_out) and found.verdict is Verdict.VALID:
+        changes |= {"verdict": Verdict.RUNNER_FAILED, "agent_verdict": found.verdict}  # half a row decides nothing
+    return found.model_copy(update=changes)
 
 
 def add_measurement(session: Session, now: datetime, job: JobRow, measurement: StoredMeasurement) -> MeasurementRow:
@@ -145,7 +159,7 @@ def _row(
 
 
 def find_valid(session: Session, plan_digest: str, fingerprint: str) -> MeasurementRow | None:
-    """The first valid measured row of this plan on any device of this fingerprint that its twins do not contradict."""
+    """The first valid measured row of this plan on any device of this fingerprint that its peers do not contradict."""
     doubted = select(DeviceRow.id).where(DeviceRow.fingerprint == fingerprint, DeviceRow.quarantine != "")
     query = select(MeasurementRow).where(
         MeasurementRow.device_id.not_in(doubted),
@@ -184,15 +198,17 @@ def measurements_with_events(session: Session, trial_id: str) -> list[tuple[Meas
 def add_training(session: Session, now: datetime, job: JobRow, training: TrainResult) -> None:
     """Keeps what a trainer brought; checkpoint and program become artifacts of the trial."""
     body = training.model_dump(mode="json")
-    session.add(TrainingRow(id=new_id("training"), job_id=job.id, trial_id=job.trial_id, body=body, created_at=now))
+    session.add(
+        TrainingResultRow(id=new_id("training"), job_id=job.id, trial_id=job.trial_id, body=body, created_at=now)
+    )
     trial = session.get_one(TrialRow, job.trial_id)
     trial.artifacts = {**trial.artifacts, "checkpoint": training.checkpoint, "trained": training.program}
     touch(session, job.trial_id, now)
 
 
-def trainings(session: Session, trial_id: str) -> list[TrainingRow]:
-    query = select(TrainingRow).where(TrainingRow.trial_id == trial_id).order_by(TrainingRow.created_at)
-    return list(session.scalars(query))
+def trainings(session: Session, trial_id: str) -> list[TrainingResultRow]:
+    query = select(TrainingResultRow).where(TrainingResultRow.trial_id == trial_id)
+    return list(session.scalars(query.order_by(TrainingResultRow.created_at)))
 
 
 def touch(session: Session, trial_id: str, now: datetime) -> None:

@@ -12,8 +12,8 @@ from contracts.study import memory_budget
 from server.context import Context, new_id
 from server.errors import Conflict
 from server.events.repository import emit
+from server.jobs import queue
 from server.jobs import repository as job_rows
-from server.jobs import service as jobs
 from server.studies import repository as studies
 from server.tables import JobRow, TrainingRunRow, TrialRow
 from server.trainings import service as trainings
@@ -73,7 +73,7 @@ def train(session: Session, ctx: Context, trial_id: str, request: TrainRequest) 
     if stopped is not None:
         trainings.resume(session, ctx, stopped.id)
         return stopped
-    queued = jobs.submit(session, ctx, study_id=row.study_id, trial_id=row.id, device_id=None, job=job)
+    queued = queue.submit(session, ctx, study_id=row.study_id, trial_id=row.id, device_id=None, job=job)
     trainings.register_job(session, ctx, queued, f"#{row.number} {job.recipe}", job.recipe)
     return queued
 

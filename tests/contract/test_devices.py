@@ -17,10 +17,12 @@ from contracts.device import DeviceFacts
 from contracts.job import MeasureJob
 from contracts.measurement import Verdict
 from contracts.plan import Plan, Protocol
+from contracts.runner_events import ErrorEvent, parse_run, records
 from device_agents.bundle.manifest import Bundle
 from device_agents.canary import CanaryBook
+from device_agents.devices import host as host_module
 from device_agents.devices.base import Device
-from device_agents.devices.host import HostDevice, parse_events, run_process
+from device_agents.devices.host import HostDevice, run_process
 from device_agents.devices.replay import ReplayDevice, plan_key
 from device_agents.devices.served import ServedHostDevice
 from device_agents.session import measure
@@ -91,7 +93,7 @@ class DeviceContract:
         assert not device.has_block("00" * 32)
 
     def test_a_run_tells_everything_a_session_reads(self, device: Device, plan: Plan) -> None:
-        events = device.run(plan, never)
+        events = records(device.run(plan, never))
         assert events[-1]["event"] == "end"
         kinds = [event["event"] for event in events]
         assert kinds.index("load") < kinds.index("check") < kinds.index("repetition")
@@ -153,7 +155,7 @@ class TestHost(DeviceContract):
 
     def test_a_cancelled_run_ends_early(self, host: HostDevice, plan: Plan) -> None:
         long = plan.protocol.model_copy(update={"repetitions": 100_000})
-        events = host.run(plan.model_copy(update={"protocol": long}), lambda: True)
+        events = records(host.run(plan.model_copy(update={"protocol": long}), lambda: True))
         assert events[-1]["code"] == "interrupted"
 
 
@@ -176,19 +178,19 @@ class TestServedHost(DeviceContract):
         assert device._process is not None
         os.kill(device._process.pid, signal.SIGKILL)
         device._process.wait()
-        assert device.run(plan, never)[-1]["event"] == "end"
+        assert device.run(plan, never)[-1].event == "end"
 
     def test_a_plan_that_fails_leaves_the_next_one_alone(self, device: ServedHostDevice, plan: Plan) -> None:
         assert plan.check is not None
         wrong = plan.check.model_copy(update={"expected": [[x + 9 for x in row] for row in plan.check.expected]})
-        assert device.run(plan.model_copy(update={"check": wrong}), never)[-1]["code"] == "check_failed"
-        assert device.run(plan, never)[-1]["event"] == "end"
+        assert records(device.run(plan.model_copy(update={"check": wrong}), never))[-1]["code"] == "check_failed"
+        assert device.run(plan, never)[-1].event == "end"
 
 
 class TestReplay(DeviceContract):
     @pytest.fixture
     def device(self, host: HostDevice, library: BlockLibrary, plan: Plan, tmp_path: Path) -> Device:
-        trace = {"facts": host.facts.model_dump(), "runs": {plan_key(plan): [host.run(plan, never)]}}
+        trace = {"facts": host.facts.model_dump(), "runs": {plan_key(plan): [records(host.run(plan, never))]}}
         path = tmp_path / "trace.json"
         path.write_text(json.dumps(trace))
         return filled(ReplayDevice.load(path), library, plan)
@@ -234,8 +236,34 @@ def test_a_runner_that_dies_before_it_reads_its_plan() -> None:
 
 
 def test_an_error_line_ends_a_run() -> None:
-    events = parse_events('{"event": "load"}\n{"event": "error", "code": "out_of_memory"}\n', "", 3)
-    assert events[-1]["code"] == "out_of_memory"
+    events = parse_run('{"event": "load"}\n{"event": "error", "code": "out_of_memory"}\n', "", 3)
+    assert isinstance(events[-1], ErrorEvent) and events[-1].code == "out_of_memory"
+
+
+def test_a_runner_that_ignores_a_request_to_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "GRACE_S", 0.1)
+    monkeypatch.setattr(host_module, "POLL_S", 0.05)
+    with pytest.raises(RunnerCrashed, match="signal 9"):
+        run_process(["/bin/sh", "-c", "trap '' TERM; cat >/dev/null; while :; do :; done"], {}, lambda: True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "repetition", "phase": "prefill", "duration_ns": -1}', '{"event": "memory", "vm_hwm_bytes": NaN}',
+        '{"event": "memory", "vm_hwm_bytes": 9223372036854775808}', '{"event": "load", "load_ns": "soon"}', "[]", "7",
+    ],
+)  # fmt: skip
+def test_an_event_with_a_senseless_field_ends_the_run_with_a_sentence(line: str) -> None:
+    with pytest.raises(RunnerCrashed, match="the runner wrote"):
+        parse_run(f'{line}\n{{"event": "end"}}\n', "", 0)
+
+
+def test_events_of_a_newer_runner_are_kept_as_they_came() -> None:
+    line = {"event": "power", "mean_mw": 3.5, "parts": [{"name": "cpu"}]}
+    assert records(parse_run(json.dumps(line) + '\n{"event": "end", "more": 1}\n', "", 0)) == [
+        line, {"event": "end", "more": 1}
+    ]  # fmt: skip
 
 
 def test_a_runner_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ from server.database import Database
 from server.devices import service as devices
 from server.devices.schemas import EnrolmentTokenRequest
 from server.errors import Conflict
-from server.jobs import repository, service
+from server.jobs import queue as job_queue
+from server.jobs import repository, results
 from server.settings import Settings
 from server.studies import service as studies
 from server.tables import Base, DeviceRow, JobRow, LateResultRow, MeasurementRow, StudyRow
@@ -75,7 +76,7 @@ class Queue:
             trial = trials.add(session, self.ctx, self.study_id, {}, samples.arch(), name)
             target = None if device is None else self.agents[device].device_id
             job = samples.job(name).model_copy(update={"plan": samples.with_canary(samples.plan(name))})
-            row = service.submit(
+            row = job_queue.submit(
                 session, self.ctx, study_id=self.study_id, trial_id=trial.id, device_id=target, job=job, pool=pool
             )
         self.jobs.append(row.id)
@@ -90,12 +91,12 @@ class Queue:
 
     def lease(self, agent: int = 0) -> Lease | None:
         with self.database.write() as session:
-            return service.lease(session, self.ctx, self.agents[agent])
+            return job_queue.lease(session, self.ctx, self.agents[agent])
 
     def heartbeat(self, lease: Lease, agent: int = 0) -> bool:
         try:
             with self.database.write() as session:
-                service.heartbeat(
+                job_queue.heartbeat(
                     session, self.ctx, self.agents[agent], lease.job_id, Heartbeat(fencing_token=lease.fencing_token)
                 )
         except Conflict:
@@ -107,11 +108,11 @@ class Queue:
         outcome = {"error": "too hot", "retry": True} if retry else {"measurement": row}
         result = JobResult.model_validate({"fencing_token": lease.fencing_token, **outcome})
         with self.database.write() as session:
-            return service.finish(session, self.ctx, self.agents[agent], lease.job_id, result).accepted
+            return results.finish(session, self.ctx, self.agents[agent], lease.job_id, result).accepted
 
     def expire(self) -> int:
         with self.database.write() as session:
-            return service.expire(session, self.ctx)
+            return job_queue.expire(session, self.ctx)
 
     def row(self, job_id: str) -> JobRow:
         with self.database.read() as session:
@@ -139,15 +140,6 @@ class LeaseContract:
         taken = [queue.lease(), queue.lease(), queue.lease()]
         assert [lease.job_id if lease else None for lease in taken] == [first, second, None]
 
-    def test_a_lower_priority_number_goes_first(self, queue: Queue) -> None:
-        queue.submit()
-        urgent = queue.submit()
-        with queue.database.write() as session:
-            session.get_one(JobRow, urgent).priority = 1
-        lease = queue.lease()
-        assert lease is not None
-        assert lease.job_id == urgent
-
     def test_a_job_of_another_device_is_not_offered(self, queue: Queue) -> None:
         queue.submit(device=1)
         assert queue.lease(agent=0) is None
@@ -169,7 +161,7 @@ class LeaseContract:
         taken = [queue.lease(2), queue.lease(0), queue.lease(1), queue.lease(0), queue.lease(1)]
         assert [lease.job_id if lease else None for lease in taken] == [None, *jobs, None]
 
-    def test_eight_threads_of_two_twins_never_share_a_pool_s_job(self, queue: Queue) -> None:
+    def test_eight_threads_of_two_equal_devices_never_share_a_pool_s_job(self, queue: Queue) -> None:
         jobs = {queue.submit(device=None, pool=queue.pool) for _ in range(12)}
         taken: list[str] = []
         threads = [threading.Thread(target=self._take_all, args=(queue, index % 2, taken)) for index in range(8)]
@@ -179,7 +171,7 @@ class LeaseContract:
             thread.join(60)
         assert sorted(taken) == sorted(jobs)
 
-    def test_a_silent_twin_s_job_is_done_by_the_other(self, queue: Queue) -> None:
+    def test_a_silent_device_s_job_is_done_by_its_peer(self, queue: Queue) -> None:
         job_id = queue.submit(device=None, pool=queue.pool)
         assert queue.lease(0) is not None
         queue.clock.advance(LEASE_S + 1)
@@ -189,7 +181,7 @@ class LeaseContract:
         assert queue.finish(lease, 1)
         assert queue.num_measurements(job_id) == 1
 
-    def test_draining_one_twin_leaves_the_pool_to_the_other(self, queue: Queue) -> None:
+    def test_draining_one_device_leaves_the_pool_to_the_other(self, queue: Queue) -> None:
         shared = [queue.submit(device=None, pool=queue.pool) for _ in range(2)]
         given, own = queue.submit(device=0, pool=queue.pool), queue.submit(device=0)
         queue.drain(0)
@@ -213,7 +205,7 @@ class LeaseContract:
         assert queue.lease(0) is None
         assert queue.lease(1) is not None
 
-    def test_a_twin_that_is_contradicted_twice_gets_no_more_of_the_pool(self, queue: Queue) -> None:
+    def test_a_device_that_is_contradicted_twice_gets_no_more_of_the_pool(self, queue: Queue) -> None:
         jobs = [queue.submit(device=None, pool=queue.pool) for _ in range(5)]
         for agent, canary_ms in ((0, 10.0), (1, 12.0), (1, 12.0)):
             lease = queue.lease(agent)
@@ -231,10 +223,10 @@ class LeaseContract:
             queue.submit(device=None, pool=queue.pool)
         stranger = queue._enrol("stranger", model="another")
         with queue.database.read() as session:
-            assert service.upcoming(session, queue.ctx, queue.agents[0]) == ["ab" * 32, "cd" * 32, "ef" * 32]
+            assert job_queue.upcoming(session, queue.ctx, queue.agents[0]) == ["ab" * 32, "cd" * 32, "ef" * 32]
             rows = repository.upcoming(session, queue.agents[0].device_id, queue.pool, ["measure"], 4)
             assert [row.id for row in rows] == queue.jobs[1:5]
-            assert service.upcoming(session, queue.ctx, stranger) == []
+            assert job_queue.upcoming(session, queue.ctx, stranger) == []
         assert queue.states(queue.jobs) == {JobState.QUEUED}
 
     @staticmethod
@@ -291,7 +283,7 @@ class LeaseContract:
         assert lease is not None
         with pytest.raises(KeyboardInterrupt), queue.database.write() as session:  # noqa: PT012
             result = JobResult.model_validate({"fencing_token": 1, "measurement": samples.measurement()})
-            service.finish(session, queue.ctx, queue.agents[0], job_id, result)
+            results.finish(session, queue.ctx, queue.agents[0], job_id, result)
             raise KeyboardInterrupt
         assert (queue.row(job_id).state, queue.num_measurements(job_id)) == (JobState.LEASED, 0)
         assert queue.finish(lease)

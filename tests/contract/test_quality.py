@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 from contracts.study import QualitySpec
 from foundation.errors import InvalidConfig
 from nas.quality.contract import Quality, estimator, judge_in_worker
+from nas.quality.mechanistic import _half_width
+from nas.quality.proxy import proxy_of
 from nas.quality.tasks import TASKS, VOCAB_SIZE
-from nas.quality.twin import twin_of
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, Skip, SlidingWindow
 from search_space.presets import PRESETS, preset
@@ -93,7 +96,7 @@ def test_an_unknown_estimator_names_the_known_ones() -> None:
 @pytest.mark.parametrize("width", [32, 64, 96])
 @pytest.mark.parametrize("arch", [ARCH, *(preset(name) for name in PRESETS)], ids=lambda arch: arch.label)
 def test_twins_keep_depth_and_operators(arch: ArchConfig, width: int) -> None:
-    twin = twin_of(arch, width)
+    twin = proxy_of(arch, width)
     assert (twin.d_model, twin.vocab_size, twin.depth) == (width, VOCAB_SIZE, arch.depth)
     for small, large in zip(twin.layers, arch.layers, strict=True):
         assert small.mixer.kind == large.mixer.kind
@@ -110,4 +113,12 @@ def test_twins_keep_depth_and_operators(arch: ArchConfig, width: int) -> None:
 
 def test_wider_feed_forwards_give_wider_twins() -> None:
     wide = replace(ARCH, layers=tuple(LayerConfig(layer.mixer, SwiGLU(512)) for layer in ARCH.layers))
-    assert all(layer.ffn and layer.ffn.width == 256 for layer in twin_of(wide, 32).layers)
+    assert all(layer.ffn and layer.ffn.width == 256 for layer in proxy_of(wide, 32).layers)
+
+
+@pytest.mark.parametrize(("seeds", "quantile"), [(2, 12.706), (3, 4.303), (5, 2.776), (10, 2.262)])
+def test_the_interval_between_seeds_takes_the_quantile_of_their_number(seeds: int, quantile: float) -> None:
+    """Student's t at 97.5 % with ``seeds - 1`` degrees of freedom, from the printed tables."""
+    means = [0.2 + 0.6 * seed / (seeds - 1) for seed in range(seeds)]
+    expected = quantile * statistics.stdev(means) / math.sqrt(seeds)
+    assert _half_width(means, num_rows=10**9) == pytest.approx(expected, rel=1e-3)

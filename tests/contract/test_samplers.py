@@ -11,7 +11,8 @@ import pytest
 from contracts.states import TrialState
 from contracts.study import StudySpec, TrialRecord
 from foundation.errors import InvalidConfig
-from nas.samplers import OptunaSampler, frozen_trial, make_sampler
+from nas.samplers import SAMPLERS
+from nas.samplers.optuna_sampler import OptunaSampler, frozen_trial
 from search_space.space import Assignment, SearchSpace, debug_space
 
 OBJECTIVES = ("decode_ms@256", "memory_bytes@256")
@@ -139,8 +140,8 @@ class TestRandom(SamplerContract):
 
 
 def test_an_unknown_sampler_names_the_known_ones() -> None:
-    with pytest.raises(InvalidConfig, match="known samplers: gp, nsga2, nsga3, tpe, random"):
-        make_sampler("guess", 0, spec_for("random"))
+    with pytest.raises(InvalidConfig, match="unknown sampler 'guess'; known: gp, nsga2, nsga3, tpe, random"):
+        SAMPLERS.get_or_raise("guess")
 
 
 def test_directions_reach_optuna() -> None:

@@ -14,10 +14,10 @@ from device_agents.transports.adb_server import AdbServerTransport
 from device_agents.transports.adb_shell import AdbShellTransport
 from device_agents.transports.base import Transport
 from device_agents.transports.errors import PhoneAbsent, PhoneError, PhoneFull, PhoneOffline, PhoneUnauthorized
-from device_agents.virtual_phone.phone import VirtualPhone
 from tests.e2e.processes import free_port, wait_for
 from tests.phones.local import block
 from tests.phones.virtual import start
+from virtual_phone.phone import VirtualPhone
 
 pytestmark = pytest.mark.e2e
 

@@ -23,10 +23,10 @@ from adb_shell.exceptions import (  # noqa: E402
 
 from device_agents.bundle.manifest import Bundle  # noqa: E402
 from device_agents.bundle.toolchain import find_emulator  # noqa: E402
-from device_agents.virtual_phone.daemon import build_shim  # noqa: E402
-from device_agents.virtual_phone.debian import fetch_adbd  # noqa: E402
-from device_agents.virtual_phone.phone import VirtualPhone  # noqa: E402
 from foundation.errors import InvalidConfig  # noqa: E402
+from virtual_phone.daemon import build_shim  # noqa: E402
+from virtual_phone.debian import fetch_adbd  # noqa: E402
+from virtual_phone.phone import VirtualPhone  # noqa: E402
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 20.0
@@ -274,7 +274,7 @@ def test_close_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_a_killed_owner_leaves_no_process(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from device_agents.virtual_phone.phone import VirtualPhone; "
+    code = "import sys, time; from pathlib import Path; from virtual_phone.phone import VirtualPhone; "
     code += "VirtualPhone(Path(sys.argv[1])).start(); print('up', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(tmp_path / "phone")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as owner:

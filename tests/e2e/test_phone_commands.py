@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from device_agents.bundle.manifest import Bundle
-from device_agents.virtual_phone.phone import VirtualPhone
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from tests.e2e.processes import SHARED_LIBRARY, run_hilnas
 from tests.phones.virtual import start
+from virtual_phone.phone import VirtualPhone
 
 ARCH = ArchConfig(64, 256, (LayerConfig(GatedShortConv(3), SwiGLU(128)), LayerConfig(Gqa(8, 2, 32), SwiGLU(128))))
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

@@ -13,9 +13,9 @@ import pytest
 from contracts.measurement import Verdict
 from contracts.states import FINISHED_TRIALS
 from device_agents.bundle.manifest import Bundle
-from device_agents.virtual_phone.phone import VirtualPhone
 from tests.e2e.processes import Service, wait_for
 from tests.phones.virtual import start
+from virtual_phone.phone import VirtualPhone
 
 SPEC: dict[str, Any] = {
     "name": "fault",

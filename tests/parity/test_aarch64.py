@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.plan import Plan, Protocol
+from contracts.runner_events import records
 from device_agents.bundle.build import run_tests
 from device_agents.bundle.manifest import Bundle
 from device_agents.bundle.toolchain import find_emulator
@@ -46,7 +47,7 @@ def plan_for(name: str, quantization: str, library: BlockLibrary) -> Plan:
 def phone_events(bundle: Bundle, folder: Path, plan: Plan, library: BlockLibrary, cpu: str) -> list[dict]:
     emulator = [*find_emulator(), "-cpu", cpu] if find_emulator() else []
     loader = [str(folder / str(bundle.loader)), "--library-path", str(folder), str(folder / "hilnas-runner"), "-"]
-    return run_process([*emulator, *loader], plan.to_runner(str(library.blocks_dir)), lambda: False)
+    return records(run_process([*emulator, *loader], plan.to_runner(str(library.blocks_dir)), lambda: False))
 
 
 def check_event(events: list[dict]) -> dict:
@@ -67,7 +68,7 @@ def test_phone_and_host_agree(
 ) -> None:
     """Every logit that the parity check probes, the first one among them, on an old core and on a new one."""
     plan = plan_for(name, quantization, library)
-    host = check_event(HostDevice(library.blocks_dir, runner).run(plan, lambda: False))["logits"]
+    host = check_event(records(HostDevice(library.blocks_dir, runner).run(plan, lambda: False)))["logits"]
     for cpu in (OLD_CORE, NEW_CORE):
         phone = check_event(phone_events(phone_bundle, unpacked, plan, library, cpu))["logits"]
         # With dot products XNNPACK hands 8-bit weights to KleidiAI, which rounds activations in its own way: there

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from contracts.plan import Cache, Plan, Protocol
+from contracts.runner_events import records
 from device_agents.devices.host import HostDevice
 from nas.export.compose import check_of
 from nas.export.library import BlockLibrary
@@ -164,7 +165,7 @@ def test_the_exported_program_gives_llama_cpp_s_logits(library: BlockLibrary, ru
         hidden_size=arch.d_model, vocab_size=arch.vocab_size, protocol=protocol, tokens=ids,
         check=check_of(last, ids, chunks, "fp32"),
     )  # fmt: skip
-    events = HostDevice(library.blocks_dir, runner).run(plan, lambda: False)
+    events = records(HostDevice(library.blocks_dir, runner).run(plan, lambda: False))
     assert events[-1]["event"] == "end", events[-1]
     check = next(event for event in events if event["event"] == "check")
     assert check["sqnr_db"] > 60

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from contracts.plan import Check, Protocol
+from contracts.runner_events import records
 from device_agents.devices.host import HostDevice
 from nas.export.compose import CHECK_CHUNKS, build_plan
 from nas.export.library import BlockLibrary
@@ -65,7 +66,7 @@ def test_fake_quantized_is_what_the_runner_computes(trained: Path, library: Bloc
     plan = build_plan(
         ARCH, one_piece_chain(ARCH, exported["digest"]), PROTOCOL, cache_dtype="fp32", check=check, canary=None
     )
-    events = HostDevice(library.blocks_dir).run(plan, lambda: False)
+    events = records(HostDevice(library.blocks_dir).run(plan, lambda: False))
     found = next(event for event in events if event["event"] == "check")
     ours = quantized(HilnasForCausalLM.from_pretrained(trained))(torch.tensor([check.tokens])).logits[0]
     ends = np.cumsum(CHECK_CHUNKS) - 1

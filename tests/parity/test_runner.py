@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from contracts.plan import Cache, Check, Plan, Prefix, Protocol
+from contracts.runner_events import records
 from device_agents.bundle.manifest import Bundle
 from device_agents.devices.host import HostDevice
 from nas.export.compose import build_plan, candidate_check, chain_of
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.slow
 
 
 def checked(library: BlockLibrary, plan) -> dict:
-    events = HostDevice(library.blocks_dir).run(plan, lambda: False)
+    events = records(HostDevice(library.blocks_dir).run(plan, lambda: False))
     assert events[-1]["event"] == "end", events[-1]
     return next(event for event in events if event["event"] == "check")
 
@@ -116,7 +117,7 @@ def test_weight_bytes_equal_the_exported_files(library: BlockLibrary, quantizati
 def test_a_wrong_answer_fails_the_gate(library: BlockLibrary, runner: Path) -> None:
     plan = plan_for(ARCH, "fp32", "fp32", library)
     wrong = plan.check.model_copy(update={"expected": [[x + 1 for x in row] for row in plan.check.expected]})
-    events = HostDevice(library.blocks_dir).run(plan.model_copy(update={"check": wrong}), lambda: False)
+    events = records(HostDevice(library.blocks_dir).run(plan.model_copy(update={"check": wrong}), lambda: False))
     assert events[-1]["code"] == "check_failed"
     assert not any(event["event"] == "repetition" for event in events)
 
@@ -127,25 +128,28 @@ def with_prefix(plan: Plan, prefix: Prefix, **changes) -> Plan:
 
 
 def prefix_events(library: BlockLibrary, plan: Plan, prefix: Prefix, **changes) -> list[dict]:
-    return HostDevice(library.blocks_dir).run(with_prefix(plan, prefix, **changes), lambda: False)
+    return records(HostDevice(library.blocks_dir).run(with_prefix(plan, prefix, **changes), lambda: False))
 
 
 @pytest.mark.parametrize("cache_dtype", ["fp32", "fp16"])
 @pytest.mark.parametrize("quantization", ["8da4w", "fp32"])
 def test_a_prefix_goes_on_in_another_process(
-    library: BlockLibrary, runner: Path, tmp_path: Path, quantization: str, cache_dtype: str
+    library: BlockLibrary, runner: Path, tmp_path: Path, request: pytest.FixtureRequest, quantization: str,
+    cache_dtype: str,
 ) -> None:
     """A prefix that ends with a chunk gives the very same logits; elsewhere the chunks differ, hence the rounding."""
-    plan, path = plan_for(ARCH, quantization, cache_dtype, library), str(tmp_path / "prefix")
+    plan, name = plan_for(ARCH, quantization, cache_dtype, library), f"test-{tmp_path.name}.prefix"
+    path = library.blocks_dir / name
+    request.addfinalizer(lambda: path.unlink(missing_ok=True))
     roomy = {"cache": Cache(dtype=cache_dtype, capacity=64)}
     for length in (32, 21, 3):
-        saved = prefix_events(library, plan, Prefix(save=path, length=length), **roomy)
-        restored = prefix_events(library, plan, Prefix(restore=path, suffix=5), **roomy)
+        saved = prefix_events(library, plan, Prefix(save=name, length=length), **roomy)
+        restored = prefix_events(library, plan, Prefix(restore=name, suffix=5), **roomy)
         assert (saved[-1]["event"], restored[-1]["event"]) == ("end", "end"), (saved[-1], restored[-1])
         told = next(event for event in saved if event["event"] == "prefix_saved")
         found = next(event for event in restored if event["event"] == "prefix_restored")
         assert told["tokens"] == found["tokens"] == length
-        assert told["file_bytes"] == found["file_bytes"] == Path(path).stat().st_size
+        assert told["file_bytes"] == found["file_bytes"] == path.stat().st_size
         assert found["argmax_equal"]
         if length == 32:
             assert found["logits_equal"]
@@ -158,11 +162,15 @@ def test_a_prefix_goes_on_in_another_process(
         assert 0 < times[1]["restore_ns"] < times[1]["duration_ns"]
 
 
-def test_a_prefix_of_something_else_is_refused(library: BlockLibrary, runner: Path, tmp_path: Path) -> None:
-    plan, path = plan_for(ARCH, "fp32", "fp32", library), str(tmp_path / "prefix")
-    prefix_events(library, plan, Prefix(save=path, length=20))
-    whole = Path(path).read_bytes()
-    restore = Prefix(restore=path)
+def test_a_prefix_of_something_else_is_refused(
+    library: BlockLibrary, runner: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    plan, name = plan_for(ARCH, "fp32", "fp32", library), f"test-{tmp_path.name}.prefix"
+    path = library.blocks_dir / name
+    request.addfinalizer(lambda: path.unlink(missing_ok=True))
+    prefix_events(library, plan, Prefix(save=name, length=20))
+    whole = path.read_bytes()
+    restore = Prefix(restore=name)
     other = plan_for(GATED, "fp32", "fp32", library)
     half = Cache(dtype="fp16", capacity=64)
     cases = [
@@ -174,9 +182,9 @@ def test_a_prefix_of_something_else_is_refused(library: BlockLibrary, runner: Pa
         error = prefix_events(library, changed, restore, **fields)[-1]
         assert (error["event"], error["code"]) == ("error", "bad_prefix"), error
         assert words in error["message"]
-    Path(path).write_bytes(whole[:-1])
+    path.write_bytes(whole[:-1])
     assert "is torn" in prefix_events(library, plan, restore)[-1]["message"]
-    Path(path).unlink()
+    path.unlink()
     assert "cannot read prefix" in prefix_events(library, plan, restore)[-1]["message"]
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from device_agents.android.condition import Limits
-from device_agents.android.phone import Phone
 from device_agents.bundle.manifest import Bundle
-from device_agents.devices.android import AndroidDevice
+from device_agents.devices.android.condition import Limits
+from device_agents.devices.android.device import AndroidDevice
+from device_agents.devices.android.phone import Phone
 from device_agents.transports.adb_shell import AdbShellTransport
 from device_agents.transports.base import Transport
-from device_agents.virtual_phone.phone import VirtualPhone
 from foundation.errors import HilnasError
+from virtual_phone.phone import VirtualPhone
 
 LIMITS = Limits(poll_s=0.5, wait_s=20.0)
 

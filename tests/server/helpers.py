@@ -28,7 +28,7 @@ class FakeClock:
 
 
 def only(device_id: str) -> Group:
-    """The group of this very device: its twins may not answer for it."""
+    """The group of this very device: its peers may not answer for it."""
     return Group("", "", device_id)
 
 

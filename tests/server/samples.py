@@ -73,7 +73,7 @@ def as_measurement(name: str = "trial-0", **changes: Any) -> Measurement:
 
 def arch(depth: int = 4) -> dict[str, Any]:
     kinds: list[dict[str, Any]] = [
-        {"kind": "gated_short_conv", "kernel_size": 3},
+        {"kind": "gated_short_conv", "kernel": 3},
         {"kind": "gqa", "num_heads": 8, "num_kv_heads": 2, "head_dim": 32},
     ]
     layers = [{"mixer": kinds[index % 2], "ffn": {"width": 512, "activation": "silu"}} for index in range(depth)]

@@ -59,7 +59,7 @@ def test_a_study_says_which_target_waits_for_what(client: TestClient, enrol: Enr
     assert [(one["name"], one["devices"]) for one in view["targets"]] == [("desk", ["desk"]), ("s24", ["galaxy-s24-a"])]
 
 
-def test_an_offline_twin_holds_nothing_up(
+def test_an_offline_peer_holds_nothing_up(
     client: TestClient, enrol: EnrolAgent, study_id: str, clock: FakeClock
 ) -> None:
     enrol("desk")
@@ -69,7 +69,7 @@ def test_an_offline_twin_holds_nothing_up(
     notes = client.get(f"studies/{study_id}").json()["notes"]
     assert notes[0].startswith("device desk was last seen at ")
     assert notes[0].endswith("start its agent again, or drain it to go on without it")
-    assert notes[1].endswith("its twins go on with what they share")
+    assert notes[1].endswith("its peers go on with what they share")
 
 
 def test_progress_is_counted_per_target(
@@ -90,7 +90,7 @@ def test_progress_is_counted_per_target(
     assert list(found.measurements) == [f"desk:{desk.device_id}"]
 
 
-def test_one_job_for_two_twins_waits_under_both_names(
+def test_one_job_for_two_peers_waits_under_both_names(
     client: TestClient, enrol: EnrolAgent, store: SqlStudyStore
 ) -> None:
     enrol("desk")

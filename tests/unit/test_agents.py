@@ -67,7 +67,10 @@ def test_an_exit_code_of_the_code_means_nothing_about_the_sandbox(code: int) -> 
 
 
 def test_the_code_cannot_reach_the_channel_on_which_the_sandbox_reports() -> None:
-    forged = "import os\nfor number in range(3, 64):\n try: os.write(number, b'no seccomp')\n except OSError: pass\nprint(7)"
+    forged = (
+        "import os\nfor number in range(3, 64):\n try: os.write(number, b'no seccomp')\n"
+        " except OSError: pass\nprint(7)"
+    )
     assert PythonTool()(forged) == "7"
 
 

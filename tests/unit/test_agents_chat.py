@@ -101,4 +101,5 @@ def test_a_prompt_survives_a_copy() -> None:
 def test_a_real_tokenizer_agrees(small_teacher: str) -> None:
     tokenizer = Tokenizer.from_file(f"{small_teacher}/tokenizer.json")
     for text in ORDINARY:
-        assert token_ids(tokenizer, prompt_of(text)) == tokenizer.encode(str(prompt_of(text)), add_special_tokens=False).ids
+        expected = tokenizer.encode(str(prompt_of(text)), add_special_tokens=False).ids
+        assert token_ids(tokenizer, prompt_of(text)) == expected

@@ -14,11 +14,11 @@ import pytest
 from contracts.job import MeasureJob
 from contracts.measurement import Verdict
 from contracts.plan import Check
-from device_agents.android.condition import Limits
-from device_agents.android.doctor import examine, unfit_sentence
-from device_agents.android.phone import Phone
 from device_agents.canary import CanaryBook
-from device_agents.devices.android import AndroidDevice
+from device_agents.devices.android.condition import Limits
+from device_agents.devices.android.device import AndroidDevice
+from device_agents.devices.android.doctor import examine, unfit_sentence
+from device_agents.devices.android.phone import Phone
 from device_agents.session import measure
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline
 from foundation.errors import DeviceLost, InvalidConfig
@@ -92,7 +92,7 @@ def test_memory_is_a_pass_of_its_own(local: LocalPhone) -> None:
     timed, memory = (json.loads((local.folder / f"seen-pass-{n}.json").read_text()) for n in (1, 2))
     assert not timed["protocol"]["memory"] and memory["protocol"]["memory"] and "canary" not in memory
     assert timed["protocol"]["affinity"] == [0, 1] == memory["protocol"]["affinity"]
-    assert [e["event"] for e in events].count("memory") == 2 and events[-1]["event"] == "end"
+    assert [e.event for e in events].count("memory") == 2 and events[-1].event == "end"
 
 
 def test_a_cut_in_mid_run_finds_the_run_again(local: LocalPhone) -> None:
@@ -111,7 +111,7 @@ def test_a_killed_agent_finds_its_finished_run(local: LocalPhone) -> None:
     first.run(JOB.plan, NEVER)
     second = device_of(local)
     second.begin("job-1")
-    assert second.run(JOB.plan, NEVER)[-1]["event"] == "end"
+    assert second.run(JOB.plan, NEVER)[-1].event == "end"
     assert (local.folder / "runs").read_text().split() == ["run"]
 
 

@@ -54,10 +54,10 @@ def test_impossible_mixers_are_answered_with_what_would_work(mixer, words: str) 
     assert "layer 0" in str(caught.value)
 
 
-def test_unknown_operator_names_the_known_ones() -> None:
+def test_unknown_mixer_names_the_known_ones() -> None:
     data = one_layer(Skip()).to_dict()
     data["layers"][0]["mixer"] = {"kind": "mamba9"}
-    with pytest.raises(InvalidConfig, match="unknown operator 'mamba9'; known operators: gated_short_conv, gqa"):
+    with pytest.raises(InvalidConfig, match="unknown mixer 'mamba9'; known: gated_short_conv, gqa"):
         ArchConfig.from_dict(data)
 
 

@@ -49,7 +49,7 @@ def test_cache_bytes_equal_what_the_model_keeps(name: str, context: int) -> None
     # The torch cache drops the row that leaves the window with the next token; the device's ring keeps it.
     kept = sum(
         2 * s.num_kv_heads * s.head_dim * (min(context, s.window) - min(context, s.window - 1))
-        for layer in arch.layers for s in layer.mixer.states(arch.d_model) if s.window
+        for layer in arch.layers for s in layer.mixer.states(arch.d_model) if getattr(s, "window", 0)
     )  # fmt: skip
     assert cost.cache_bytes(arch, context, "fp32") == 4 * (cache.num_elements() + kept)
 

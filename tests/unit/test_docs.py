@@ -16,7 +16,10 @@ from server.app import ROUTERS
 ROOT = Path(__file__).parents[2]
 METRICS_PAGE = (ROOT / "docs" / "metrics.md").read_text()
 COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text()
-SOURCES = [path for name in ("nas", "server", "device_agents", "trainer") for path in (ROOT / name).rglob("*.py")]
+PACKAGES = (
+    "foundation", "contracts", "hilnas", "nas", "server", "device_agents", "trainer", "virtual_phone",
+)  # fmt: skip
+SOURCES = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
 
 
 def api_prefixes() -> set[str]:

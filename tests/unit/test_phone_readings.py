@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from contracts.measurement import Verdict
-from device_agents.android.condition import Limits, is_hot, mean_khz, residency, spoiled, unfit, with_clock
-from device_agents.android.doctor import parse_list
-from device_agents.android.facts import one_ui, phone_facts
-from device_agents.android.sections import (
+from device_agents.devices.android.condition import Limits, is_hot, mean_khz, residency, spoiled, unfit, with_clock
+from device_agents.devices.android.doctor import parse_list
+from device_agents.devices.android.facts import one_ui, phone_facts
+from device_agents.devices.android.sections import (
     parse_battery,
     parse_clock,
     parse_disk,
@@ -18,7 +18,7 @@ from device_agents.android.sections import (
     parse_thermal,
     split_sections,
 )
-from device_agents.android.topology import big_cores, choose_cores, clusters
+from device_agents.devices.android.topology import big_cores, choose_cores, clusters
 from device_agents.transports.errors import PhoneAbsent, PhoneBlocked, absent_or_blocked, usb_phones
 
 BATTERY = """Current Battery Service state:

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from foundation.errors import InvalidConfig
+from nas.export.backends import BACKENDS
+from nas.export.backends.xnnpack_linear import QuantizedLinear as EagerLinear
+from nas.export.backends.xnnpack_linear import unpacked
 from nas.export.modules import deploy, pack_rows_4bit
-from nas.export.reference import QuantizedLinear as EagerLinear
-from nas.export.reference import unpacked
-from nas.export.stages import quantize
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
@@ -91,7 +91,7 @@ def trained(data: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_weights_are_those_of_the_exporter_bit_by_bit() -> None:
     model = build_model(ARCH, seed=1).eval()
-    form, ours = unpacked(quantize(deploy(model, "8da4w"), "8da4w")), quantized(model)
+    form, ours = unpacked(BACKENDS["xnnpack"].quantize(deploy(model, "8da4w"), "8da4w")), quantized(model)
     exported = [tuple(m.weight.shape) for m in form.modules() if isinstance(m, EagerLinear)]
     linears = [tuple(m.weight.shape) for m in ours.modules() if isinstance(m, QuantizedLinear)]
     assert sorted(linears) == sorted(exported) and len(linears) == 14

@@ -10,8 +10,8 @@ import pytest
 from contracts.job import MeasureJob
 from contracts.measurement import Verdict
 from contracts.plan import Cache, Canary, Plan, Protocol, Step
+from contracts.runner_events import RunnerEvent
 from device_agents.canary import CanaryBook
-from device_agents.devices.base import Event
 from device_agents.devices.replay import ReplayDevice
 from device_agents.session import measure
 from foundation.errors import DeviceLost
@@ -23,7 +23,7 @@ LOST, KILLED = {"fail": "device_lost"}, {"fail": "killed"}
 
 
 def plan_of(*names: str, affinity: list[int] | None = None, canary: bool = True) -> Plan:
-    steps = [Step(block=name.encode().hex(), role="mixer", name=name) for name in names or STEPS]
+    steps = [Step(block=name.encode().hex().rjust(64, "0"), role="mixer", name=name) for name in names or STEPS]
     reference = Canary(chain=steps[:1], hidden_size=64, cache=Cache(capacity=64)) if canary else None
     protocol = Protocol(prefill_lengths=[100], decode_contexts=[100], decode_tokens=2, affinity=affinity)
     return Plan(
@@ -32,7 +32,9 @@ def plan_of(*names: str, affinity: list[int] | None = None, canary: bool = True)
     )  # fmt: skip
 
 
-def run_of(prefill: list[float], decode: float = 2.0, canary: float = 10.0, cpu: int | None = None) -> list[Event]:
+def run_of(
+    prefill: list[float], decode: float = 2.0, canary: float = 10.0, cpu: int | None = None
+) -> list[dict[str, Any]]:
     """One cold run: a warm-up that must not count, then a prefill per entry and a decode of two tokens."""
     core = {} if cpu is None else {"cpu": cpu}
     repetition = {"event": "repetition", "canary_ns": int(canary * MS), **core}
@@ -50,7 +52,7 @@ def run_of(prefill: list[float], decode: float = 2.0, canary: float = 10.0, cpu:
     return [{"event": "load", "load_ns": 50 * MS}, warmup, *prefills, tokens, memory, end]
 
 
-def failing(code: str) -> list[Event]:
+def failing(code: str) -> list[dict[str, Any]]:
     return [{"event": "load", "load_ns": MS}, {"event": "error", "code": code, "message": "in words"}]
 
 
@@ -65,7 +67,7 @@ class Spy(ReplayDevice):
         super().__init__(trace)
         self.ran: list[str] = []
 
-    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[Event]:
+    def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
         self.ran.append(plan.chain[0].name)
         return super().run(plan, cancelled)
 

@@ -15,7 +15,7 @@ from contracts.states import StudyState, TrialState
 from contracts.study import StudySpec, TrialRecord
 from foundation.errors import InvalidConfig
 from nas.front import front_of, objectives_of, reference_point_of
-from nas.samplers import frozen_trial
+from nas.samplers.optuna_sampler import frozen_trial
 from nas.study import MAX_SESSIONS
 from nas.targets import Group, groups_of, unserved
 from tests.server import samples

@@ -10,13 +10,13 @@ import pytest
 import reasoning_gym  # type: ignore[import-untyped]
 
 from foundation.errors import InvalidConfig
+from trainer.episodes import Episode
 from trainer.evaluation.suites import SUITES
 from trainer.rl.rewards import success_of
-from trainer.episodes import Episode
 from trainer.tasks import bfcl, ifbench, tau2
 from trainer.tasks.base import Example, Task
 from trainer.tasks.registry import TASKS, task_named
-from trainer.tools.scoring import Limits, SandboxedVerifier
+from trainer.tasks.scoring import Limits, SandboxedVerifier
 
 ALLOWED_S = 15.0  # the wall limit of one answer and some air; a busy machine
 NEEDS_SETTINGS = {"composite"}  # data sets that reasoning-gym does not make by name alone

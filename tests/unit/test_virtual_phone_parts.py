@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agents.virtual_phone.auth import SHA1_PREFIX, KeyRing, PublicKey
-from device_agents.virtual_phone.debian import debian_mirror
-from device_agents.virtual_phone.life import Life
-from device_agents.virtual_phone.proxy import HEADER, OPEN, HeaderReader
-from device_agents.virtual_phone.system import PhoneFiles, cpu_list, models, recorded, spread_cores
 from foundation.errors import InvalidConfig
+from virtual_phone.auth import SHA1_PREFIX, KeyRing, PublicKey
+from virtual_phone.debian import debian_mirror
+from virtual_phone.life import Life
+from virtual_phone.proxy import HEADER, OPEN, HeaderReader
+from virtual_phone.system import PhoneFiles, cpu_list, models, recorded, spread_cores
 
 POLICY = "sys/devices/system/cpu/cpufreq/policy1"
 

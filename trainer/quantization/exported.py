@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.export.modules import deploy
-from nas.export.reference import unpacked
-from nas.export.stages import quantize
 from search_space.modeling.model import HilnasForCausalLM
 from search_space.modeling.ops import StateTable, active
 from trainer.quantization.modules import quantized
@@ -20,7 +19,8 @@ SCHEME = "8da4w"
 @torch.no_grad()
 def exported_logits(model: HilnasForCausalLM, prefixes: Sequence[Sequence[int]]) -> Tensor:
     """Logits [len(prefixes), V] behind each of them: export form, quantized by torchao, run in eager torch."""
-    form, arch = unpacked(quantize(deploy(model, SCHEME), SCHEME)), model.config.to_arch()
+    backend, arch = BACKENDS[DEFAULT_BACKEND], model.config.to_arch()
+    form = backend.reference(backend.quantize(deploy(model, SCHEME), SCHEME))
     specs = [state for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
     rows = []
     for ids in prefixes:

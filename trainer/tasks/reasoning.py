@@ -13,7 +13,7 @@ from typing import Any
 
 from foundation.errors import InvalidConfig
 from trainer.tasks.base import Example, Split, seed_of
-from trainer.tools.scoring import VERIFIER
+from trainer.tasks.scoring import VERIFIER
 
 EASIEST: dict[str, dict[str, Any]] = {
     "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},

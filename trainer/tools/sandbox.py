@@ -1,7 +1,7 @@
 """The sandbox for code from a model: limits on time and memory, and a seccomp filter on system calls.
 
 Every system call outside ALLOWED fails with EPERM: no file, socket or process can be opened from inside. Numbers are
-those of the kernel's tables. As a script, ``python -I -S sandbox.py BYTES SECONDS STATUS_FD`` runs the code on its input.
+those of the kernel's tables. As a script, ``python -I -S sandbox.py BYTES SECONDS STATUS_FD`` runs what it reads.
 It reports on STATUS_FD, which is closed before the code starts, whether the sandbox is up: an exit code or an output
 belongs to the code alone. Imports nothing of ours.
 """

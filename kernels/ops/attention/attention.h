@@ -64,7 +64,7 @@ HILNAS_ATTENTION_VARIANTS(HILNAS_DECLARE_ATTENTION)
 bool attention_fits(Isa isa, const AttentionArgs& args);
 
 // Writes the chunk's keys and values into the state and attends, with `isa` and all threads.
-// Fails with words when pos + T exceeds a global state's capacity.
+// Fails with message when pos + T exceeds a global state's capacity.
 Status attention_f32(const AttentionArgs& args, KvState& state, Isa isa);
 
 }  // namespace hilnas

@@ -7,7 +7,7 @@
 namespace hilnas {
 namespace {
 
-std::string kv_words(int64_t heads, int64_t head_dim, int64_t window) {
+std::string describe_kv(int64_t heads, int64_t head_dim, int64_t window) {
   return std::to_string(heads) + " kv heads of " + std::to_string(head_dim) + ", window " + std::to_string(window);
 }
 
@@ -19,8 +19,8 @@ Result<KvState*> find_state(const Tensor& slots, int64_t index, const AttentionA
   const KvGeometry& g = state->geometry;
   if (g.num_kv_heads != a.Hkv || g.head_dim != a.D || g.window != a.window) {
     return Status::failure("slot " + std::to_string(slot.value()) + " has " +
-                           kv_words(g.num_kv_heads, g.head_dim, g.window) + ", the block needs " +
-                           kv_words(a.Hkv, a.D, a.window));
+                           describe_kv(g.num_kv_heads, g.head_dim, g.window) + ", the block needs " +
+                           describe_kv(a.Hkv, a.D, a.window));
   }
   return state;
 }
@@ -40,11 +40,11 @@ Tensor& attention_out(KernelRuntimeContext& ctx, const Tensor& q, const Tensor& 
   static OpTime time(kOp);
   const OpTimer timer(time);
   HILNAS_OP_CHECK(ctx, kOp, shapes_agree(q, k, v),
-                  "q " + shape_words(q) + ", k " + shape_words(k) + ", v " + shape_words(v) +
+                  "q " + shape_text(q) + ", k " + shape_text(k) + ", v " + shape_text(v) +
                       " are not [1,T,Hq,D] and twice [1,T,Hkv,D] in float32 with Hq a multiple of Hkv",
                   out);
   const Result<int64_t> position = read_position(pos);
-  HILNAS_OP_CHECK(ctx, kOp, position.ok(), position.words(), out);
+  HILNAS_OP_CHECK(ctx, kOp, position.ok(), position.message(), out);
   AttentionArgs args{q.const_data_ptr<float>(),
                      k.const_data_ptr<float>(),
                      v.const_data_ptr<float>(),
@@ -57,12 +57,12 @@ Tensor& attention_out(KernelRuntimeContext& ctx, const Tensor& q, const Tensor& 
                      window,
                      static_cast<float>(scale)};
   const Result<KvState*> state = find_state(slots, index, args);
-  HILNAS_OP_CHECK(ctx, kOp, state.ok(), state.words(), out);
+  HILNAS_OP_CHECK(ctx, kOp, state.ok(), state.message(), out);
   const Status resized = resize_out(out, q);
-  HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.words, out);
+  HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.message(), out);
   args.out = out.mutable_data_ptr<float>();
   const Status done = attention_f32(args, *state.value(), active_isa());
-  HILNAS_OP_CHECK(ctx, kOp, done.ok(), done.words, out);
+  HILNAS_OP_CHECK(ctx, kOp, done.ok(), done.message(), out);
   return out;
 }
 

@@ -32,14 +32,14 @@ Tensor& embedding_4bit_out(KernelRuntimeContext& ctx, const Tensor& ids, const T
   static OpTime time(kOp);
   const OpTimer timer(time);
   HILNAS_OP_CHECK(ctx, kOp, table_agrees(packed, scales, group_size),
-                  "packed " + shape_words(packed) + " and scales " + shape_words(scales) +
+                  "packed " + shape_text(packed) + " and scales " + shape_text(scales) +
                       " are not uint8 [V,d/2] and float32 [V,d/" + std::to_string(group_size) + "]",
                   out);
   const Status checked = check_ids(ids, packed.size(0));
-  HILNAS_OP_CHECK(ctx, kOp, checked.ok(), checked.words, out);
+  HILNAS_OP_CHECK(ctx, kOp, checked.ok(), checked.message(), out);
   const int64_t T = ids.size(1), d = packed.size(1) * 2;
   const Status resized = resize_out(out, {1, T, d});
-  HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.words, out);
+  HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.message(), out);
   embedding_4bit({ids.const_data_ptr<int64_t>(), packed.const_data_ptr<uint8_t>(), scales.const_data_ptr<float>(),
                   out.mutable_data_ptr<float>(), T, d, group_size});
   return out;
@@ -54,12 +54,12 @@ Tensor& embedding_8bit_out(KernelRuntimeContext& ctx, const Tensor& ids, const T
       ctx, kOp,
       rows.scalar_type() == ScalarType::Char && rows.dim() == 2 && is_dense(rows) && is_float(scales, 1) &&
           scales.size(0) == rows.size(0),
-      "rows " + shape_words(rows) + " and scales " + shape_words(scales) + " are not int8 [V,d] and float32 [V]", out);
+      "rows " + shape_text(rows) + " and scales " + shape_text(scales) + " are not int8 [V,d] and float32 [V]", out);
   const Status checked = check_ids(ids, rows.size(0));
-  HILNAS_OP_CHECK(ctx, kOp, checked.ok(), checked.words, out);
+  HILNAS_OP_CHECK(ctx, kOp, checked.ok(), checked.message(), out);
   const int64_t T = ids.size(1), d = rows.size(1);
   const Status resized = resize_out(out, {1, T, d});
-  HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.words, out);
+  HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.message(), out);
   embedding_8bit({ids.const_data_ptr<int64_t>(), rows.const_data_ptr<int8_t>(), scales.const_data_ptr<float>(),
                   out.mutable_data_ptr<float>(), T, d});
   return out;

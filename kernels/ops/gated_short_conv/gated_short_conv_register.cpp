@@ -29,13 +29,13 @@ Tensor& gated_short_conv_out(KernelRuntimeContext& ctx, const Tensor& bcx, const
                   out);
   const int64_t T = bcx.size(1), d = weight.size(0), K = weight.size(1);
   HILNAS_OP_CHECK(ctx, kOp, bcx.size(2) == 3 * d && T > 0 && K > 1,
-                  "bcx " + shape_words(bcx) + " does not fit weight " + shape_words(weight), out);
+                  "bcx " + shape_text(bcx) + " does not fit weight " + shape_text(weight), out);
   const Result<int64_t> position = read_position(pos);
-  HILNAS_OP_CHECK(ctx, kOp, position.ok(), position.words(), out);
+  HILNAS_OP_CHECK(ctx, kOp, position.ok(), position.message(), out);
   const Result<ConvState*> state = find_state(slots, index, d, K - 1);
-  HILNAS_OP_CHECK(ctx, kOp, state.ok(), state.words(), out);
+  HILNAS_OP_CHECK(ctx, kOp, state.ok(), state.message(), out);
   const Status resized = resize_out(out, {1, T, d});
-  HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.words, out);
+  HILNAS_OP_CHECK(ctx, kOp, resized.ok(), resized.message(), out);
   float* history = state.value()->data();
   gated_short_conv_f32(
       {bcx.const_data_ptr<float>(), weight.const_data_ptr<float>(), history, out.mutable_data_ptr<float>(), T, d, K},

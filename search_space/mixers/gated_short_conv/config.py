@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from foundation.errors import InvalidConfig
-from search_space.mixers.base import Linear, MixerConfig, StateSpec, require_positive
+from search_space.mixers.base import Linear, MixerConfig, require_positive
+from search_space.states import ConvSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,10 @@ class GatedShortConv(MixerConfig):
     """``kernel`` taps over ``d_model`` channels. Decode state: the last ``kernel - 1`` gated inputs per channel."""
 
     kind: ClassVar[str] = "gated_short_conv"
+    title: ClassVar[str] = "gated short convolution"
+    letter: ClassVar[str] = "C"
+    colour: ClassVar[str] = "#0e9aa7"
+    traits: ClassVar[tuple[str, ...]] = ("local",)
     kernel: int = 3
 
     def validate(self, d_model: int) -> None:
@@ -29,8 +37,8 @@ class GatedShortConv(MixerConfig):
     def num_other_params(self, d_model: int) -> int:
         return d_model * self.kernel
 
-    def states(self, d_model: int) -> tuple[StateSpec, ...]:
-        return (StateSpec(kind="conv", channels=d_model, taps=self.kernel - 1),)
+    def states(self, d_model: int) -> tuple[ConvSpec, ...]:
+        return (ConvSpec(channels=d_model, taps=self.kernel - 1),)
 
     def context_macs(self, d_model: int, context: int) -> int:
         return d_model * (self.kernel + 2)
@@ -38,3 +46,19 @@ class GatedShortConv(MixerConfig):
     @property
     def label(self) -> str:
         return f"gated_short_conv(k{self.kernel})"
+
+    @property
+    def details(self) -> str:
+        return f"kernel {self.kernel}"
+
+    @classmethod
+    def module_class(cls) -> type[nn.Module]:
+        from search_space.mixers.gated_short_conv.module import GatedShortConvModule
+
+        return GatedShortConvModule
+
+    @classmethod
+    def deployed_class(cls) -> type[nn.Module]:
+        from search_space.mixers.gated_short_conv.deploy import DeployedGatedShortConv
+
+        return DeployedGatedShortConv

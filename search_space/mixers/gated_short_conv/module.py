@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from search_space.mixers.gated_short_conv.config import GatedShortConv
 from search_space.modeling.cache import ConvState, HilnasCache
-from search_space.modeling.layers import Sequence
+from search_space.modeling.layers import MixerModule, Sequence
 from search_space.rope import Rope
 
 
-class GatedShortConvModule(nn.Module):
+class GatedShortConvModule(MixerModule):
     """x_BTD -> [B, T, D]. ``conv_weight`` is [D, K]; its last column multiplies the current token."""
 
     def __init__(self, config: GatedShortConv, d_model: int, norm_eps: float, rope: Rope) -> None:
@@ -20,6 +20,11 @@ class GatedShortConvModule(nn.Module):
         self.in_proj = nn.Linear(d_model, 3 * d_model, bias=False)
         self.conv_weight = nn.Parameter(torch.empty(d_model, config.kernel).uniform_(-0.5, 0.5))
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
+
+    def init_own_parameters(self) -> None:
+        """torch's own depthwise default: uniform within 1 / sqrt(kernel)."""
+        bound = float(self.config.kernel) ** -0.5
+        nn.init.uniform_(self.conv_weight, -bound, bound)
 
     def forward(self, x_BTD: Tensor, sequence: Sequence, cache: HilnasCache | None = None, layer: int = 0) -> Tensor:
         valid = sequence.valid_tokens_BT1()

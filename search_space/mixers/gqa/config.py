@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from foundation.errors import InvalidConfig
-from search_space.mixers.base import Linear, MixerConfig, StateSpec, require_positive
+from search_space.mixers.base import Linear, MixerConfig, ProxySize, require_positive
+from search_space.states import KvSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEBUG_HEAD_DIM = 32
 
 
 @dataclass(frozen=True)
@@ -15,6 +21,11 @@ class Gqa(MixerConfig):
     attention output (LFM3). ``rope_theta``: 0 takes the architecture's."""
 
     kind: ClassVar[str] = "gqa"
+    title: ClassVar[str] = "grouped-query attention"
+    letter: ClassVar[str] = "A"
+    colour: ClassVar[str] = "#b5179e"
+    traits: ClassVar[tuple[str, ...]] = ("whole_context",)
+    rotates: ClassVar[bool] = True
     num_heads: int = 16
     num_kv_heads: int = 8
     head_dim: int = 64
@@ -47,8 +58,8 @@ class Gqa(MixerConfig):
     def num_other_params(self, d_model: int) -> int:
         return 2 * self.head_dim if self.qk_norm else 0
 
-    def states(self, d_model: int) -> tuple[StateSpec, ...]:
-        return (StateSpec("kv", self.num_kv_heads, self.head_dim, self.attention_window),)
+    def states(self, d_model: int) -> tuple[KvSpec, ...]:
+        return (KvSpec(self.num_kv_heads, self.head_dim, self.attention_window),)
 
     def context_macs(self, d_model: int, context: int) -> int:
         seen = context + 1
@@ -56,7 +67,35 @@ class Gqa(MixerConfig):
             seen = min(seen, self.attention_window)
         return 2 * self.num_heads * self.head_dim * seen
 
+    def shrunk(self, size: ProxySize) -> Self:
+        """As many heads as fit the proxy's width, in groups as large as here where they fit."""
+        group = min(size.num_heads, self.num_heads // self.num_kv_heads)
+        num_kv_heads = max(1, size.num_heads // group)
+        return replace(
+            self, num_heads=num_kv_heads * group, num_kv_heads=num_kv_heads, head_dim=size.head_dim, rope_theta=0.0
+        )
+
+    def at_debug_size(self, d_model: int) -> Self:
+        group, num_kv_heads = self.num_heads // self.num_kv_heads, max(1, min(2, self.num_kv_heads))
+        return replace(self, num_heads=num_kv_heads * group, num_kv_heads=num_kv_heads, head_dim=DEBUG_HEAD_DIM)
+
     @property
     def label(self) -> str:
         options = "".join((",no-qk-norm" if not self.qk_norm else "", ",gate" if self.gate else ""))
         return f"{self.kind}({self.num_heads}/{self.num_kv_heads}x{self.head_dim}{options})"
+
+    @property
+    def details(self) -> str:
+        return f"{self.num_heads}/{self.num_kv_heads} heads × {self.head_dim}"
+
+    @classmethod
+    def module_class(cls) -> type[nn.Module]:
+        from search_space.mixers.gqa.module import GqaModule
+
+        return GqaModule
+
+    @classmethod
+    def deployed_class(cls) -> type[nn.Module]:
+        from search_space.mixers.gqa.deploy import DeployedGqa
+
+        return DeployedGqa

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from search_space.mixers.gqa.config import Gqa
 from search_space.modeling.cache import HilnasCache, KvState
-from search_space.modeling.layers import RMSNorm, Sequence, inverse_frequencies, rotate
+from search_space.modeling.layers import MixerModule, RMSNorm, Sequence, inverse_frequencies, rotate
 from search_space.rope import Rope
 
 
-class GqaModule(nn.Module):
+class GqaModule(MixerModule):
     """x_BTD -> [B, T, D]."""
 
     def __init__(self, config: Gqa, d_model: int, norm_eps: float, rope: Rope) -> None:

@@ -11,6 +11,9 @@ from search_space.mixers.base import MixerConfig
 @dataclass(frozen=True)
 class Skip(MixerConfig):
     kind: ClassVar[str] = "skip"
+    title: ClassVar[str] = "no mixer"
+    letter: ClassVar[str] = "·"
+    colour: ClassVar[str] = "#9aa0a6"
 
     @property
     def is_identity(self) -> bool:

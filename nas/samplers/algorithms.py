@@ -1,0 +1,56 @@
+"""Optuna's samplers as studies name them: one function each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from contracts.study import StudySpec
+from nas.samplers.base import SAMPLERS
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+
+@SAMPLERS.register("gp")
+def gp(seed: int, spec: StudySpec) -> BaseSampler:
+    """Gaussian process with expected hypervolume improvement."""
+    from optuna.samplers import GPSampler
+
+    return GPSampler(seed=seed, n_startup_trials=num_startup_trials(spec), warn_independent_sampling=False)
+
+
+@SAMPLERS.register("nsga2")
+def nsga2(seed: int, spec: StudySpec) -> BaseSampler:
+    from optuna.samplers import NSGAIISampler
+
+    return NSGAIISampler(seed=seed, population_size=population_size(spec))
+
+
+@SAMPLERS.register("nsga3")
+def nsga3(seed: int, spec: StudySpec) -> BaseSampler:
+    from optuna.samplers import NSGAIIISampler
+
+    return NSGAIIISampler(seed=seed, population_size=population_size(spec))
+
+
+@SAMPLERS.register("tpe")
+def tpe(seed: int, spec: StudySpec) -> BaseSampler:
+    """Multivariate tree-structured Parzen estimator."""
+    from optuna.samplers import TPESampler
+
+    return TPESampler(seed=seed, multivariate=True, n_startup_trials=num_startup_trials(spec))
+
+
+@SAMPLERS.register("random")
+def random(seed: int, spec: StudySpec) -> BaseSampler:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seed)
+
+
+def population_size(spec: StudySpec) -> int:
+    return max(8, min(50, spec.max_trials // 4))
+
+
+def num_startup_trials(spec: StudySpec) -> int:
+    return max(8, min(16, spec.max_trials // 3))

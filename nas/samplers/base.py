@@ -1,0 +1,26 @@
+"""What proposes candidates, and the table of Optuna's algorithms by name. Optuna is imported when one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from contracts.study import StudySpec, TrialRecord
+from foundation.registry import Registry
+from search_space.space import Assignment
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+SAMPLERS: Registry[Callable[[int, StudySpec], BaseSampler]] = Registry("sampler")
+"""Name -> (seed, study) -> an Optuna sampler."""
+
+
+class Sampler(Protocol):
+    def ask(self) -> Assignment | None:
+        """A candidate not seen before, None when the space has no more."""
+        ...
+
+    def tell(self, trial: TrialRecord) -> None:
+        """Takes in the present state of a stored trial; the same trial again replaces what was known of it."""
+        ...

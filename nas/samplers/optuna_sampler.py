@@ -1,0 +1,98 @@
+"""Optuna behind the sampler contract: proposes candidates, takes in what became of them, is rebuilt from stored trials.
+
+The Optuna study lives in memory only; the coordinator's tables are the truth. Asked candidates are never ones
+already known.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from contracts.states import TrialState as OurState
+from contracts.study import StudySpec, TrialRecord
+from nas.samplers.base import SAMPLERS
+from search_space.space import Assignment, SearchSpace
+
+Distributions = dict[str, BaseDistribution]
+_MAX_REPEATS = 16  # asks that may return a known candidate before a neighbour of one is taken instead
+_UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
+
+
+class OptunaSampler:
+    """``replay`` brings it to where the stored trials stand; the seed makes equal histories give equal proposals."""
+
+    def __init__(self, spec: StudySpec, space: SearchSpace) -> None:
+        self._spec, self._space = spec, space
+        self._distributions: Distributions = {
+            name: CategoricalDistribution(choices) for name, choices in space.parameters().items()
+        }
+        self._trials: dict[str, TrialRecord] = {}
+        self._seen: set[str] = set()
+
+    def tell(self, trial: TrialRecord) -> None:
+        self._trials[trial.id] = trial
+        self._seen.add(_key(trial.assignment))
+
+    def replay(self, trials: Iterable[TrialRecord]) -> None:
+        for trial in trials:
+            self.tell(trial)
+
+    def ask(self) -> Assignment | None:
+        if len(self._seen) >= self._space.num_candidates:
+            return None
+        study = self._study()
+        for _ in range(_MAX_REPEATS):
+            params = study.ask(fixed_distributions=self._distributions).params
+            if _key(params) not in self._seen:
+                return params
+        return self._neighbour()
+
+    def _study(self) -> optuna.Study:
+        """A fresh in-memory study holding every known trial: one code path for live use and for restarts."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental samplers
+            sampler = SAMPLERS.get_or_raise(self._spec.sampler)(self._spec.seed + len(self._trials), self._spec)
+        directions = [objective.direction for objective in self._spec.all_objectives]
+        study = optuna.create_study(
+            sampler=sampler, directions=["minimize" if d == "min" else "maximize" for d in directions]
+        )
+        study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in self._ordered()])
+        return study
+
+    def _ordered(self) -> list[TrialRecord]:
+        return sorted(self._trials.values(), key=lambda trial: trial.number)
+
+    def _neighbour(self) -> Assignment | None:
+        """An unseen mutation of a known candidate, best ones first; random when all near ones are known."""
+        rng = random.Random(f"{self._spec.seed}-{len(self._seen)}")
+        complete = [trial for trial in self._ordered() if trial.state is OurState.COMPLETE] or self._ordered()
+        for attempt in range(1000):
+            start = rng.choice(complete).assignment if complete and attempt < 500 else self._space.sample(rng)
+            candidate = self._space.mutate(start, rng, num_changes=1 + attempt // 100 % 4)
+            if _key(candidate) not in self._seen:
+                return candidate
+        return None
+
+
+def frozen_trial(trial: TrialRecord, spec: StudySpec, distributions: Distributions) -> FrozenTrial:
+    """A stored trial as Optuna sees it. Only measured and judged numbers count: what failed, broke a budget or was
+    not worth judging is a failed trial there, never a made-up value."""
+    keys = [objective.metric for objective in spec.all_objectives]
+    attributes = {"hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason}
+    common: dict[str, Any] = {"params": trial.assignment, "distributions": distributions, "user_attrs": attributes}
+    if trial.state is OurState.COMPLETE and all(key in trial.values for key in keys):
+        return create_trial(state=TrialState.COMPLETE, values=[trial.values[key] for key in keys], **common)
+    state = TrialState.RUNNING if trial.state in _UNFINISHED else TrialState.FAIL
+    return create_trial(state=state, **common)
+
+
+def _key(assignment: Assignment) -> str:
+    return repr(sorted(assignment.items()))

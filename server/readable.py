@@ -1,0 +1,46 @@
+"""Rows as any version and any agent stored them: what cannot be read is left out and named, never a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from contracts.values import clean_json
+
+Model = TypeVar("Model", bound=BaseModel)
+ATTEMPTS = 4  # leaving a field out may show the next one that does not fit
+
+
+def readable(cls: type[Model], stored: Mapping[str, Any], filler: Mapping[str, Any]) -> tuple[Model, list[str]]:
+    """The record and the names of what was left out of it; ``filler`` stands in for fields that it cannot lack."""
+    try:
+        return cls.model_validate(stored), []
+    except ValidationError:
+        data: dict[str, Any] = clean_json(dict(stored), depth=16)
+    left_out: list[str] = []
+    for _ in range(ATTEMPTS):
+        try:
+            return cls.model_validate(data), left_out
+        except ValidationError as error:
+            for one in error.errors():
+                left_out += _leave_out(data, one["loc"], filler)
+    return cls.model_validate(dict(filler)), ["everything"]
+
+
+def _leave_out(data: dict[str, Any], where: Sequence[int | str], filler: Mapping[str, Any]) -> list[str]:
+    """One entry of a table (a single metric), else the whole field."""
+    field = str(where[0]) if where else ""
+    table = data.get(field)
+    if len(where) > 1 and isinstance(table, dict) and where[1] in table:
+        data[field] = {key: value for key, value in table.items() if key != where[1]}
+        return [f"{field}.{where[1]}"]
+    data.pop(field, None)
+    if field in filler:
+        data[field] = filler[field]
+    return [field] if field else []
+
+
+def unreadable(names: Sequence[str]) -> str:
+    return f"stored values that cannot be read were left out: {', '.join(dict.fromkeys(names))}"[:1000]
