@@ -145,5 +145,6 @@ def test_who_reads_a_finished_run_is_told(made: Recipe, pristine: Path, tmp_path
 @pytest.mark.parametrize("text", ['{"model_type": "llama", "hidden_size": 64}', "[1]", '{"arch"', ""])
 def test_an_architecture_from_somewhere_else_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(InvalidConfig, match=r"--arch .*(type 'llama', not one of hilnas|cannot be read).*give a preset"):
+    sentence = r"--arch .*(type 'llama', not one of hilnas|cannot be read).*give a preset"
+    with pytest.raises(InvalidConfig, match=sentence):
         architecture_of(str(tmp_path))

@@ -54,5 +54,5 @@ def architecture_of(text: str | None) -> ArchConfig | None:
         kind = plain.get("model_type") if isinstance(error, KeyError) and isinstance(plain, dict) else None
         what = f"holds a model of type {kind!r}, not one of hilnas" if kind else f"cannot be read ({error})"
         raise InvalidConfig(
-            f"--arch {text}: its config.json {what}; give a preset, an architecture file, or a model that hilnas trained"
+            f"--arch {text}: its config.json {what}; give a preset, an architecture file or a model of hilnas"
         ) from error
