@@ -23,8 +23,8 @@ from contracts.training import MAX_LINES, CurveLine, RunState, StageProgress, Tr
 from foundation.errors import HilnasError
 from foundation.files import write_atomically
 from trainer.evaluation.files import KIND, PREFIX
-from trainer.pipeline.chain import CURVE, RECIPE
-from trainer.runs import Stopped, known, state_of
+from trainer.pipeline.chain import CURVE
+from trainer.runs import Stopped, described, known, state_of
 
 log = structlog.get_logger()
 EVERY_S = 2.0
@@ -53,7 +53,7 @@ class RunReader:
     def next(self, state: RunState = "running", fencing_token: int | None = None) -> TrainingProgress:
         if not known(self.root, self.run):
             return TrainingProgress(fencing_token=fencing_token, state=state)
-        recipe = json.loads((self.root / "runs" / self.run / RECIPE).read_text())
+        recipe = described(self.root / "runs" / self.run)
         entries = state_of(self.root, self.run)["stages"]
         stages = [
             _stage(name, config, entry, state)

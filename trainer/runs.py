@@ -35,7 +35,7 @@ def run_here(
 def state_of(root: Path, run: str) -> dict[str, Any]:
     """Per stage what ``done.json`` says, or the last progress line; and whether a process works on it."""
     folder = _folder(root, run)
-    recipe = json.loads((folder / RECIPE).read_text())
+    recipe = described(folder)
     lines = Records(folder / PROGRESS).read()
     stages = {}
     for name, folder_name in recipe["folders"].items():
@@ -45,9 +45,21 @@ def state_of(root: Path, run: str) -> dict[str, Any]:
     return {"run": run, "recipe": recipe["recipe"], "running": _process(folder) is not None, "stages": stages}
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """The recipe that a run's folder keeps. Raises InvalidConfig where it was cut."""
+    try:
+        recipe = dict(json.loads((folder / RECIPE).read_text()))
+        recipe["folders"].items()
+        return recipe
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InvalidConfig(
+            f"{folder / RECIPE} cannot be read ({type(error).__name__}); start the run again to write it anew"
+        ) from error
+
+
 def curve_of(root: Path, run: str) -> list[dict[str, Any]]:
     """Curve lines of every stage that has one, oldest stage first."""
-    recipe = json.loads((_folder(root, run) / RECIPE).read_text())
+    recipe = described(_folder(root, run))
     rows = ((name, Records(root / "stages" / folder / CURVE).read()) for name, folder in recipe["folders"].items())
     return [{"stage": name, **row} for name, lines in rows for row in lines]
 

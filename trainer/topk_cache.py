@@ -169,8 +169,12 @@ class TopKCache:
 
 def open_cache(folder: Path) -> TopKCache:
     """The cache of a finished or broken teacher stage, by what its index says."""
-    spec = json.loads((folder / "cache" / INDEX).read_text())["spec"]
-    return TopKCache(folder / "cache", CacheSpec(**spec))
+    path = folder / "cache" / INDEX
+    try:
+        spec = CacheSpec(**json.loads(path.read_text())["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CacheBroken(f"{path} of the teacher cache cannot be read ({type(error).__name__})") from None
+    return TopKCache(folder / "cache", spec)
 
 
 def _write(path: Path, content: bytes) -> None:

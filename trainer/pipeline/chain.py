@@ -12,21 +12,26 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
+from safetensors import SafetensorError
 
 from foundation.errors import HilnasError, InvalidConfig
 from foundation.files import write_atomically
+from trainer.pipeline.outputs import check_files, recorded, remove_broken
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Progress, Recipe, Stage, StageContext, StageFailed
 
 log = structlog.get_logger()
 DONE, CURVE, PROGRESS, RECIPE = "done.json", "curve.jsonl", "progress.jsonl", "recipe.json"
-LEAST_FREE_BYTES = 2**16  # nothing can be written in less
+MIN_FREE_BYTES = 2**16  # nothing can be written in less
+# what libraries raise when they read a file that is cut, or find a part of a folder gone
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError)
 
 
 def run_recipe(
@@ -67,24 +72,35 @@ def run_stage(
     with _alone(folder):
         if (done := finished(folder)) is not None:
             try:
+                check_files(folder, done)
                 stage.check(folder)
                 return done
-            except HilnasError as error:
+            except (HilnasError, *UNREADABLE) as error:
                 log.warning("stage_repaired", stage=stage.name, reason=str(error))
+                remove_broken(folder, done)
                 (folder / DONE).unlink()
         start = time.monotonic()
         context = StageContext(folder, inputs, progress, Records(folder / CURVE), launcher)
-        with _explained(stage, folder):
+        with _explained(stage, folder, inputs):
             metrics = stage.run(context)
-            record = {**stage.resolved(), "metrics": metrics, "seconds": round(time.monotonic() - start, 3)}
+            seconds = round(time.monotonic() - start, 3)
+            record = {**stage.resolved(), "metrics": metrics, "seconds": seconds,
+                      "files": recorded(folder, stage.scratch)}  # fmt: skip
             write_atomically(folder / DONE, json.dumps(record, indent=1))
     progress(1.0, "done")
     return record
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    path = folder / DONE
-    return dict(json.loads(path.read_text())) if path.exists() else None
+    """The stage's record; None where there is none, or one that was cut: the stage then runs again."""
+    try:
+        record = json.loads((folder / DONE).read_text())
+        return record if isinstance(record, dict) and {"metrics", "seconds"} <= record.keys() else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        log.warning("record_unreadable", path=str(folder / DONE), reason=str(error))
+        return None
 
 
 @contextmanager
@@ -101,7 +117,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(stage: Stage, folder: Path) -> Iterator[None]:
+def _explained(stage: Stage, folder: Path, inputs: dict[str, Path]) -> Iterator[None]:
     try:
         yield
     except StageFailed:
@@ -113,7 +129,18 @@ def _explained(stage: Stage, folder: Path) -> Iterator[None]:
             raise StageFailed(stage.name, f"the disk of {folder} is full") from error
         if isinstance(error, OSError):
             raise StageFailed(stage.name, str(error)) from error
+        if isinstance(error, UNREADABLE) and (unknown := _without_record(inputs)):
+            log.exception("stage_failed", stage=stage.name)
+            raise StageFailed(
+                stage.name, f"{type(error).__name__}: {error}; a file in {' or '.join(unknown)} may be damaged: remove"
+                " that folder to have it made again"
+            ) from error  # fmt: skip
         raise
+
+
+def _without_record(inputs: dict[str, Path]) -> list[str]:
+    """Inputs that were finished before files were recorded: nobody knows whether theirs are whole."""
+    return [str(folder) for folder in inputs.values() if "files" not in (finished(folder) or {})]
 
 
 @contextmanager
@@ -130,7 +157,7 @@ def _full(error: Exception, folder: Path) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free < LEAST_FREE_BYTES
+    return shutil.disk_usage(there).free < MIN_FREE_BYTES
 
 
 def _teller(records: Records, stage: Stage, index: int, count: int, tell: Callable[[str], None]) -> Progress:

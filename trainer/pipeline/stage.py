@@ -52,6 +52,7 @@ class Stage:
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    scratch: ClassVar[tuple[str, ...]] = ()  # files and folders that a finished stage can do without
     label: str = field(default="", kw_only=True)
 
     @property

@@ -45,6 +45,14 @@ def architecture_of(text: str | None) -> ArchConfig | None:
     from search_space.presets import architecture
 
     config = Path(text) / "config.json"
-    if config.exists():
-        return ArchConfig.from_dict(json.loads(config.read_text())["arch"])
-    return architecture(text)
+    if not config.exists():
+        return architecture(text)
+    try:
+        plain = json.loads(config.read_text())
+        return ArchConfig.from_dict(plain["arch"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        kind = plain.get("model_type") if isinstance(error, KeyError) and isinstance(plain, dict) else None
+        what = f"holds a model of type {kind!r}, not one of hilnas" if kind else f"cannot be read ({error})"
+        raise InvalidConfig(
+            f"--arch {text}: its config.json {what}; give a preset, an architecture file or a model of hilnas"
+        ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from foundation.errors import InvalidConfig
 from trainer.loop.launch import MODEL
 from trainer.pipeline.chain import RECIPE, finished
-from trainer.runs import state_of
+from trainer.pipeline.outputs import check_files
+from trainer.runs import described, state_of
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,15 @@ class RunRecord:
         if name is not None and name not in there:
             what = "has left no model" if name in [stage.name for stage in self.stages] else "is not one that is done"
             raise InvalidConfig(f"stage {name!r} of run {self.run!r} {what}; with a model: {', '.join(there)}")
-        return next(stage for stage in self.stages if stage.name == (name or there[-1]))
+        found = next(stage for stage in self.stages if stage.name == (name or there[-1]))
+        check_files(found.folder, finished(found.folder) or {})
+        return found
 
 
 def run_record(root: Path, run: str) -> RunRecord:
     """Raises InvalidConfig with the known runs."""
     state_of(root, run)  # answers an unknown name
-    recipe = json.loads((root / "runs" / run / RECIPE).read_text())
+    recipe = described(root / "runs" / run)
     folders = {name: root / "stages" / folder for name, folder in recipe["folders"].items()}
     stages = tuple(_stage(name, folder, done) for name, folder in folders.items() if (done := finished(folder)))
     return RunRecord(run, recipe["recipe"], recipe.get("commit"), tuple(recipe.get("notes", ())), stages)
@@ -67,11 +70,12 @@ def run_of(stage_folder: Path) -> RunRecord | None:
     root = stage_folder.parents[1]
     recipes = sorted((root / "runs").glob(f"*/{RECIPE}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in recipes:
-        if stage_folder.name in json.loads(path.read_text())["folders"].values():
-            return run_record(root, path.parent.name)
+        with contextlib.suppress(InvalidConfig):  # of another run, cut
+            if stage_folder.name in described(path.parent)["folders"].values():
+                return run_record(root, path.parent.name)
     return None
 
 
 def _stage(name: str, folder: Path, done: dict[str, Any]) -> StageRecord:
-    settings = {key: value for key, value in done.items() if key not in ("metrics", "seconds")}
+    settings = {key: value for key, value in done.items() if key not in ("metrics", "seconds", "files")}
     return StageRecord(name, folder, settings, done["metrics"], done["seconds"])

@@ -31,6 +31,7 @@ class EvaluateStage(Stage):
     says instead of the float weights."""
 
     kind: ClassVar[str] = KIND
+    scratch: ClassVar[tuple[str, ...]] = ("answers",)
     subject: str
     data: str = "data"
     suites: tuple[str, ...] = STANDARD

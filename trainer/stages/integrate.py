@@ -37,6 +37,7 @@ class IntegrateStage(Stage):
     specialist stays when no merge reaches it, and ``base`` when nothing is better than it."""
 
     kind: ClassVar[str] = "integrate"
+    scratch: ClassVar[tuple[str, ...]] = ("candidates",)
     base: str
     specialists: tuple[str, ...]
     tasks: tuple[str, ...]

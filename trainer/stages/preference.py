@@ -13,7 +13,7 @@ from trainer.loop.launch import MODEL, whole_model
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.preference.losses import loss_named
-from trainer.preference.train import train_on_pairs
+from trainer.preference.train import REFERENCE, train_on_pairs
 from trainer.stages.going_on import check_model, with_tokenizer
 from trainer.stages.pairs import PAIRS, read_pairs
 
@@ -26,6 +26,7 @@ class PreferenceStage(Stage):
     longer pairs are left out and counted."""
 
     kind: ClassVar[str] = "preference"
+    scratch: ClassVar[tuple[str, ...]] = (REFERENCE,)
     start: str
     pairs: str = "preference_data"
     loss: str = "joint"

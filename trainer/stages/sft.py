@@ -35,6 +35,7 @@ class SftStage(Stage):
     model stays as it is."""
 
     kind: ClassVar[str] = "sft"
+    scratch: ClassVar[tuple[str, ...]] = (STREAM, "stream.learned")
     start: str = "extend"
     tasks: tuple[str, ...] = ()
     curriculum: str | None = None

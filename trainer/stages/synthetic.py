@@ -19,6 +19,7 @@ class SyntheticStage(Stage):
     """``sources``: a task's name, or ``teacher:...``, and how many examples are asked of it."""
 
     kind: ClassVar[str] = "synthetic"
+    scratch: ClassVar[tuple[str, ...]] = ("parts",)
     teacher: str
     teacher_identity: str
     sources: tuple[tuple[str, int], ...]
