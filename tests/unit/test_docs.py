@@ -61,3 +61,9 @@ def test_every_page_the_pages_link_to_exists() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_kept_result_is_listed() -> None:
+    results = ROOT / "benchmarks" / "results"
+    listed = set(re.findall(r"^\| `(\w+)` \|", (results / "README.md").read_text(), re.MULTILINE))
+    assert listed == {path.stem for path in results.glob("*.json")}
