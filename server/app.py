@@ -9,6 +9,9 @@ from fastapi import APIRouter, FastAPI
 
 from contracts.study import StudySpec
 from foundation.errors import InvalidConfig
+from nas.export.backends import BACKENDS, DEFAULT_BACKEND
+from nas.quality.contract import ESTIMATORS
+from nas.samplers import SAMPLERS
 from search_space.space import space
 from server.artifacts.endpoints import router as artifacts
 from server.artifacts.storage import ArtifactFiles
@@ -91,6 +94,14 @@ class NoSupervisor:
 
 
 def _default_check_spec(spec: StudySpec) -> None:
+    """Raises InvalidConfig naming the known parts where the study names one that is not registered here."""
+    SAMPLERS.get_or_raise(spec.sampler)
+    ESTIMATORS.get_or_raise(spec.quality.estimator)
+    BACKENDS.get_or_raise(spec.backend).check(spec.quantization)
+    if spec.backend != DEFAULT_BACKEND:
+        raise InvalidConfig(
+            f"studies measure on {DEFAULT_BACKEND} only; `hilnas measure --backend {spec.backend}` measures one model"
+        )
     found = space(spec.space, spec.space_options)
     if found.depth > MAX_LAYERS:
         raise InvalidConfig(f"a candidate has at most {MAX_LAYERS} layers, got depth {found.depth}")
