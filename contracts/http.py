@@ -83,9 +83,10 @@ def raise_for_status(reply: httpx.Response) -> None:
     if reply.status_code < 400:
         return
     reply.read()
-    body: Any = None
-    if "json" in reply.headers.get("content-type", ""):
+    try:
         body = reply.json()
+    except ValueError:  # a proxy's page, or an answer that was cut
+        body = None
     body = body if isinstance(body, dict) else {}
     code, message = str(body.get("code", "http_error")), str(body.get("message", reply.text[:300]))
     raise Refused(reply.status_code, code, message)

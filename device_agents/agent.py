@@ -103,7 +103,7 @@ class Agent:
             row = measure(job, self.device, self.canaries, beats.cancelled.is_set)
             log.info("job_measured", job_id=lease.job_id, verdict=str(row.verdict), wall_s=round(row.wall_s, 2))
             return JobResult(fencing_token=token, measurement=row)
-        except DeviceLost as error:
+        except (DeviceLost, Unreachable) as error:  # not the candidate's fault
             return JobResult(fencing_token=token, error=str(error), error_code=error.code, retry=True)
         except HilnasError as error:
             return JobResult(fencing_token=token, error=str(error), error_code=error.code)

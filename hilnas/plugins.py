@@ -1,18 +1,15 @@
 """Every registry of the product in one place: loads plugins, and lists what may be named.
 
-Our own parts register themselves when the package that owns their registry is imported; ``OWNERS`` says which module
-that is. ``load`` adds the parts of installed packages and of the files that a person names.
+Our own parts register themselves when the package that owns their registry is imported. ``load`` adds the parts of
+installed packages and of the files that a person names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-
 from foundation.plugin_loader import load_plugins, use_plugin
 from foundation.registry import REGISTRIES, Registry
 
-__all__ = ["all_registries", "take_plugin_options", "use_plugin"]
+__all__ = ["all_registries", "load", "take_plugin_options"]
 
 
 def load(argv: list[str]) -> list[str]:
@@ -42,35 +39,15 @@ def take_plugin_options(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def all_registries() -> dict[str, Registry[object]]:
-    """Every registry by its noun, filled; those whose packages are not installed here are left out."""
-    for fill in _owners():
-        fill()
-    return dict(REGISTRIES)
+    """Every registry by its noun, filled by the packages that own them. None of them brings torch."""
+    from device_agents.devices.kinds import DEVICE_KINDS
+    from nas.export.backends import BACKENDS
+    from nas.quality.contract import ESTIMATORS
+    from nas.samplers import SAMPLERS
+    from search_space.mixers import MIXERS
+    from search_space.presets import PRESETS
+    from search_space.space import SPACES
+    from search_space.states import STATE_KINDS
 
-
-def _owners() -> Iterator[Callable[[], object]]:
-    yield _search_space
-    yield _nas
-    yield _device_agents
-    if find_spec("torch") and find_spec("transformers"):
-        yield _trainer
-
-
-def _search_space() -> None:
-    import search_space.mixers
-    import search_space.presets
-    import search_space.space  # noqa: F401
-
-
-def _nas() -> None:
-    import nas.export.backends
-    import nas.quality.contract
-    import nas.samplers  # noqa: F401
-
-
-def _device_agents() -> None:
-    import device_agents.devices.kinds  # noqa: F401
-
-
-def _trainer() -> None:
-    import trainer.recipes  # noqa: F401
+    ours = (MIXERS, STATE_KINDS, SPACES, PRESETS, BACKENDS, SAMPLERS, ESTIMATORS, DEVICE_KINDS)
+    return {registry.noun: registry for registry in ours} | REGISTRIES

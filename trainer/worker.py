@@ -17,7 +17,7 @@ from contracts.http import Refused, Unreachable
 from contracts.job import JobResult, Lease, TrainJob, TrainResult
 from contracts.leasing import Heartbeats, enrol_once
 from contracts.training import RunState, TrainingProgress, TrainingReply
-from foundation.errors import HilnasError
+from foundation.errors import DeviceError, HilnasError
 from trainer.handover import check, hand_over, run_chain, run_short
 from trainer.pretrain import RECIPES as SHORT
 from trainer.reporter import Reporter, RunReader
@@ -87,7 +87,7 @@ class Worker:
             if beat.cancelled.is_set():
                 return JobResult(fencing_token=token, error="stopped by its user", error_code="cancelled")
             return JobResult(fencing_token=token, error="its trainer was stopped", error_code="stopped", retry=True)
-        except Unreachable as error:  # the coordinator was away too long: all is saved, the next lease goes on
+        except (Unreachable, DeviceError) as error:  # all is saved; the next lease continues
             return JobResult(fencing_token=token, error=str(error), error_code=error.code, retry=True)
         except HilnasError as error:
             return JobResult(fencing_token=token, error=str(error), error_code=error.code)

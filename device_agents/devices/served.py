@@ -67,6 +67,9 @@ class ServedHostDevice(HostDevice):
                 if event.event == "done":
                     return events
                 events.append(event)
+        except RunnerCrashed:
+            self.close()  # what it still writes belongs to no later plan
+            raise
         except (OSError, ValueError) as error:
             self.close()
             raise RunnerCrashed("killed", f"the serving runner broke off: {error}") from error

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from foundation.errors import InvalidConfig
@@ -42,7 +43,7 @@ def table_of(registry: Registry[object]) -> Table:
     table.add_column(overflow="fold")
     table.add_column(style="dim", no_wrap=True)
     for name, part in registry.items():
-        table.add_row(name, summary(part), origin(part))
+        table.add_row(name, escape(summary(part)), origin(part))
     return table
 
 

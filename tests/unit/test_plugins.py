@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from foundation import plugin_loader
 from foundation.errors import InvalidConfig
 from foundation.registry import Registry
 from foundation.workers import worker_pool
-from hilnas.plugins import take_plugin_options
+from hilnas.plugins import all_registries, take_plugin_options
 from search_space.space import SPACES, space
 
 SPACE = """
@@ -26,7 +27,7 @@ def short_hybrids(depth: int = 4) -> SearchSpace:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv(plugin_loader.VARIABLE, "")
     file = tmp_path / "my_space.py"
     file.write_text(SPACE)
@@ -68,6 +69,14 @@ def test_a_plugin_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
 def test_the_option_may_stand_anywhere_before_the_end_of_options() -> None:
     given = ["search", "--plugin", "a.py", "start", "--plugin=b.py", "--", "--plugin", "c.py"]
     assert take_plugin_options(given) == (["search", "start", "--", "--plugin", "c.py"], ["a.py", "b.py"])
+
+
+def test_every_registry_is_listed_and_filled() -> None:
+    registries = all_registries()
+    assert {"mixer", "state kind", "search space", "preset", "backend", "sampler", "quality estimator",
+            "device kind"} <= set(registries)  # fmt: skip
+    assert "portable" in registries["backend"] and "nsga2" in registries["sampler"]
+    assert "replay" in registries["device kind"] and "mechanistic" in registries["quality estimator"]
 
 
 def test_an_unknown_part_names_the_known_ones() -> None:
