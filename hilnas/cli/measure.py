@@ -76,6 +76,6 @@ def show(name: str, row: Measurement) -> None:
             by_kind[kind] = by_kind.get(kind, 0.0) + ms
         parts = ", ".join(f"{kind} {ms / total:.0%}" for kind, ms in sorted(by_kind.items(), key=lambda x: -x[1]))
         outside = row.outside_xnnpack.get(phase)
-        own = f"; {outside:.0%} of the time outside XNNPACK" if outside is not None else ""
+        own = f"; {outside:.0%} of the time in our own operators" if outside is not None else ""
         console.print(f"{phase}: {total:.2f} ms in blocks: {parts}{own}")
 

@@ -15,6 +15,7 @@ from contracts.plan import Cache, Check, Plan, Prefix, Protocol
 from contracts.runner_events import records
 from device_agents.bundle.manifest import Bundle
 from device_agents.devices.host import HostDevice
+from nas.export.blocks import blocks_of
 from nas.export.compose import build_plan, candidate_check, chain_of
 from nas.export.library import BlockLibrary
 from nas.export.modules import deploy
@@ -65,6 +66,21 @@ def test_composed_chain_equals_eager(library: BlockLibrary, runner: Path, quanti
     assert found["passed"]
     assert found["token_agreement"] == 1.0
     assert found["sqnr_db"] > (80 if quantization == "fp32" else 25)
+
+
+def test_nothing_is_delegated_by_the_portable_backend(library: BlockLibrary, runner: Path) -> None:
+    """The same weights as XNNPACK's blocks under other keys, equal to eager torch, without a delegated subgraph."""
+    check = candidate_check(ARCH, "fp32", "fp32", EagerChain(), "portable")
+    chain = chain_of(ARCH, "fp32", library, "portable")
+    plan = build_plan(
+        ARCH, chain, PROTOCOL, cache_dtype="fp32", check=check, canary=None, backend="portable"
+    )
+    assert checked(library, plan)["sqnr_db"] > 80
+    entries = [library.get(block.spec) for block in blocks_of(ARCH, "fp32", "portable")]
+    assert all(entry is not None and entry.delegation["num_delegates"] == 0 for entry in entries)
+    others = chain_of(ARCH, "fp32", library)
+    mixers = [(a.block, b.block) for a, b in zip(chain, others, strict=True) if a.role == "mixer"]
+    assert mixers and all(portable != xnnpack for portable, xnnpack in mixers)
 
 
 def test_gate_sandwich_norm_and_kernel_seven(library: BlockLibrary, runner: Path) -> None:
