@@ -23,7 +23,7 @@ from server.auth.service import Agent
 from server.context import Context
 from server.devices import service as devices
 from server.devices.schemas import EnrolmentTokenRequest
-from server.jobs import service as jobs
+from server.jobs import queue, results
 from server.settings import Settings
 from server.store import SqlStudyStore
 from server.studies import service as studies
@@ -103,7 +103,7 @@ def _trial(ctx: Context, store: SqlStudyStore, agents: dict[str, Agent], number:
 def _answer(ctx: Context, agent: Agent, arch: ArchConfig, number: int, rng: random.Random) -> dict[str, Any] | None:
     """The device's next job, answered; nothing for the last trial and in quarantine."""
     with ctx.database.write() as session:
-        lease = jobs.lease(session, ctx, agent)
+        lease = queue.lease(session, ctx, agent)
         device = session.get_one(DeviceRow, agent.device_id)
     if lease is None or number == NUM_TRIALS - 3:
         return None
@@ -115,7 +115,7 @@ def _answer(ctx: Context, agent: Agent, arch: ArchConfig, number: int, rng: rand
         result["canary"] = {"reference_ms": 10.0, "median_ms": 11.8, "drift": 0.18}
     body = JobResult.model_validate({"fencing_token": lease.fencing_token, "measurement": result})
     with ctx.database.write() as session:
-        jobs.finish(session, ctx, agent, lease.job_id, body)
+        results.finish(session, ctx, agent, lease.job_id, body)
     return result
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import yaml
 from fastapi.testclient import TestClient
 
+from server.app import create_app
 from server.dashboard import STATIC
+from server.settings import Settings
+from tests.server import seed_demo
+from tests.server.helpers import local_client
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +24,20 @@ def test_the_compose_file_is_valid_and_names_a_target_that_exists() -> None:
     assert set(compose["services"]) == {"database", "coordinator", "agent"}
     assert {compose["services"][name]["build"]["target"] for name in ("coordinator", "agent")} <= targets
     assert compose["services"]["agent"]["profiles"] == ["agent"]
+
+
+def test_the_image_holds_every_package_of_the_distribution() -> None:
+    include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    copied = set(re.findall(r"^COPY (\w+) \1$", (ROOT / "server/Dockerfile").read_text(), re.MULTILINE))
+    assert {pattern.removesuffix("*") for pattern in include} <= copied
+
+
+def test_the_study_to_look_at_the_dashboard_with_can_be_made(tmp_path: Path) -> None:
+    seed_demo.main(tmp_path)
+    client = local_client(create_app(Settings(var=tmp_path), supervise=False))
+    (study,) = client.get("studies").json()
+    assert sum(study["trials"].values()) == seed_demo.NUM_TRIALS
+    assert client.get(f"studies/{study['id']}/front").json()["members"]
 
 
 def test_the_dashboard_serves_itself_and_deep_links(client: TestClient) -> None:
