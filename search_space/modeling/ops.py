@@ -86,6 +86,15 @@ def _gated_short_conv(bcx: Tensor, weight: Tensor, slots: Tensor, pos: Tensor, i
     return (c * mixed)[None]
 
 
+def _matrix_state_read(x: Tensor, slots: Tensor, index: int, heads: int, key_dim: int, value_dim: int) -> Tensor:
+    return _active[-1].slots[int(slots[index])]["matrix"].clone()[None]
+
+
+def _matrix_state_write(x: Tensor, matrix: Tensor, slots: Tensor, index: int) -> Tensor:
+    _active[-1].slots[int(slots[index])]["matrix"].copy_(matrix[0])
+    return x.clone()
+
+
 def unpack_rows(packed: Tensor, scales: Tensor, group_size: int) -> Tensor:
     """4-bit rows back to float32: low nibble is the even column, stored as value + 8."""
     nibbles = torch.stack((packed & 15, packed >> 4), -1).flatten(-2).to(torch.float32) - 8
@@ -124,6 +133,17 @@ _SCHEMAS: dict[str, tuple[str, Callable[..., Tensor], Callable[..., Tensor]]] = 
         "(Tensor bcx, Tensor weight, Tensor slots, Tensor pos, int index",
         _gated_short_conv,
         _bcx_third,
+    ),
+    # for mixers made of stock operators: the matrices [1, H, K, V] of a slot, and new ones in their place
+    "matrix_state_read": (
+        "(Tensor x, Tensor slots, int index, int heads, int key_dim, int value_dim",
+        _matrix_state_read,
+        lambda x, slots, index, heads, key_dim, value_dim: x.new_empty(1, heads, key_dim, value_dim),
+    ),
+    "matrix_state_write": (
+        "(Tensor x, Tensor matrix, Tensor slots, int index",
+        _matrix_state_write,
+        lambda x, *_: torch.empty_like(x),
     ),
     "embedding_4bit": ("(Tensor ids, Tensor packed, Tensor scales, int group_size", _embedding_4bit, _row_shape(2)),
     "embedding_8bit": ("(Tensor ids, Tensor rows, Tensor scales", _embedding_8bit, _row_shape(1)),
