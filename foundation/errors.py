@@ -2,11 +2,9 @@
 
 HilnasError
 ├── InvalidConfig      a user's mistake: what was given and what would work
-├── BudgetExceeded     a candidate or a study that no budget admits
 ├── ExportFailed       with the stage that failed
 └── DeviceError
     ├── DeviceLost
-    ├── ThermalLimit
     └── RunnerCrashed
 """
 
@@ -23,10 +21,6 @@ class InvalidConfig(HilnasError):
     """A value that cannot work; the message says what was given and what would."""
 
     code = "invalid_config"
-
-
-class BudgetExceeded(HilnasError):
-    code = "budget_exceeded"
 
 
 class ExportFailed(HilnasError):
@@ -48,10 +42,6 @@ class DeviceError(HilnasError):
 
 class DeviceLost(DeviceError):
     code = "device_lost"
-
-
-class ThermalLimit(DeviceError):
-    code = "thermal_limit"
 
 
 class RunnerCrashed(DeviceError):

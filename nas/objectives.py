@@ -77,10 +77,6 @@ def needs_quality(spec: StudySpec) -> bool:
     return any(parse_metric(key)[0].source == "quality" for key in watched(spec))
 
 
-def needs_device(spec: StudySpec) -> bool:
-    return any(parse_metric(key)[0].source == "device" for key in watched(spec))
-
-
 def _split(key: str) -> tuple[str, int | None]:
     metric, context = parse_metric(key)
     return metric.name, context

@@ -216,8 +216,6 @@ class Study:
     def complete(self, trial: TrialRecord) -> bool:
         values = objective_values(trial, self.spec)
         assert values is not None, "every axis is known once a trial was measured and judged"
-        if trial.state is TrialState.MEASURED and self.quality is not None:
-            self.store.update_trial(trial.id, state=TrialState.JUDGING)
         self.store.update_trial(trial.id, state=TrialState.COMPLETE, values=values)
         self.update_reference()
         self.store.emit("trial_completed", trial_id=trial.id, number=trial.number, values=values)
