@@ -51,14 +51,6 @@ class Episode:
         self.answer, self.finished = text, completion.finished
         self.turns += 1
 
-    @property
-    def last_turn(self) -> list[int]:
-        """Tokens that the model said last."""
-        begin = len(self.said)
-        while begin and self.said[begin - 1]:
-            begin -= 1
-        return self.ids[begin:]
-
 
 def play(
     model: HilnasForCausalLM, tokenizer: Any, asked: Sequence[tuple[Task, Example]], how: Play, num_samples: int = 1,
