@@ -49,7 +49,8 @@ def demo(
 ) -> None:
     """Search, show the front, export and check the knee winner, keep the dashboard open."""
     url = f"http://127.0.0.1:{port}"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends its children in order, as Ctrl-C does
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal ends its children in order, as Ctrl-C does
+        signal.signal(ending, signal.default_int_handler)
     refuse_second_run(url)
     started = time.monotonic()
     with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var) as coordinator:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from hilnas.cli.main import HELP
-from tests.e2e.processes import ROOT, Service, free_port, run_hilnas
+from tests.e2e.processes import ROOT, Service, environment, free_port, run_hilnas, wait_for
 
 ATTENTION = {"kind": "gqa", "num_heads": 4, "num_kv_heads": 2, "head_dim": 16}
 SUBCOMMANDS = [
@@ -242,3 +245,20 @@ def test_setup_with_a_python_that_is_none_says_so(tmp_path: Path, python: str) -
     assert python in said
     assert "Python 3.11 to 3.13" in said
     assert not (tmp_path / ".venv").exists()
+
+
+def test_a_closed_terminal_takes_the_whole_demo_along(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "hilnas", "demo", "--port", str(port), "--var", str(tmp_path / "demo")]
+    demo = subprocess.Popen(command, cwd=ROOT, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/api/v1/health"
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(url, timeout=2.0).status_code == 200
+        return False
+
+    wait_for("the demo's coordinator", answers, 60)
+    demo.send_signal(signal.SIGHUP)
+    demo.wait(timeout=60)
+    assert not answers()

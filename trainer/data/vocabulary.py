@@ -57,7 +57,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:  # numpy leaves a file open whose content is cut
             return cls(
                 arrays["teacher_ids"], arrays["flat"], arrays["offsets"], arrays["num_bytes"], int(arrays["end"]),
                 int(arrays["teacher_end"]),
