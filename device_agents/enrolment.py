@@ -14,5 +14,5 @@ def local_token(url: str, home: Path) -> str | None:
     if (home / "credential.json").exists():
         return None
     with contextlib.suppress(HilnasError, KeyError, TypeError, ValueError):
-        return str(RestClient(url, timeout_s=10.0).post("/devices/tokens", {})["token"])
+        return str(RestClient(url, timeout_s=10.0).post("/devices/tokens", {"serves": ["measure"]})["token"])
     return None

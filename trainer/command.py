@@ -269,7 +269,7 @@ def worker(
 
     home.mkdir(parents=True, exist_ok=True)
     if token is None and not (home / "credential.json").exists():
-        token = RestClient(url).post("/devices/tokens", {})["token"]
+        token = RestClient(url).post("/devices/tokens", {"serves": ["train"]})["token"]
     served = Worker(url, home, token)
     signal.signal(signal.SIGTERM, lambda *_: served.stopping.set())
     served.run(jobs)
