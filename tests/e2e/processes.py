@@ -94,11 +94,11 @@ class Service:
         os.kill(self.processes[name].pid, signal.SIGKILL)
         self.processes[name].wait()
 
-    def kill_runner(self, timeout_s: float = 60.0) -> int:
-        """kill -9 of the agent's next child; its process id."""
-        pid = wait_for("a runner below the agent", lambda: child_of(self.processes["agent"].pid), timeout_s)
-        with contextlib.suppress(ProcessLookupError):  # it was done in that moment
-            os.kill(pid, signal.SIGKILL)
+    def kill_runner(self) -> int | None:
+        """kill -9 of the agent's child; its process id, or None while the agent has none."""
+        if pid := child_of(self.processes["agent"].pid):
+            with contextlib.suppress(ProcessLookupError):  # it was done in that moment
+                os.kill(pid, signal.SIGKILL)
         return pid
 
     def close(self) -> None:
