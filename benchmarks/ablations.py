@@ -21,8 +21,8 @@ from benchmarks.distillation import CONFIG, SEEDS, T_QUANTILE, once, prepared, t
 from benchmarks.record import publish
 from foundation.errors import InvalidConfig
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.engine.launch import whole_model
 from trainer.examples.success import success
-from trainer.loop.launch import whole_model
 from trainer.pipeline.chain import RECIPE, finished, run_stage
 from trainer.pipeline.records import Records
 from trainer.stages.sft import SftStage

@@ -27,16 +27,16 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop.config import LoopConfig
-from trainer.loop.evaluate import bits_per_byte
-from trainer.loop.launch import Job, launch, whole_model
+from trainer.engine.config import LoopConfig
+from trainer.engine.evaluate import bits_per_byte
+from trainer.engine.launch import Job, launch, whole_model
 from trainer.pipeline.chain import run_stage, stage_folders
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Recipe
 from trainer.recipes.tiny import SOURCES
 from trainer.stages.data import DataStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher import SMOLLM2, MappedTeacher, identity, load_teacher, teacher_directory
+from trainer.teacher.model import SMOLLM2, MappedTeacher, identity, load_teacher, teacher_directory
 
 SEEDS = (0, 1, 2)
 T_QUANTILE = 4.303  # two-sided 95 %, two degrees of freedom
@@ -70,10 +70,10 @@ def main() -> None:
 def prepared(root: Path) -> tuple[Path, Path]:
     """The folders of text and teacher, made when they are not there (minutes), and ``told.bin`` beside the latter:
     the part of the text that the teacher was asked about."""
-    who = identity(SMOLLM2)
+    teacher_id = identity(SMOLLM2)
     recipe = Recipe("distillation", (
-        DataStage(SMOLLM2, who, SOURCES, VOCAB, TEXT_TOKENS, held_out_share=0.1),
-        TeacherStage(SMOLLM2, who, max_tokens=TOLD_TOKENS, shard_tokens=4096),
+        DataStage(SMOLLM2, teacher_id, SOURCES, VOCAB, TEXT_TOKENS, held_out_share=0.1),
+        TeacherStage(SMOLLM2, teacher_id, max_tokens=TOLD_TOKENS, shard_tokens=4096),
     ))  # fmt: skip
     folders = stage_folders(recipe, root)
     for stage in recipe.stages:

@@ -23,15 +23,15 @@ from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.evaluation.doom_loops import doom_loops
 from trainer.evaluation.subject import Settings, open_subject
 from trainer.evaluation.values import Metric, difference
+from trainer.losses.preference import LOSSES
 from trainer.pipeline.chain import run_stage
-from trainer.preference.losses import LOSSES
 from trainer.preference.pairs import Pair
 from trainer.preference.train import read
 from trainer.recipes.full import settings
 from trainer.recipes.tiny import TASKS
 from trainer.stages.pairs import PairsStage
 from trainer.stages.preference import PreferenceStage
-from trainer.teacher import SMOLLM2, identity
+from trainer.teacher.model import SMOLLM2, identity
 
 BETA, BAR = 5.0, 1e-5
 LAYERS = tuple(LayerConfig(mixer, SwiGLU(96)) for mixer in (GatedShortConv(3), Gqa(4, 2, 16)))

@@ -28,9 +28,9 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from search_space.presets import preset
-from trainer.decoding import Completion, Decoding, complete
-from trainer.generation import few_threads
-from trainer.prefix_cache.cache import PrefixCache, PrefixStatistics
+from trainer.rollout.decoding import Completion, Decoding, complete
+from trainer.rollout.generation import few_threads
+from trainer.rollout.prefix_cache.cache import PrefixCache, PrefixStatistics
 
 STUDENT, TINY = Path("var/tiny/searched_winner.json"), Path("var/tiny/stages")
 NUM_ROLLOUTS, PROMPT_TOKENS, NEW_TOKENS, CACHE_BYTES = 5, 512, (1, 16, 64), 1 << 28

@@ -26,10 +26,10 @@ from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.engine.config import LoopConfig
+from trainer.engine.evaluate import bits_per_byte
+from trainer.engine.launch import MODEL, whole_model
 from trainer.examples.success import success
-from trainer.loop.config import LoopConfig
-from trainer.loop.evaluate import bits_per_byte
-from trainer.loop.launch import MODEL, whole_model
 from trainer.pipeline.chain import RECIPE, run_stage
 from trainer.pipeline.records import Records
 from trainer.quantization.exported import differences

@@ -13,17 +13,17 @@ from typing import Any
 
 from benchmarks.recipe_tiny import improvements, searched, told
 from benchmarks.record import console, publish
-from trainer.episodes import Play
+from trainer.engine.launch import MODEL, whole_model
 from trainer.examples.solved import share_solved
 from trainer.examples.success import on_device
-from trainer.loop.launch import MODEL, whole_model
 from trainer.pipeline.chain import stage_folders
 from trainer.recipes.alignment import AGENTS
 from trainer.recipes.full import full, settings
 from trainer.recipes.tiny import REASONING, TOOLS
-from trainer.runs import run_here
+from trainer.rollout.episodes import RolloutConfig
+from trainer.runs.local import run_here
 from trainer.tasks.registry import task_named
-from trainer.teacher import SMOLLM2
+from trainer.teacher.model import SMOLLM2
 
 MINUTES_BAR, POINTS_BAR, GAP_BAR = 45.0, 0.20, 0.5
 # where each begins, and its curriculum; the bar is that of the tools': half of the reasoning tasks never rise here
@@ -69,7 +69,7 @@ def policies(folders: dict[str, Path], scale: float) -> dict[str, dict[str, dict
     return found
 
 
-def _success(folder: Path, tasks: tuple[str, ...], how: Play) -> float:
+def _success(folder: Path, tasks: tuple[str, ...], how: RolloutConfig) -> float:
     from transformers import AutoTokenizer
 
     model, tokenizer = on_device(whole_model(folder)), AutoTokenizer.from_pretrained(folder / MODEL)

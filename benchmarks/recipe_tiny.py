@@ -21,8 +21,8 @@ from hilnas.demo import running, wait_until_up
 from search_space.arch import ArchConfig
 from trainer.recipes import tiny
 from trainer.recipes.tiny import CONTEXT, REASONING, TASKS, TOOLS
-from trainer.runs import run_here
-from trainer.teacher import SMOLLM2
+from trainer.runs.local import run_here
+from trainer.teacher.model import SMOLLM2
 
 STUDY: dict[str, Any] = {
     "name": "tiny-winner", "space": "debug_space", "space_options": {"vocab_size": 4096},

@@ -20,7 +20,6 @@ import numpy as np
 from benchmarks.distillation import once
 from benchmarks.qat import folders_of
 from benchmarks.record import publish
-from trainer.episodes import Play
 from trainer.evaluation.doom_loops import doom_loops
 from trainer.evaluation.subject import Settings, open_subject
 from trainer.examples.solved import share_solved
@@ -29,12 +28,13 @@ from trainer.pipeline.records import Records
 from trainer.recipes.alignment import AGENTS
 from trainer.recipes.full import settings
 from trainer.recipes.tiny import TOOLS
-from trainer.rl.levers import Levers
+from trainer.rl.config import RlConfig
+from trainer.rollout.episodes import RolloutConfig
 from trainer.stages.rl import RlStage
 from trainer.tasks.registry import task_named
 
 TASKS = (*TOOLS, *AGENTS)
-ALL = Levers()
+ALL = RlConfig()
 VARIANTS = {
     "all levers": ALL,
     "symmetric clipping": replace(ALL, clip_high=ALL.clip_low),
@@ -76,7 +76,7 @@ def one(kept: Records, name: str, seed: int, folders: dict[str, Path], given: ar
     return {"variant": name, "seed": seed, **once(kept, name, seed, lambda: run(VARIANTS[name], seed, folders, given))}
 
 
-def run(levers: Levers, seed: int, folders: dict[str, Path], given: argparse.Namespace) -> dict[str, Any]:
+def run(levers: RlConfig, seed: int, folders: dict[str, Path], given: argparse.Namespace) -> dict[str, Any]:
     setup = settings(1.0)
     loop = replace(setup.rl, steps=given.rounds, seed=seed, save_every=10_000)
     stage = RlStage(given.start, TASKS, setup.most_level, setup.sampling, levers, loop=loop)
@@ -107,7 +107,7 @@ def judged(stage: Path, data: Path, count: int) -> dict[str, float]:
             "success_greedy": _success(subject, replace(play, temperature=0.0), count)}  # fmt: skip
 
 
-def _success(subject: Any, how: Play, count: int) -> float:
+def _success(subject: Any, how: RolloutConfig, count: int) -> float:
     found = [share_solved(subject.model, subject.tokenizer, task_named(n), "test", count, how) for n in TASKS]
     return round(float(np.mean(found)), 4)
 

@@ -24,10 +24,10 @@ from search_space import cost
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop.config import LoopConfig
-from trainer.loop.launch import LAUNCHERS, MODEL, Job, launch
+from trainer.engine.config import LoopConfig
+from trainer.engine.launch import LAUNCHERS, MODEL, Job, launch
 from trainer.pipeline.records import Records
-from trainer.topk_cache import CacheSpec, TopKCache
+from trainer.teacher.topk_cache import CacheSpec, TopKCache
 
 STOP_AFTER, VOCAB, TOP_K, GPU_STEPS = 6, 2048, 32, 12
 CONFIG = LoopConfig(steps=24, batch=8, micro_batch=2, length=128, warmup=3, save_every=5)
@@ -108,7 +108,7 @@ def small_on_gpu(root: Path) -> dict[str, Any]:
     """``GPU_STEPS`` of its pretraining, with a teacher's word, on made-up tokens; the first steps are not counted."""
     from trainer.recipes import recipe_named
     from trainer.stages.pretrain import PretrainStage
-    from trainer.teacher import SMOLLM2
+    from trainer.teacher.model import SMOLLM2
 
     recipe = recipe_named("small", None, SMOLLM2, 1)
     stage = next(stage for stage in recipe.stages if isinstance(stage, PretrainStage))

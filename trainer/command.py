@@ -12,7 +12,7 @@ import typer
 
 from contracts.http import RestClient
 from contracts.job import TrainJob
-from trainer.terminal import (
+from trainer.runs.terminal import (
     check_name,
     is_training,
     numbers,
@@ -20,13 +20,13 @@ from trainer.terminal import (
     rows_of,
     show_run,
     shown_at,
+    silence_library_logs,
     training_lines,
     training_of,
-    without_notes_of_libraries,
     without_progress_bars,
 )
 
-SMOLLM2 = "smollm2-135m"  # as trainer.teacher, which brings torch
+SMOLLM2 = "smollm2-135m"  # as trainer.teacher.model, which brings torch
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
 Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
 Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
@@ -34,7 +34,7 @@ Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
 
 @app.callback()
 def quiet() -> None:
-    without_notes_of_libraries()
+    silence_library_logs()
 
 
 @app.command()
@@ -54,7 +54,7 @@ def start(
     options = {name: value for name, value in given.items() if value is not None}
     rest = RestClient(url)
     if find_spec("torch") and (teacher is None or Path(teacher).exists()):  # what cannot work is told now
-        from trainer.handover import check
+        from trainer.runs.handover import check
 
         check(TrainJob(arch=rest.get(f"/trials/{trial_id}")["arch"], recipe=recipe, seed=seed, options=options))
     job = rest.post(f"/trials/{trial_id}/train", {"recipe": recipe, "seed": seed, "options": options})
@@ -81,9 +81,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="End with every stage's metrics on one line.")] = False,
 ) -> None:
     """Run a whole recipe here; started again after any end, it goes on where it was."""
-    from trainer.loop.launch import check_launcher  # brings torch
+    from trainer.engine.launch import check_launcher  # brings torch
     from trainer.recipes import architecture_of, recipe_named
-    from trainer.runs import Stopped, run_here
+    from trainer.runs.local import Stopped, run_here
 
     without_progress_bars()
     check_launcher(launcher)
@@ -122,8 +122,8 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """What a recipe costs before it is run: tokens, FLOPs, GPU hours and memory of every stage."""
-    from trainer.plan import Device, plan_of, shown
     from trainer.recipes import architecture_of, planned
+    from trainer.runs.cost import Device, plan_of, shown
 
     device = Device(gpus, peak_tflops * 1e12, mfu, price, memory * 1e9)
     made = plan_of(planned(recipe, architecture_of(arch), scale), device, round(teacher_params))
@@ -182,7 +182,7 @@ def logs(
     root: Root = Path("var/train"),
 ) -> None:
     """The last curve lines of a run on this machine, or of a training at the coordinator, as JSON lines."""
-    from trainer.runs import curve_of, known
+    from trainer.pipeline.run_folder import curve_of, known
 
     if known(root, run_name) or not is_training(run_name):
         rows = curve_of(root, run_name)
@@ -200,8 +200,8 @@ def stop(
     root: Root = Path("var/train"),
 ) -> None:
     """End a run on this machine, or a training at the coordinator; what it saved stays."""
-    from trainer.runs import known
-    from trainer.runs import stop as stop_run
+    from trainer.pipeline.run_folder import known
+    from trainer.runs.local import stop as stop_run
 
     if known(root, run_name) or not is_training(run_name):
         typer.echo(f"{run_name} is told to stop" if stop_run(root, run_name) else f"{run_name} is not running")
@@ -265,7 +265,7 @@ def worker(
     jobs: Annotated[int | None, typer.Option(help="Stop after this many jobs.")] = None,
 ) -> None:
     """Lease training jobs until stopped."""
-    from trainer.worker import Worker  # brings torch
+    from trainer.runs.worker import Worker  # brings torch
 
     home.mkdir(parents=True, exist_ok=True)
     if token is None and not (home / "credential.json").exists():

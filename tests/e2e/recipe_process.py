@@ -18,15 +18,15 @@ from typing import Any, ClassVar
 
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
-from trainer.episodes import Play
+from trainer.engine.config import LoopConfig
 from trainer.evaluation.subject import Settings
 from trainer.examples.files import EXAMPLES, write_examples
-from trainer.loop.config import LoopConfig
 from trainer.pipeline.chain import run_recipe, stage_folders
 from trainer.pipeline.stage import Recipe, Stage, StageContext
 from trainer.preference.candidates import Rollouts
+from trainer.rl.config import RlConfig
 from trainer.rl.groups import Sampling
-from trainer.rl.levers import Levers
+from trainer.rollout.episodes import RolloutConfig
 from trainer.stages.data import DataStage
 from trainer.stages.evaluate import EvaluateStage
 from trainer.stages.extend import ExtendStage
@@ -39,7 +39,7 @@ from trainer.stages.rl import RlStage
 from trainer.stages.sft import SftStage
 from trainer.stages.teacher import TeacherStage
 from trainer.tasks.registry import task_named
-from trainer.teacher import identity
+from trainer.teacher.model import identity
 
 ARCH = ArchConfig(64, 300, (LayerConfig(GatedShortConv(3), SwiGLU(96)), LayerConfig(Gqa(2, 1, 32), SwiGLU(96))))
 TASKS = ("extraction", "tool_calls")
@@ -57,7 +57,7 @@ class ExamplesStage(Stage):
 
 
 def recipe(text: str, teacher: str) -> Recipe:
-    who = identity(teacher)
+    teacher_id = identity(teacher)
 
     def loop(length: int, **changes: Any) -> LoopConfig:
         return LoopConfig(**{"steps": 30, "batch": 2, "micro_batch": 1, "length": length, "warmup": 2, "save_every": 4,
@@ -68,8 +68,8 @@ def recipe(text: str, teacher: str) -> Recipe:
 
     suites = ("bits_per_byte length=32 count=20", "loss_by_position length=32 count=20", "task:extraction count=6")
     return Recipe("kills", (
-        DataStage(teacher, who, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
-        TeacherStage(teacher, who, k=8, max_tokens=2_000, window=64, shard_tokens=256),
+        DataStage(teacher, teacher_id, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
+        TeacherStage(teacher, teacher_id, k=8, max_tokens=2_000, window=64, shard_tokens=256),
         PretrainStage(ARCH.to_dict(), loop(32, kd_weight=0.5)),
         EvaluateStage("pretrain", suites=suites, settings=Settings(length=32)),
         ExtendStage(loop=loop(128), original_length=128),
@@ -77,11 +77,11 @@ def recipe(text: str, teacher: str) -> Recipe:
         sft("sft", "extend"), sft("first", "sft", ("extraction",)), sft("second", "sft", ("tool_calls",)),
         IntegrateStage("sft", ("first", "second"), TASKS, count=3, candidates=("linear", "dare_ties density=0.5"),
                        label="merge"),
-        PairsStage("merge", teacher, who, TASKS, texts=12, per_task=4, opening=8, teacher_share=0.2,
+        PairsStage("merge", teacher, teacher_id, TASKS, texts=12, per_task=4, opening=8, teacher_share=0.2,
                    rollouts=Rollouts(sampled=2, max_new_tokens=8)),
         PreferenceStage("merge", loop=loop(1024, steps=12)),
-        RlStage("preference", ("extraction",), 0, Sampling(2, 2, Play(6)), Levers(dynamic_filter=False, ngram=2),
-                loop=loop(512, steps=12)),
+        RlStage("preference", ("extraction",), 0, Sampling(2, 2, RolloutConfig(6)),
+                RlConfig(dynamic_filter=False, ngram=2), loop=loop(512, steps=12)),
         QatStage(start="rl", rounding="stochastic", loop=loop(512, steps=10, in_order=True), eval_rows=4),
     ))  # fmt: skip
 

@@ -23,7 +23,7 @@ import sys
 from dataclasses import replace
 import trainer.recipes as recipes
 from trainer.data.mixture import Part
-from trainer.loop.config import LoopConfig
+from trainer.engine.config import LoopConfig
 from trainer.pipeline.stage import Recipe
 from trainer.stages.data import DataStage
 from trainer.stages.evaluate import EvaluateStage
@@ -31,17 +31,17 @@ from trainer.stages.pretrain import PretrainStage
 from trainer.stages.extend import ExtendStage
 from trainer.stages.teacher import TeacherStage
 from trainer.evaluation.subject import Settings
-from trainer.teacher import identity
+from trainer.teacher.model import identity
 TEXT, TEACHER = sys.argv.pop(1), sys.argv.pop(1)
 
 def debug(arch, teacher, processes, scale):
-    who = identity(TEACHER)
+    teacher_id = identity(TEACHER)
     steps = round(40 * scale)
     loop = LoopConfig(steps=steps, batch=2, micro_batch=2, length=32, warmup=1, save_every=50, kd_weight=0.5)
     text = EvaluateStage("pretrain", suites=("bits_per_byte length=32 count=4",), settings=Settings(length=32))
     return Recipe("debug", (
-        DataStage(TEACHER, who, ("directory:" + TEXT,), 300, max_tokens=6_000, held_out_share=0.2),
-        TeacherStage(TEACHER, who, k=8, max_tokens=500, window=64, shard_tokens=256),
+        DataStage(TEACHER, teacher_id, ("directory:" + TEXT,), 300, max_tokens=6_000, held_out_share=0.2),
+        TeacherStage(TEACHER, teacher_id, k=8, max_tokens=500, window=64, shard_tokens=256),
         PretrainStage(replace(arch, vocab_size=300).to_dict(), loop, processes), text,
         ExtendStage(start="pretrain", loop=replace(loop, kd_weight=0.0, length=64), original_length=64),
         replace(text, subject="extend"),

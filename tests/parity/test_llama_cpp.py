@@ -192,7 +192,7 @@ def test_chat_is_the_prompt_that_training_uses(tmp_path: Path) -> None:
     """llama.cpp's own rendering of the template in the file."""
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-    from trainer.chat import prompt_of
+    from trainer.data.chat import prompt_of
 
     folder = saved(SMALL, tmp_path / "model")
     model = loaded(write_gguf(folder, tmp_path / "model.gguf", "F16"))

@@ -19,9 +19,9 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
-from trainer.loop.config import LoopConfig
-from trainer.loop.processes import alone
-from trainer.loop.train import TrainingData, train
+from trainer.engine.config import LoopConfig
+from trainer.engine.processes import alone
+from trainer.engine.train import TrainingData, train
 from trainer.quantization.exported import differences
 from trainer.quantization.modules import prepare, quantized
 

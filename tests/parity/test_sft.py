@@ -14,12 +14,11 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from tests.unit.conftest import small_teacher, small_text  # noqa: F401  fixtures
-from trainer.chat import Encoded, encode, prompt_of
-from trainer.data.packing import PackedStream
-from trainer.distillation import IGNORE
+from trainer.data.chat import Encoded, encode, prompt_of
+from trainer.data.packing import IGNORE, PackedStream
+from trainer.engine.config import LoopConfig
+from trainer.engine.train import TrainingData, _losses
 from trainer.examples.stream import Draws, write_stream
-from trainer.loop.config import LoopConfig
-from trainer.loop.train import TrainingData, _losses
 from trainer.tasks.base import Example
 from trainer.tasks.registry import task_named
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from trainer.prefix_cache.radix_tree import Node, RadixTree
+from trainer.rollout.prefix_cache.radix_tree import Node, RadixTree
 
 BLOCK = 3
 texts = st.lists(st.integers(0, 2), min_size=1, max_size=11).map(tuple)

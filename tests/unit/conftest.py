@@ -10,7 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from trainer.chat import START, STOP
+from trainer.data.chat import START, STOP
 from trainer.stages.data import save_tokenizer
 
 

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from foundation.errors import InvalidConfig
-from trainer import topk_cache
-from trainer.distillation import IGNORE, CacheBroken, CacheSpec, DistillationObjective, TopKCache, teacher_top_k
+from trainer.data.packing import IGNORE
+from trainer.losses.distillation import DistillationObjective, teacher_top_k
+from trainer.teacher import topk_cache
+from trainer.teacher.topk_cache import CacheBroken, CacheSpec, TopKCache
 
 B, T, V, K = 2, 5, 13, 4
 KD_ONLY = DistillationObjective(kd_weight=1.0)

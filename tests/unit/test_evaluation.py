@@ -19,6 +19,7 @@ from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.engine.evaluate import bits_per_byte as total_bits_per_byte
 from trainer.evaluation import suites
 from trainer.evaluation.files import EVALUATION, rows_of
 from trainer.evaluation.language import bits_per_byte, buckets, loss_by_position
@@ -27,10 +28,9 @@ from trainer.evaluation.subject import Settings, Subject, open_subject
 from trainer.evaluation.suites import SUITES, Suite, suite_named
 from trainer.evaluation.task_scores import scored
 from trainer.evaluation.values import Metric, difference, ratio, score, wilson
-from trainer.generation import batches, encoded, generate
-from trainer.loop.evaluate import bits_per_byte as total_bits_per_byte
 from trainer.pipeline.chain import run_stage
 from trainer.pipeline.stage import Recipe, Stage
+from trainer.rollout.generation import batches, encoded, generate
 from trainer.stages.data import save_tokenizer
 from trainer.stages.evaluate import EvaluateStage
 from trainer.tasks.base import Example

@@ -15,16 +15,15 @@ from foundation.errors import HilnasError, InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import build_model
-from trainer.chat import START, STOP, encode, prompt_of
-from trainer.data.packing import PackedStream
-from trainer.distillation import IGNORE
+from trainer.data.chat import START, STOP, encode, prompt_of
+from trainer.data.packing import IGNORE, PackedStream
 from trainer.examples.decontamination import Decontamination
 from trainer.examples.duplicates import Exact, NearDuplicates, SemanticDuplicates
 from trainer.examples.files import read_examples, write_examples
 from trainer.examples.filters import Each, Judged, malformed, refusal, run_filters, style
 from trainer.examples.stream import Draws, write_stream
 from trainer.examples.success import success
-from trainer.generation import generate
+from trainer.rollout.generation import generate
 from trainer.stages.curriculum import easiest_first
 from trainer.stages.integrate import parse_method
 from trainer.tasks.base import Example

@@ -11,16 +11,17 @@ import pytest
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
-from trainer.loop.config import LoopConfig
+from trainer.engine.config import LoopConfig
 from trainer.pipeline.chain import finished, run_recipe, stage_folders
 from trainer.pipeline.records import Records
+from trainer.pipeline.run_folder import curve_of, state_of
 from trainer.pipeline.stage import Recipe, StageFailed
 from trainer.recipes import recipe_named, tiny, tiny_student
-from trainer.runs import curve_of, state_of, stop
+from trainer.runs.local import stop
 from trainer.stages.data import DataStage
 from trainer.stages.pretrain import PretrainStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher import identity
+from trainer.teacher.model import identity
 
 ARCH = ArchConfig(32, 300, (LayerConfig(GatedShortConv(3), SwiGLU(48)), LayerConfig(Gqa(2, 1, 16), SwiGLU(48))))
 LOOP = LoopConfig(steps=12, batch=4, micro_batch=2, length=32, warmup=2, save_every=4)
@@ -37,9 +38,9 @@ def teacher(small_teacher: str) -> str:
 
 
 def recipe(text: Path, teacher: str, **loop: object) -> Recipe:
-    who, settings = identity(teacher), replace(LOOP, **loop)  # type: ignore[arg-type]
-    data = DataStage(teacher, who, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2)
-    teaching = TeacherStage(teacher, who, k=8, window=64, shard_tokens=1024)
+    teacher_id, settings = identity(teacher), replace(LOOP, **loop)  # type: ignore[arg-type]
+    data = DataStage(teacher, teacher_id, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2)
+    teaching = TeacherStage(teacher, teacher_id, k=8, window=64, shard_tokens=1024)
     return Recipe("small", (data, teaching, PretrainStage(ARCH.to_dict(), settings)))
 
 
@@ -103,7 +104,7 @@ def test_a_bad_loss_stops_the_stage_and_keeps_its_checkpoints(root: Path, text: 
 def test_a_full_disk_is_said_and_the_next_start_goes_on(root, text, teacher, monkeypatch) -> None:
     import errno
 
-    from trainer.loop import train
+    from trainer.engine import train
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

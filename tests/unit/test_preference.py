@@ -16,13 +16,13 @@ from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
-from trainer.loop.config import LoopConfig
+from trainer.engine.config import LoopConfig
+from trainer.losses.preference import LOSSES, loss_named
 from trainer.preference.axes import axis_named, jury_of
-from trainer.preference.axes.endpoint import MOST_FAILURES, Endpoint, parse_scores
+from trainer.preference.axes.endpoint import MAX_FAILURES, Endpoint, parse_scores
 from trainer.preference.axes.rules import Correct, Finished, NoLoop
 from trainer.preference.candidates import Candidate, Question, Rollouts, rolled_out, written
 from trainer.preference.jury import Jury, JuryFailed, Verdict
-from trainer.preference.losses import LOSSES, loss_named
 from trainer.preference.pairs import Pair, pair_of
 from trainer.preference.train import read, train_on_pairs
 from trainer.tasks.registry import task_named
@@ -126,7 +126,7 @@ def test_an_endpoint_is_asked_once_per_question(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("reply", ["nonsense", "[1]", "[1, 11]", '["a", "b"]', "[true, 3]", "[[1, 2"])
 def test_nonsense_abstains_and_in_a_row_stops(monkeypatch: pytest.MonkeyPatch, reply: str) -> None:
     axis = endpoint(monkeypatch, lambda _: answer(reply))
-    for _ in range(MOST_FAILURES - 1):
+    for _ in range(MAX_FAILURES - 1):
         assert axis.scores(QUESTION, [said("a"), said("b")]) == [None, None]
     with pytest.raises(JuryFailed, match="no usable answer 5 times in a row"):
         axis.scores(QUESTION, [said("a"), said("b")])

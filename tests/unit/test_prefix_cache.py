@@ -17,8 +17,8 @@ from search_space.mixers.skip.config import Skip
 from search_space.modeling.cache import HilnasCache
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from search_space.rope import Yarn
-from trainer.decoding import Decoding, complete
-from trainer.prefix_cache.cache import PrefixCache
+from trainer.rollout.decoding import Decoding, complete
+from trainer.rollout.prefix_cache.cache import PrefixCache
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 VOCABULARY, BLOCK = 300, 8

@@ -21,14 +21,14 @@ from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import build_model
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop import checkpoint
-from trainer.loop.config import LoopConfig
-from trainer.loop.evaluate import bits_per_byte
-from trainer.loop.launch import MODEL, Job, LaunchFailed, launch, run
-from trainer.loop.processes import alone
-from trainer.loop.train import LossNotFinite
+from trainer.engine import checkpoint
+from trainer.engine.config import LoopConfig
+from trainer.engine.evaluate import bits_per_byte
+from trainer.engine.launch import MODEL, Job, LaunchFailed, launch, run
+from trainer.engine.processes import alone
+from trainer.engine.train import LossNotFinite
 from trainer.pipeline.records import Records
-from trainer.topk_cache import LEAST, CacheSpec, TopKCache
+from trainer.teacher.topk_cache import MIN_LOGPROB, CacheSpec, TopKCache
 
 ROOT = Path(__file__).parents[2]
 ARCH = ArchConfig(32, 64, (LayerConfig(GatedShortConv(3), SwiGLU(48)), LayerConfig(Gqa(2, 1, 16), SwiGLU(48))))
@@ -48,7 +48,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     Vocabulary(identity, identity, np.arange(65), np.ones(64, np.int32), 0, 0).save(data / VOCABULARY)
     logits = torch.from_numpy(random.normal(size=(2000, 64))).float()
     values, ids = logits.log_softmax(-1).topk(8)
-    values[::3] = LEAST
+    values[::3] = MIN_LOGPROB
     spec = CacheSpec("test", 2000, 64, 8, 300)
     TopKCache(teacher / "cache", spec).fill(lambda a, b: (values[a:b], ids[a:b]))
     return data, teacher
@@ -101,7 +101,7 @@ def test_how_rows_are_divided_does_not_change_the_losses(folders, one: Path, tmp
 def test_a_killed_run_goes_on_bit_by_bit(folders, one: Path, tmp_path: Path) -> None:
     slow = job(folders, tmp_path)
     (tmp_path / "job.json").write_text(json.dumps(asdict(slow)))
-    process = subprocess.Popen([sys.executable, "-m", "trainer.loop.launch", str(tmp_path / "job.json")], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-m", "trainer.engine.launch", str(tmp_path / "job.json")], cwd=ROOT)
     while len(losses(tmp_path)) < 7 and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

@@ -22,9 +22,9 @@ from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from search_space.modeling.ops import unpack_rows
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop.config import LoopConfig
-from trainer.loop.launch import MODEL, Job, launch, run
-from trainer.loop.processes import alone
+from trainer.engine.config import LoopConfig
+from trainer.engine.launch import MODEL, Job, launch, run
+from trainer.engine.processes import alone
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import StageContext
 from trainer.quantization.modules import FakeQuantized, QuantizedLinear, begin_step, prepare, quantized

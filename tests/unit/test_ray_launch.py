@@ -23,9 +23,9 @@ from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop.config import LoopConfig
-from trainer.loop.launch import MODEL, Job, LaunchFailed, launch, run
-from trainer.loop.processes import alone
+from trainer.engine.config import LoopConfig
+from trainer.engine.launch import MODEL, Job, LaunchFailed, launch, run
+from trainer.engine.processes import alone
 from trainer.pipeline.records import Records
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_a_killed_parent_leaves_nothing_of_ray(data, tmp_path: Path) -> None:
     mark, room = uuid.uuid4().hex, Path(tempfile.mkdtemp(dir="/tmp"))
     long = job(data, tmp_path, steps=100_000)
     code = (
-        "import json, sys; from trainer.loop.launch import Job, launch;"
+        "import json, sys; from trainer.engine.launch import Job, launch;"
         "launch(Job(**json.loads(sys.argv[1])), 1, launcher='ray')"
     )
     parent = subprocess.Popen(

@@ -16,16 +16,16 @@ from search_space import cost
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.presets import PUBLISHED_PARAMS, lfm2_350m
-from trainer import rehearsal
 from trainer.data.mixture import Part, mixture_of
 from trainer.data.sources import open_source
-from trainer.handover import chain_recipe, check
-from trainer.loop.config import LoopConfig
+from trainer.engine.config import LoopConfig
 from trainer.pipeline.stage import Recipe
-from trainer.plan import Device, expected_loss, memory_bytes, plan_of, shown, student_of
-from trainer.recipes import DESIGNS, RECIPES, planned, recipe_named
+from trainer.recipes import CONFIGS, RECIPES, planned, recipe_named
 from trainer.recipes.full import full
 from trainer.recipes.tiny import tiny
+from trainer.runs import rehearsal
+from trainer.runs.cost import Device, expected_loss, memory_bytes, plan_of, shown, student_of
+from trainer.runs.handover import chain_recipe, check
 
 ARCH = ArchConfig(32, 300, (LayerConfig(GatedShortConv(3), SwiGLU(64)), LayerConfig(Gqa(2, 1, 16), SwiGLU(64))))
 H100S = Device(8, 989e12, 0.4, price=2.0)
@@ -35,7 +35,7 @@ def loops(recipe: Recipe) -> dict[str, LoopConfig]:
     return {stage.name: stage.loop for stage in recipe.stages if hasattr(stage, "loop")}
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_recipe_has_the_stages_of_full(name: str) -> None:
     names = [re.sub(r"_[2-9]$", "", stage.name) for stage in planned(name, None).stages]
     assert set(names) <= {stage.name for stage in full().stages}
@@ -106,7 +106,7 @@ def test_shares_of_a_mixture_are_kept(small_text: Path, tmp_path: Path) -> None:
         open_source("mixture:many 1=python:docs", tmp_path)
 
 
-@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+@pytest.mark.parametrize("design", CONFIGS.values(), ids=CONFIGS)
 def test_every_source_states_its_share_and_licence(design: Any) -> None:
     assert sum(part.share for part in design.parts) == pytest.approx(1)
     assert all(part.licence and part.source.startswith("datasets:") for part in design.parts)
@@ -116,7 +116,7 @@ def test_a_rehearsal_runs_a_step_of_every_stage(
     small_text: Path, small_teacher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In small: another vocabulary and architecture, the result's export left out."""
-    monkeypatch.setitem(rehearsal.DESIGNS, "small", replace(DESIGNS["small"], vocabulary=300))
+    monkeypatch.setitem(rehearsal.CONFIGS, "small", replace(CONFIGS["small"], vocabulary=300))
     nothing = {"files": [], "devices": [], "architecture": "none"}
     monkeypatch.setattr("trainer.stages.result.write_result", lambda *_: nothing)
     told: list[str] = []

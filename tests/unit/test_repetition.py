@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.repetition import LEAST_TIMES, LEAST_TOKENS, LONGEST_SPAN, is_doom_loop, loop_span, repeated_share
+from trainer.rollout.repetition import LONGEST_SPAN, MIN_TIMES, MIN_TOKENS, is_doom_loop, loop_span, repeated_share
 
 TEXT = list(range(1000, 1100))
 
 
 @given(st.integers(1, LONGEST_SPAN), st.integers(0, 63))
 def test_a_span_said_often_enough_at_the_end_is_a_loop(span: int, cut: int) -> None:
-    needed = max(LEAST_TIMES * span, LEAST_TOKENS)
+    needed = max(MIN_TIMES * span, MIN_TOKENS)
     said = [at % span for at in range(needed)]
     assert loop_span(TEXT + said) == span
     assert loop_span([5000 + at for at in range(cut)] + said[:-1]) == 0

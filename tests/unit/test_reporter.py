@@ -12,9 +12,9 @@ import pytest
 from contracts.http import Unreachable
 from contracts.training import MAX_LINES, TrainingProgress, TrainingReply
 from foundation.files import write_atomically
-from trainer import reporter
 from trainer.pipeline.records import Records
-from trainer.reporter import Reporter, RunReader
+from trainer.runs import reporter
+from trainer.runs.reporter import Reporter, RunReader
 
 STAGES = [{"stage": "pretrain"}, {"stage": "evaluate"}, {"stage": "sft", "start": "pretrain"}]
 FOLDERS = {"pretrain": "pretrain-1", "evaluate_pretrain": "evaluate-1", "sft": "sft-1"}

@@ -25,8 +25,8 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, Skip, SlidingWindow
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from search_space.rope import Yarn
-from trainer.chat import prompt_of
 from trainer.command import app
+from trainer.data.chat import prompt_of
 from trainer.pipeline.chain import run_recipe, stage_folders
 from trainer.pipeline.stage import Recipe, Stage, StageContext, StageFailed
 from trainer.results import budget as budget_of_results

@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from trainer.rl.objective import batch_of, surrogate
 
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
-from trainer.decoding import Completion
-from trainer.episodes import Episode, Play, play
-from trainer.logprobs import logprobs_of, padded
-from trainer.loop.config import LoopConfig
+from trainer.engine.config import LoopConfig
 from trainer.pipeline.records import Records
 from trainer.rl import curriculum as curricula
 from trainer.rl import groups as grouping
+from trainer.rl.config import RlConfig
 from trainer.rl.curriculum import WINDOW, Curriculum
 from trainer.rl.groups import Group, Sampling, gather
-from trainer.rl.levers import Levers
-from trainer.rl.objective import batch_of, surrogate
 from trainer.rl.rewards import RewardFailed, reward_of
 from trainer.rl.train import reinforce
+from trainer.rollout.decoding import Completion
+from trainer.rollout.episodes import Episode, RolloutConfig, play
+from trainer.rollout.logprobs import logprobs_of, padded
 from trainer.tasks.base import Example
 from trainer.tasks.registry import TASKS
 
@@ -84,7 +84,7 @@ def test_advantages_are_centred_and_not_normalized() -> None:
 
 
 def test_the_surrogate_in_closed_form() -> None:
-    levers = Levers(clip_low=0.2, clip_high=0.3, importance_cap=2.0)
+    levers = RlConfig(clip_low=0.2, clip_high=0.3, importance_cap=2.0)
     batch = batch_of([group([1.0, 0.0])], levers, CPU)
     old = torch.tensor([-1.0, -2.0, -1.0, -2.0])
     new = old + torch.tensor([1.0, -1.0, 1.0, -1.0])
@@ -97,13 +97,13 @@ def test_the_surrogate_in_closed_form() -> None:
 
 
 def test_answers_without_an_end_do_not_count() -> None:
-    masked = batch_of([group([1.0, 0.0], finished=False)], Levers(), CPU)
-    kept = batch_of([group([1.0, 0.0], finished=False)], Levers(mask_overlong=False), CPU)
+    masked = batch_of([group([1.0, 0.0], finished=False)], RlConfig(), CPU)
+    kept = batch_of([group([1.0, 0.0], finished=False)], RlConfig(mask_overlong=False), CPU)
     assert masked.num_tokens == 0 and kept.num_tokens == 4
 
 
 def test_saying_it_again_costs() -> None:
-    levers = Levers(ngram=2, repetition_threshold=0.3, repetition_penalty=0.5)
+    levers = RlConfig(ngram=2, repetition_threshold=0.3, repetition_penalty=0.5)
     loop, plain = ([1, *said] for said in ([2, 3] * 5, list(range(10))))
     marks = [False] + [True] * 10
     assert reward_of(1.0, Episode(loop, marks), levers) == 0.5
@@ -113,18 +113,19 @@ def test_saying_it_again_costs() -> None:
 def test_logprobs_of_the_sampler_are_those_of_the_trainer(tokenizer: Any, letter: None) -> None:
     model = student(tokenizer)
     task = FirstLetter()
-    (episodes,) = play(model, tokenizer, [(task, task.examples("train", 1)[0])], Play(12), num_samples=4, seed=5)
+    asked = [(task, task.examples("train", 1)[0])]
+    (episodes,) = play(model, tokenizer, asked, RolloutConfig(12), num_samples=4, seed=5)
     rows = padded([e.ids for e in episodes], [e.said for e in episodes], CPU)
     read = logprobs_of(model, rows)
     assert read.tolist() == pytest.approx([value for e in episodes for value in e.logprobs], abs=1e-4)
 
 
 def test_zero_variance_groups_are_filtered_and_refilled(tokenizer: Any, letter: None) -> None:
-    sampling, model = Sampling(4, 4, Play(6)), student(tokenizer)
+    sampling, model = Sampling(4, 4, RolloutConfig(6)), student(tokenizer)
     never = Curriculum(("never",), 0)
-    found = gather(model, tokenizer, never, sampling, Levers(refills=2), (0, 0))
+    found = gather(model, tokenizer, never, sampling, RlConfig(refills=2), (0, 0))
     assert (found.drawn, found.filtered, found.refilled, len(found.kept)) == (12, 12, 8, 0)
-    off = gather(model, tokenizer, never, sampling, Levers(dynamic_filter=False), (0, 0))
+    off = gather(model, tokenizer, never, sampling, RlConfig(dynamic_filter=False), (0, 0))
     assert (off.drawn, off.filtered, len(off.kept)) == (4, 0, 4)
 
 
@@ -132,17 +133,17 @@ def test_a_reward_that_is_no_number_stops_with_a_count(
     tokenizer: Any, letter: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grouping, "success_of", lambda task, example, episode: task.score(example, episode.answer))
-    sampling, model = Sampling(4, 2, Play(4)), student(tokenizer)
+    sampling, model = Sampling(4, 2, RolloutConfig(4)), student(tokenizer)
     with pytest.raises(RewardFailed, match="all 12 groups of a round had a reward that is no number"):
-        gather(model, tokenizer, Curriculum(("broken",), 0), sampling, Levers(), (0, 0))
-    found = gather(model, tokenizer, Curriculum(("broken", "letter"), 0), sampling, Levers(), (1, 0))
+        gather(model, tokenizer, Curriculum(("broken",), 0), sampling, RlConfig(), (0, 0))
+    found = gather(model, tokenizer, Curriculum(("broken", "letter"), 0), sampling, RlConfig(), (1, 0))
     assert found.spoiled and found.drawn > found.spoiled
 
 
 def test_a_prompt_without_room_is_left_out(tokenizer: Any, letter: None) -> None:
     with pytest.raises(RewardFailed, match="no prompt leaves room"):
-        gather(student(tokenizer), tokenizer, Curriculum(("letter",), 0), Sampling(2, 2, Play(8, max_length=9)),
-               Levers(), (0, 0))  # fmt: skip
+        sampling = Sampling(2, 2, RolloutConfig(8, max_length=9))
+        gather(student(tokenizer), tokenizer, Curriculum(("letter",), 0), sampling, RlConfig(), (0, 0))
 
 
 def test_the_curriculum_moves_with_success() -> None:
@@ -178,7 +179,7 @@ def test_tasks_with_most_to_learn_are_drawn_most() -> None:
 
 
 def test_a_model_learns_and_a_resumed_one_is_the_same(tokenizer: Any, letter: None, tmp_path: Path) -> None:
-    sampling = Sampling(2, 8, Play(3))
+    sampling = Sampling(2, 8, RolloutConfig(3))
 
     def run(folder: str, steps: int, until: int | None = None) -> HilnasForCausalLM:
         model, seen = student(tokenizer), []
@@ -188,7 +189,7 @@ def test_a_model_learns_and_a_resumed_one_is_the_same(tokenizer: Any, letter: No
             if until is not None and len(seen) == until:
                 raise KeyboardInterrupt
 
-        reinforce(model, tokenizer, ("letter",), 0, sampling, Levers(mask_overlong=False), config(steps), 2,
+        reinforce(model, tokenizer, ("letter",), 0, sampling, RlConfig(mask_overlong=False), config(steps), 2,
                   tmp_path / folder, stop)  # fmt: skip
         return model
 
@@ -211,10 +212,10 @@ def test_success_rises(tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setitem(TASKS, "letter", lambda _, level: Short(level))
     grouping._pool.cache_clear()
-    model, levers = student(tokenizer), Levers(mask_overlong=False, repetition_penalty=0.0, curriculum=False)
+    model, levers = student(tokenizer), RlConfig(mask_overlong=False, repetition_penalty=0.0, curriculum=False)
     monkeypatch.setattr(grouping, "success_of", lambda task, example, episode: task.score(example, episode.answer))
     settings = config(16, learning_rate=3e-3)
-    reinforce(model, tokenizer, ("letter",), 0, Sampling(4, 16, Play(2)), levers, settings, 2, tmp_path)
+    reinforce(model, tokenizer, ("letter",), 0, Sampling(4, 16, RolloutConfig(2)), levers, settings, 2, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert rows[-1]["success"] > rows[0]["success"] + 0.2
 
@@ -235,9 +236,9 @@ def test_a_tool_answers_between_turns(tokenizer: Any, monkeypatch: pytest.Monkey
         ids = tokenizer(next(said), add_special_tokens=False)["input_ids"]
         return [[Completion([*ids, stop], [-1.0] * (len(ids) + 1), True)] for _ in rows]
 
-    monkeypatch.setattr("trainer.episodes.sample", scripted)
+    monkeypatch.setattr("trainer.rollout.episodes.sample", scripted)
     task = WithTool()
-    ((episode,),) = play(student(tokenizer), tokenizer, [(task, task.examples("train", 1)[0])], Play(8))
+    ((episode,),) = play(student(tokenizer), tokenizer, [(task, task.examples("train", 1)[0])], RolloutConfig(8))
     assert (episode.answer, episode.turns, episode.calls, episode.finished) == ("done", 3, 2, True)
     text = tokenizer.decode(episode.ids)
     assert text.endswith(

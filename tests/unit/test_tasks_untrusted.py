@@ -10,9 +10,9 @@ import pytest
 import reasoning_gym  # type: ignore[import-untyped]
 
 from foundation.errors import InvalidConfig
-from trainer.episodes import Episode
 from trainer.evaluation.suites import SUITES
 from trainer.rl.rewards import success_of
+from trainer.rollout.episodes import Episode
 from trainer.tasks import bfcl, ifbench, tau2
 from trainer.tasks.base import Example, Task
 from trainer.tasks.registry import TASKS, task_named

@@ -15,11 +15,11 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 from search_space.modeling.model import build_model
 from trainer.data.corpus import build_corpus
-from trainer.data.packing import PackedStream, order
+from trainer.data.packing import IGNORE, PackedStream, order
 from trainer.data.sources import open_source
 from trainer.data.vocabulary import Vocabulary, trim
-from trainer.distillation import IGNORE, DistillationObjective
-from trainer.teacher import MappedTeacher, answered
+from trainer.losses.distillation import DistillationObjective
+from trainer.teacher.model import MappedTeacher, answered
 
 TEXTS = [
     "The gated short convolution multiplies, shifts and adds; attention remembers. Übung macht den Meister! 12 345\n",

@@ -13,14 +13,14 @@ from foundation.errors import HilnasError, InvalidConfig
 from tests.e2e.recipe_process import recipe as every_kind
 from trainer.pipeline.chain import DONE, finished, run_recipe, stage_folders
 from trainer.pipeline.outputs import broken, check_files
+from trainer.pipeline.run_folder import state_of
 from trainer.pipeline.stage import Recipe, StageFailed
 from trainer.recipes import architecture_of
 from trainer.results.records import run_record
-from trainer.runs import state_of
 from trainer.stages.curriculum import CurriculumStage
 from trainer.stages.filter import FilterStage
 from trainer.stages.synthetic import SyntheticStage
-from trainer.teacher import identity
+from trainer.teacher.model import identity
 
 KINDS = {"data", "teacher", "pretrain", "evaluate", "extend", "sft_data", "sft", "integrate", "preference_data",
          "preference", "rl", "qat", "synthetic", "curriculum"}  # fmt: skip

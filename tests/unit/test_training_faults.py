@@ -20,8 +20,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from foundation.errors import HilnasError
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
-from trainer.loop import checkpoint
-from trainer.loop.config import LoopConfig
+from trainer.engine import checkpoint
+from trainer.engine.config import LoopConfig
 from trainer.pipeline.chain import finished, run_recipe, stage_folders
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Recipe, StageFailed
@@ -29,17 +29,17 @@ from trainer.stages.data import DataStage, save_tokenizer
 from trainer.stages.extend import ExtendStage
 from trainer.stages.pretrain import PretrainStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher import MappedTeacher, identity
+from trainer.teacher.model import MappedTeacher, identity
 
 ARCH = ArchConfig(64, 300, (LayerConfig(GatedShortConv(3), SwiGLU(96)), LayerConfig(Gqa(2, 1, 32), SwiGLU(96))))
 LOOP = LoopConfig(steps=6, batch=2, micro_batch=2, length=32, warmup=2, save_every=2)
 
 
 def recipe(text: Path, teacher: str, **loop: Any) -> Recipe:
-    who = identity(teacher)
+    teacher_id = identity(teacher)
     return Recipe("faults", (
-        DataStage(teacher, who, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
-        TeacherStage(teacher, who, k=8, max_tokens=2_000, window=64, shard_tokens=512),
+        DataStage(teacher, teacher_id, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
+        TeacherStage(teacher, teacher_id, k=8, max_tokens=2_000, window=64, shard_tokens=512),
         PretrainStage(ARCH.to_dict(), replace(LOOP, **loop)),
         ExtendStage(loop=replace(LOOP, length=64, kd_weight=0.0), original_length=64),
     ))  # fmt: skip

@@ -14,8 +14,8 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM
 from search_space.rope import Yarn
+from trainer.engine.config import LoopConfig
 from trainer.examples.files import read_examples
-from trainer.loop.config import LoopConfig
 from trainer.pipeline.chain import finished, run_recipe, run_stage, stage_folders
 from trainer.pipeline.stage import Recipe, Stage, StageFailed
 from trainer.stages.curriculum import CurriculumStage
@@ -27,7 +27,7 @@ from trainer.stages.pretrain import PretrainStage
 from trainer.stages.sft import SftStage
 from trainer.stages.synthetic import SyntheticStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher import identity
+from trainer.teacher.model import identity
 
 ARCH = ArchConfig(32, 300, (LayerConfig(GatedShortConv(3), SwiGLU(48)), LayerConfig(Gqa(2, 1, 16), SwiGLU(48))))
 TASKS = ("extraction", "tool_calls")
@@ -39,15 +39,15 @@ def loop(length: int, steps: int = 4, **changes: Any) -> LoopConfig:
 
 
 def recipe(text: Path, teacher: str) -> Recipe:
-    who = identity(teacher)
+    teacher_id = identity(teacher)
     stages: tuple[Stage, ...] = (
-        DataStage(teacher, who, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
-        TeacherStage(teacher, who, k=8, max_tokens=500, window=64, shard_tokens=256),
+        DataStage(teacher, teacher_id, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
+        TeacherStage(teacher, teacher_id, k=8, max_tokens=500, window=64, shard_tokens=256),
         PretrainStage(ARCH.to_dict(), loop(32, kd_weight=0.5)),
         ExtendStage(loop=loop(64), original_length=64),
         ExtendStage(start="extend", loop=loop(128), yarn_factor=4.0, original_length=64, label="stretch"),
-        SyntheticStage(teacher, who, (("extraction", 12), ("tool_calls", 12))),
-        FilterStage(teacher, who, TASKS, evaluation_count=4),
+        SyntheticStage(teacher, teacher_id, (("extraction", 12), ("tool_calls", 12))),
+        FilterStage(teacher, teacher_id, TASKS, evaluation_count=4),
         SftStage(start="stretch", loop=loop(512, in_order=True)),
         CurriculumStage(("stretch", "sft")),
         *(SftStage(start="sft", tasks=(task,), curriculum="curriculum", loop=loop(512, in_order=True), label=task)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from foundation.errors import InvalidConfig
-from trainer.data.sources import LEAST_CHARACTERS, Source
+from trainer.data.sources import MIN_CHARACTERS, Source
 from trainer.data.vocabulary import Vocabulary
 
 CARD = "DATA_CARD.md"
@@ -63,7 +63,7 @@ def _keyed(source: Source, count: SourceCount, seen: set[bytes]) -> Iterator[tup
     """Each document once, in the order of the last bytes of its sha256: a fair sample when there is no room for all."""
     texts: dict[bytes, str] = {}
     for text in source.documents():
-        if len(text) < LEAST_CHARACTERS:
+        if len(text) < MIN_CHARACTERS:
             continue
         key = hashlib.sha256(text.encode(errors="ignore")).digest()
         if key in seen:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foundation.errors import InvalidConfig
-from trainer.distillation import IGNORE
+
+IGNORE = -100  # label of a position that is not counted, as in torch and transformers
 
 
 @dataclass(frozen=True)

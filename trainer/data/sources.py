@@ -20,7 +20,7 @@ from pathlib import Path
 
 from foundation.errors import InvalidConfig
 
-LEAST_CHARACTERS, MOST_DATASET_ROWS = 200, 20_000
+MIN_CHARACTERS, MAX_DATASET_ROWS = 200, 20_000
 DOCTYPE = re.compile(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]+>")
 SPACES = re.compile(r"[ \t]*\n\s*\n\s*")
 
@@ -105,7 +105,7 @@ def hugging_face(spec: str, name: str, cache: Path) -> Source:
     def documents() -> Iterator[str]:
         from datasets import load_dataset
 
-        for row in islice(load_dataset(dataset, split="train", streaming=True), MOST_DATASET_ROWS):
+        for row in islice(load_dataset(dataset, split="train", streaming=True), MAX_DATASET_ROWS):
             yield str(row[column or "text"])
 
     return Source(spec, f"Hugging Face dataset {dataset}", "see its data card", documents)
@@ -118,7 +118,7 @@ KINDS: dict[str, Callable[[str, str, Path], Source]] = {
 
 def _files(folder: Path) -> Iterator[str]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        yield from (text for text in _documents(path) if len(text) >= LEAST_CHARACTERS)
+        yield from (text for text in _documents(path) if len(text) >= MIN_CHARACTERS)
 
 
 def _documents(path: Path) -> Iterator[str]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from foundation.files import write_atomically
-from trainer.decoding import Completion, Decoding
 from trainer.evaluation.language import spread
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.values import Metric, share
-from trainer.generation import encoded, ends_of, sample
-from trainer.repetition import is_doom_loop
+from trainer.rollout.decoding import Completion, Decoding
+from trainer.rollout.generation import encoded, ends_of, sample
+from trainer.rollout.repetition import is_doom_loop
 from trainer.tasks.base import seed_of
 from trainer.tasks.registry import task_named
 

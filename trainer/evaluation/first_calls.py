@@ -11,7 +11,7 @@ import structlog
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.task_scores import scored
 from trainer.evaluation.values import Metric, share
-from trainer.generation import encoded
+from trainer.rollout.generation import encoded
 from trainer.tasks.base import Example
 from trainer.tasks.tau2 import Tau2, fitted, names_agree, tasks
 

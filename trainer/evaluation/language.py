@@ -15,8 +15,7 @@ from torch import Tensor
 
 from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.data.packing import PackedStream
-from trainer.distillation import IGNORE
+from trainer.data.packing import IGNORE, PackedStream
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.values import Metric, ratio
 

@@ -11,7 +11,7 @@ from contracts.measurement import Verdict
 from trainer.evaluation.files import KIND, PREFIX, rows_of
 from trainer.evaluation.values import Difference, Metric, difference
 from trainer.pipeline.chain import RECIPE
-from trainer.runs import state_of
+from trainer.pipeline.run_folder import state_of
 
 RETRIEVED = {
     "gain_nats": "A number is hidden at a depth of the context: nats that its sentence gains over one with another key"

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from foundation.errors import InvalidConfig
 from search_space.modeling.cache import HilnasCache
-from trainer.distillation import IGNORE
+from trainer.data.packing import IGNORE
 from trainer.evaluation.language import spread
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.values import Metric, ratio, score
-from trainer.generation import encoded
+from trainer.rollout.generation import encoded
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 KEYS = ("Anna", "Bernard", "Clara", "David", "Emma", "Felix", "Greta", "Henry", "Iris", "Jonas", "Karla", "Leon")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop.launch import MODEL
+from trainer.engine.launch import MODEL
 
 
 @dataclass(frozen=True)

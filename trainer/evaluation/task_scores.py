@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 
 from foundation.files import write_atomically
-from trainer.episodes import Play, play
 from trainer.evaluation.subject import Subject
 from trainer.evaluation.values import Metric, score
-from trainer.generation import encoded
+from trainer.rollout.episodes import RolloutConfig, play
+from trainer.rollout.generation import encoded
 from trainer.tasks.base import Example, Task
 
 
@@ -20,7 +20,8 @@ def scored(subject: Subject, name: str, task: Task, note: str = "") -> Metric:
     examples = task.examples("test", settings.count)
     ids = encoded(subject.tokenizer, [example.conversation for example in examples])
     kept = [example for example, row in zip(examples, ids, strict=True) if len(row) <= settings.max_prompt]
-    how = Play(settings.max_new_tokens, temperature=0.0, max_length=settings.max_prompt + 8 * settings.max_new_tokens)
+    max_length = settings.max_prompt + 8 * settings.max_new_tokens
+    how = RolloutConfig(settings.max_new_tokens, temperature=0.0, max_length=max_length)
     played = play(subject.model, subject.tokenizer, [(task, example) for example in kept], how, batch=32)
     answers = [episode.answer for (episode,) in played]
     scores = [task.score(example, said) for example, said in zip(kept, answers, strict=True)]

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from trainer.chat import answer_ids, token_ids
+from trainer.data.chat import answer_ids, token_ids
 from trainer.tasks.base import Example
-from trainer.teacher import load_teacher
+from trainer.teacher.model import load_teacher
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.episodes import Play, play
+from trainer.rollout.episodes import RolloutConfig, play
 from trainer.tasks.base import Example, Split, Task
 
 
 def solved(
-    model: HilnasForCausalLM, tokenizer: Any, task: Task, examples: Sequence[Example], how: Play, seed: int = 0
+    model: HilnasForCausalLM, tokenizer: Any, task: Task, examples: Sequence[Example], how: RolloutConfig, seed: int = 0
 ) -> list[float]:
     """The verifier's score of each example's last turn; 0 where it did not come to its end."""
     played = play(model, tokenizer, [(task, example) for example in examples], how, seed=seed)
@@ -22,7 +22,7 @@ def solved(
 
 
 def share_solved(
-    model: HilnasForCausalLM, tokenizer: Any, task: Task, split: Split, count: int, how: Play, seed: int = 0
+    model: HilnasForCausalLM, tokenizer: Any, task: Task, split: Split, count: int, how: RolloutConfig, seed: int = 0
 ) -> float:
     scores = solved(model, tokenizer, task, task.examples(split, count), how, seed)
     return sum(scores) / len(scores)

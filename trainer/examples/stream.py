@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.errors import InvalidConfig
-from trainer.chat import Encoded
+from trainer.data.chat import Encoded
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.chat import Encoded, encode
-from trainer.generation import batches
+from trainer.data.chat import Encoded, encode
+from trainer.rollout.generation import batches
 from trainer.tasks.base import Example
 
 

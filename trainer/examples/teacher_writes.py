@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from foundation.measurement_lock import MeasurementLock
-from trainer.chat import STOP, Prompt, prompt_of, token_ids
+from trainer.data.chat import STOP, Prompt, prompt_of, token_ids
 from trainer.tasks import words
 from trainer.tasks.base import Example, drawn
 from trainer.tasks.extraction import TEMPLATES, example_of, record_of
-from trainer.teacher import load_teacher
+from trainer.teacher.model import load_teacher
 
-MOST_CHARACTERS = 240
+MAX_CHARACTERS = 240
 QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What is a {} used for? Answer in one sentence.", words.THINGS),
     ("What does a {} do? Answer in one sentence.", words.JOBS),
@@ -47,7 +47,7 @@ def _restatement(draw: random.Random) -> Request:
     def example(text: str) -> Example | None:
         sentence = text.strip().splitlines()[0] if text.strip() else ""
         stated = all(re.search(rf"\b{re.escape(str(value))}\b", sentence) for value in record.values())
-        if not stated or len(sentence) > MOST_CHARACTERS:
+        if not stated or len(sentence) > MAX_CHARACTERS:
             return None
         return example_of(record, sentence, "extraction", source="teacher")
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.chat import token_ids
-from trainer.decoding import Completion, Decoding
-from trainer.generation import ends_of, sample, texts_of
-from trainer.prefix_cache.cache import PrefixCache
+from trainer.data.chat import token_ids
+from trainer.rollout.decoding import Completion, Decoding
+from trainer.rollout.generation import ends_of, sample, texts_of
+from trainer.rollout.prefix_cache.cache import PrefixCache
 from trainer.tasks.base import Example
 
 Origin = Literal["sampled", "greedy", "teacher", "given"]

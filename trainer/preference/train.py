@@ -16,12 +16,12 @@ from torch import Tensor
 from foundation.measurement_lock import MeasurementLock
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import order
-from trainer.logprobs import Said, logprobs_of, padded
-from trainer.loop.config import LoopConfig
-from trainer.loop.updates import Updater
+from trainer.engine.config import LoopConfig
+from trainer.engine.updates import Updater
+from trainer.losses.preference import PreferenceLoss
 from trainer.pipeline.records import Records
-from trainer.preference.losses import PreferenceLoss
 from trainer.preference.pairs import Pair
+from trainer.rollout.logprobs import MaskedRows, logprobs_of, padded
 
 REFERENCE = "reference.npy"
 
@@ -33,7 +33,7 @@ def read(model: HilnasForCausalLM, pairs: Sequence[Pair], autocast: bool = False
     return means[: len(pairs)], means[len(pairs) :]
 
 
-def said(pairs: Sequence[Pair], device: torch.device) -> Said:
+def said(pairs: Sequence[Pair], device: torch.device) -> MaskedRows:
     """All chosen, then all rejected."""
     rows = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
     ids = [[*prompt, *answer] for prompt, answer in rows]

@@ -11,18 +11,18 @@ from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
 from trainer.recipes import lfm2_5_350m, small
-from trainer.recipes.design import Design, chain_of
+from trainer.recipes.config import RecipeConfig, chain_of
 from trainer.recipes.full import full
 from trainer.recipes.tiny import tiny, tiny_student
-from trainer.teacher import SMOLLM2
+from trainer.teacher.model import SMOLLM2
 
-__all__ = ["DESIGNS", "RECIPES", "architecture_of", "planned", "recipe_named", "tiny", "tiny_student"]
+__all__ = ["CONFIGS", "RECIPES", "architecture_of", "planned", "recipe_named", "tiny", "tiny_student"]
 
 # architecture (None: the recipe's own), teacher, processes, scale of tokens and steps
 RECIPES: dict[str, Callable[[ArchConfig | None, str, int, float], Recipe]] = {
     "tiny": tiny, "full": full, "small": small.small, "lfm2_5_350m": lfm2_5_350m.lfm2_5_350m,
 }  # fmt: skip
-DESIGNS: dict[str, Design] = {design.name: design for design in (small.DESIGN, lfm2_5_350m.DESIGN)}
+CONFIGS: dict[str, RecipeConfig] = {config.name: config for config in (small.CONFIG, lfm2_5_350m.CONFIG)}
 
 
 def recipe_named(name: str, arch: ArchConfig | None, teacher: str, processes: int, scale: float = 1.0) -> Recipe:
@@ -33,8 +33,8 @@ def recipe_named(name: str, arch: ArchConfig | None, teacher: str, processes: in
 
 def planned(name: str, arch: ArchConfig | None, scale: float = 1.0) -> Recipe:
     """The same stages with a teacher that need not be there: for plans."""
-    if name in DESIGNS:
-        return chain_of(DESIGNS[name], arch, "the teacher", "any", 1, scale)
+    if name in CONFIGS:
+        return chain_of(CONFIGS[name], arch, "the teacher", "any", 1, scale)
     return recipe_named(name, arch, SMOLLM2, 1, scale)
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from search_space import cost
 from search_space.arch import ArchConfig
-from trainer.episodes import Play
-from trainer.loop.config import LoopConfig
+from trainer.engine.config import LoopConfig
 from trainer.pipeline.stage import Stage
 from trainer.preference.candidates import Rollouts
 from trainer.quantization.rounding import check_width
+from trainer.rl.config import RlConfig
 from trainer.rl.groups import Sampling
-from trainer.rl.levers import Levers
+from trainer.rollout.episodes import RolloutConfig
 from trainer.stages.evaluate import EvaluateStage
 from trainer.stages.filter import FilterStage
 from trainer.stages.integrate import IntegrateStage
@@ -59,7 +59,7 @@ class Alignment:
     reasoning: LoopConfig | None = None
     lacking: LoopConfig | None = None
     jury: tuple[str, ...] = ("correct weight=3", "no_loop weight=2", "finished", "likelihood")
-    levers: Levers = Levers()
+    levers: RlConfig = RlConfig()
     rounds: int = 1
     loss: str = "joint"
     rounding: str = "stochastic"
@@ -68,7 +68,7 @@ class Alignment:
 
 
 @dataclass(frozen=True)
-class Line:
+class PretrainedInput:
     """What the first half hands over: its last model's stage, its tasks, who teaches, how it evaluates."""
 
     model: str
@@ -76,7 +76,7 @@ class Line:
     tools: tuple[str, ...]
     reasoning: tuple[str, ...]
     teacher: str
-    who: str
+    teacher_id: str
     evaluated: Callable[[str], EvaluateStage]
     processes: int = 1
 
@@ -113,7 +113,7 @@ def scaled(given: Alignment, scale: float) -> Alignment:
     )  # fmt: skip
 
 
-def aligned(line: Line, given: Alignment) -> tuple[Stage, ...]:
+def aligned(line: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
     """From ``line.model`` to the result."""
     stages: list[Stage] = [*_preferred(line, given), *_shown_tools(line, given)]
     base = "preference"
@@ -137,28 +137,28 @@ def _shorter(loop: LoopConfig, index: int) -> LoopConfig:
     return replace(loop, steps=max(1, loop.steps >> index), warmup=min(loop.warmup, max(1, loop.steps >> index)))
 
 
-def _preferred(line: Line, given: Alignment) -> tuple[Stage, ...]:
+def _preferred(line: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
     return (
-        PairsStage(line.model, line.teacher, line.who, line.tasks, given.texts, given.per_task,
+        PairsStage(line.model, line.teacher, line.teacher_id, line.tasks, given.texts, given.per_task,
                    teacher_share=given.teacher_share, jury=given.jury, rollouts=given.rollouts),
         PreferenceStage(line.model, loss=given.loss, loop=given.preference),
         line.evaluated("preference"),
     )  # fmt: skip
 
 
-def _shown_tools(line: Line, given: Alignment) -> tuple[Stage, ...]:
+def _shown_tools(line: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
     """Examples of calls, among others so that these are not forgotten: without them a reward never comes."""
     sources = (*((name, given.demonstrated) for name in AGENTS), *((name, given.repeated) for name in line.tasks))
     return (
-        SyntheticStage(line.teacher, line.who, sources, label="agent_examples"),
-        FilterStage(line.teacher, line.who, line.all_tasks, source="agent_examples", label="agent_data"),
+        SyntheticStage(line.teacher, line.teacher_id, sources, label="agent_examples"),
+        FilterStage(line.teacher, line.teacher_id, line.all_tasks, source="agent_examples", label="agent_data"),
         SftStage(start="preference", examples="agent_data", loop=given.cold_start, label="sft_agent",
                  processes=line.processes),
         line.evaluated("sft_agent"),
     )  # fmt: skip
 
 
-def _specialists(line: Line, given: Alignment, base: str, suffix: str) -> tuple[Stage, ...]:
+def _specialists(line: PretrainedInput, given: Alignment, base: str, suffix: str) -> tuple[Stage, ...]:
     """One for tools, one for reasoning, whose tasks that never rose get examples; both merged into ``base``."""
     tools, reasoning, cold, merge = (f"{name}{suffix}" for name in ("rl_tools", "rl_reasoning", "sft_cold", "merge_rl"))
 
@@ -177,7 +177,7 @@ def _specialists(line: Line, given: Alignment, base: str, suffix: str) -> tuple[
     )  # fmt: skip
 
 
-def _quantized(line: Line, given: Alignment, model: str) -> tuple[Stage, ...]:
+def _quantized(line: PretrainedInput, given: Alignment, model: str) -> tuple[Stage, ...]:
     return (
         QatStage(start=model, examples="agent_data", loop=given.qat, rounding=given.rounding,
                  processes=line.processes),
@@ -193,4 +193,4 @@ def loop(steps: int, batch: int, length: int, rate: float, micro_batch: int = 8,
 
 
 def plays(groups: int, size: int, max_new_tokens: int, max_length: int) -> Sampling:
-    return Sampling(groups, size, Play(max_new_tokens, max_length=max_length))
+    return Sampling(groups, size, RolloutConfig(max_new_tokens, max_length=max_length))

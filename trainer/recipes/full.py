@@ -9,10 +9,10 @@ from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
 from trainer.preference.candidates import Rollouts
 from trainer.recipes import alignment
-from trainer.recipes.alignment import Alignment, Line, agents, aligned, check_widths, loop, plays
+from trainer.recipes.alignment import Alignment, PretrainedInput, agents, aligned, check_widths, loop, plays
 from trainer.recipes.tiny import REASONING, SKILLS, TASKS, TOOLS, tiny, tiny_student
 from trainer.stages.evaluate import EvaluateStage
-from trainer.teacher import SMOLLM2, identity
+from trainer.teacher.model import SMOLLM2, identity
 
 LOOPS = "doom_loops count=64 max_new_tokens=256"
 
@@ -23,7 +23,7 @@ def full(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int 
     # every evaluation of a model also counts doom loops
     stages = [replace(stage, suites=(*stage.suites, LOOPS)) if isinstance(stage, EvaluateStage) else stage
               for stage in first.stages[:-1]]  # fmt: skip
-    line = Line("merge_2", TASKS, TOOLS, REASONING, teacher, identity(teacher), evaluated, processes)
+    line = PretrainedInput("merge_2", TASKS, TOOLS, REASONING, teacher, identity(teacher), evaluated, processes)
     return Recipe("full", (*stages, *aligned(line, settings(scale))), (*first.notes, *alignment.NOTES))
 
 

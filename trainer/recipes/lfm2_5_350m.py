@@ -8,8 +8,8 @@ from trainer.data.mixture import Part
 from trainer.pipeline.stage import Recipe
 from trainer.preference.candidates import Rollouts
 from trainer.recipes.alignment import Alignment, loop, plays
-from trainer.recipes.design import Design, Phase, recipe_of
-from trainer.teacher import SMOLLM2
+from trainer.recipes.config import Phase, RecipeConfig, recipe_of
+from trainer.teacher.model import SMOLLM2
 
 K = 1024
 WEB = "datasets:HuggingFaceFW/fineweb-2@"
@@ -24,7 +24,7 @@ PARTS = (
 )  # fmt: skip
 SFT = {"step_tokens": 8 * 32 * K, "length": 32 * K, "rate": 3e-5, "warmup": 500, "final_share": 1 / 300}
 
-DESIGN = Design(
+CONFIG = RecipeConfig(
     name="lfm2_5_350m",
     student=lfm2_350m,
     vocabulary=65_536,
@@ -69,4 +69,4 @@ def lfm2_5_350m(
     arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 8, scale: float = 1.0
 ) -> Recipe:
     """SmolLM2's 49,152 tokens are too few for 65,536: it wants another teacher's directory."""
-    return recipe_of(DESIGN, arch, teacher, processes, scale)
+    return recipe_of(CONFIG, arch, teacher, processes, scale)

@@ -8,8 +8,8 @@ from trainer.data.mixture import Part
 from trainer.pipeline.stage import Recipe
 from trainer.preference.candidates import Rollouts
 from trainer.recipes.alignment import Alignment, loop, plays
-from trainer.recipes.design import Design, Phase, recipe_of
-from trainer.teacher import SMOLLM2
+from trainer.recipes.config import Phase, RecipeConfig, recipe_of
+from trainer.teacher.model import SMOLLM2
 
 K = 1024
 ATTENTION = (2, 4, 6, 8)
@@ -22,7 +22,7 @@ def small_student() -> ArchConfig:
     return ArchConfig(512, 16_384, layers)
 
 
-DESIGN = Design(
+CONFIG = RecipeConfig(
     name="small",
     student=small_student,
     vocabulary=16_384,
@@ -60,4 +60,4 @@ DESIGN = Design(
 
 def small(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 1, scale: float = 1.0) -> Recipe:
     """Wants a data set host; with ``--scale`` under 0.01 it is a trial of an hour."""
-    return recipe_of(DESIGN, arch, teacher, processes, scale)
+    return recipe_of(CONFIG, arch, teacher, processes, scale)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
+from trainer.engine.config import LoopConfig
 from trainer.evaluation.subject import Settings
-from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Recipe, Stage
 from trainer.stages.curriculum import CurriculumStage
 from trainer.stages.data import DataStage
@@ -21,7 +21,7 @@ from trainer.stages.result import ResultStage
 from trainer.stages.sft import SftStage
 from trainer.stages.synthetic import SyntheticStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher import SMOLLM2, identity
+from trainer.teacher.model import SMOLLM2, identity
 
 NOTES = (
     "top K = 32 and the decoupled, tempered objective are LFM2's (arXiv 2511.23404, section 3.3)",
@@ -53,8 +53,9 @@ def tiny(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int 
     if not 0.02 <= scale <= 10:
         raise InvalidConfig(f"scale {scale} is not between 0.02 and 10; 1 is the recipe as it is meant")
     student = replace(arch or tiny_student(), vocab_size=VOCABULARY)
-    who = identity(teacher)
-    first, second = pretraining(student, teacher, who, processes, scale), tuning(teacher, who, processes, scale)
+    teacher_id = identity(teacher)
+    first = pretraining(student, teacher, teacher_id, processes, scale)
+    second = tuning(teacher, teacher_id, processes, scale)
     return Recipe("tiny", (*first, *second), NOTES)
 
 
@@ -65,7 +66,7 @@ def tiny_student() -> ArchConfig:
     return ArchConfig(256, VOCABULARY, layers)
 
 
-def pretraining(student: ArchConfig, teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
+def pretraining(student: ArchConfig, teacher: str, teacher_id: str, processes: int, scale: float) -> tuple[Stage, ...]:
     """Data, the teacher's word, pretraining, 8 times the context, 4 times more by YaRN."""
 
     def loop(steps: int, length: int, rate: float, kd_weight: float = 0.0, decay: float = 0.2) -> LoopConfig:
@@ -77,8 +78,8 @@ def pretraining(student: ArchConfig, teacher: str, who: str, processes: int, sca
         )  # fmt: skip
 
     return (
-        DataStage(teacher, who, SOURCES, VOCABULARY, max(240_000, round(900_000 * scale)), held_out_share=0.1),
-        TeacherStage(teacher, who, max_tokens=round(160_000 * scale)),
+        DataStage(teacher, teacher_id, SOURCES, VOCABULARY, max(240_000, round(900_000 * scale)), held_out_share=0.1),
+        TeacherStage(teacher, teacher_id, max_tokens=round(160_000 * scale)),
         PretrainStage(student.to_dict(), loop(340, CONTEXT, 2e-3, kd_weight=0.5), processes),
         evaluated("pretrain", *CONTEXTS),
         ExtendStage(
@@ -94,7 +95,7 @@ def pretraining(student: ArchConfig, teacher: str, who: str, processes: int, sca
     )  # fmt: skip
 
 
-def tuning(teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
+def tuning(teacher: str, teacher_id: str, processes: int, scale: float) -> tuple[Stage, ...]:
     """Synthetic examples, filters, a general fine-tuning in two parts, a curriculum; specialists and merge, twice."""
     count = max(20, round(1500 * scale))
     written = (("teacher:extraction", max(8, round(48 * scale))), ("teacher:answers", max(8, round(48 * scale))))
@@ -117,8 +118,8 @@ def tuning(teacher: str, who: str, processes: int, scale: float) -> tuple[Stage,
         )  # fmt: skip
 
     return (
-        SyntheticStage(teacher, who, (*((task, count) for task in TASKS), *written)),
-        FilterStage(teacher, who, TASKS),
+        SyntheticStage(teacher, teacher_id, (*((task, count) for task in TASKS), *written)),
+        FilterStage(teacher, teacher_id, TASKS),
         sft("sft_first", "stretch", 150),
         sft("sft", "sft_first", 150),
         evaluated("sft"),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from search_space.mixers import GatedShortConv, Gqa
-from trainer.chat import STOP
+from trainer.data.chat import STOP
 from trainer.results.hugging_face import directory, speaks_chatml, tokenizer_of
 
 ARCHITECTURE = "lfm2"

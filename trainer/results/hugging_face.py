@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import HilnasError, InvalidConfig
-from trainer.chat import START, STOP
+from trainer.data.chat import START, STOP
 
 # what trainers that mask by `return_assistant_tokens_mask` look for: the answer with the token that ends it
 CHATML = (

@@ -15,7 +15,7 @@ from contracts.measurement import Estimate, Measurement, Verdict
 SEED = 0
 COLD_RUNS = 3  # fewer cannot show how much the same program differs from run to run
 STEADY = 0.15  # as the session has it: a run whose canary is slower than the fastest's by more met somebody
-MOST = math.log(1000)
+MAX_LOG_RATIO = math.log(1000)
 TIMED = ("prefill_ms@", "decode_ms@")  # other times and rates are made of these two
 Run = Sequence[Mapping[str, Any]]
 
@@ -61,8 +61,8 @@ def ratio(above: Estimate, below: Estimate) -> dict[str, float]:
 
 
 def _log(above: float, below: float) -> float:
-    """An interval that reaches 0 says nothing of the ratio: a factor of MOST, which JSON can hold."""
-    return min(MOST, math.log(above / below)) if below > 0 else MOST
+    """An interval that reaches 0 says nothing of the ratio: a factor of MAX_LOG_RATIO, which JSON can hold."""
+    return min(MAX_LOG_RATIO, math.log(above / below)) if below > 0 else MAX_LOG_RATIO
 
 
 def equal_within_noise(found: Mapping[str, float]) -> bool:

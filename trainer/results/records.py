@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
-from trainer.loop.launch import MODEL
+from trainer.engine.launch import MODEL
 from trainer.pipeline.chain import RECIPE, finished
 from trainer.pipeline.outputs import check_files
-from trainer.runs import described, state_of
+from trainer.pipeline.run_folder import described, state_of
 
 
 @dataclass(frozen=True)

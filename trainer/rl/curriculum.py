@@ -14,7 +14,7 @@ from foundation.errors import InvalidConfig
 
 UP, DOWN = 0.8, 0.05  # success at which a level is left
 WINDOW = 48  # episodes that a level is judged by
-LEAST = 0.05  # weight of a task that always or never succeeds
+MIN_WEIGHT = 0.05  # weight of a task that always or never succeeds
 NEVER = 0.05  # success below which a task that does not rise lacks examples
 
 
@@ -47,7 +47,8 @@ class Curriculum:
 
     def draw(self, generator: np.random.Generator, count: int) -> list[str]:
         """Names with levels. A task's weight is the variance of its success, which is what there is to learn."""
-        weights = np.array([s.success * (1 - s.success) + LEAST if self.moves else 1.0 for s in self.tasks.values()])
+        tasks = self.tasks.values()
+        weights = np.array([t.success * (1 - t.success) + MIN_WEIGHT if self.moves else 1.0 for t in tasks])
         chosen = generator.choice(len(self.tasks), size=count, p=weights / weights.sum())
         names = list(self.tasks)
         return [named(names[i], self._level(names[i], generator)) for i in chosen]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.episodes import Episode, Play, play
-from trainer.generation import encoded
-from trainer.prefix_cache.cache import PrefixCache
+from trainer.rl.config import RlConfig
 from trainer.rl.curriculum import Curriculum
-from trainer.rl.levers import Levers
 from trainer.rl.rewards import RewardFailed, reward_of, success_of, usable
+from trainer.rollout.episodes import Episode, RolloutConfig, play
+from trainer.rollout.generation import encoded
+from trainer.rollout.prefix_cache.cache import PrefixCache
 from trainer.tasks.base import Example, Task
 from trainer.tasks.registry import task_named
 
@@ -66,11 +66,11 @@ class Sampling:
 
     groups: int = 8
     size: int = 8
-    play: Play = Play()
+    play: RolloutConfig = RolloutConfig()
 
 
 def gather(
-    model: HilnasForCausalLM, tokenizer: Any, curriculum: Curriculum, sampling: Sampling, levers: Levers,
+    model: HilnasForCausalLM, tokenizer: Any, curriculum: Curriculum, sampling: Sampling, levers: RlConfig,
     seed: tuple[int, ...], prefixes: PrefixCache | None = None,
 ) -> Round:  # fmt: skip
     """One round. Raises RewardFailed when no group has rewards that are numbers."""
@@ -90,7 +90,7 @@ def gather(
 
 
 def _fill(
-    found: Round, model: HilnasForCausalLM, tokenizer: Any, names: Sequence[str], sampling: Sampling, levers: Levers,
+    found: Round, model: HilnasForCausalLM, tokenizer: Any, names: Sequence[str], sampling: Sampling, levers: RlConfig,
     generator: np.random.Generator, prefixes: PrefixCache | None,
 ) -> None:  # fmt: skip
     asked = [(task_named(name), _pool(name)[int(generator.integers(POOL))]) for name in names]
@@ -105,7 +105,7 @@ def _fill(
         _judge(found, name, task, example, episodes, levers)
 
 
-def _judge(found: Round, name: str, task: Task, example: Example, episodes: list[Episode], levers: Levers) -> None:
+def _judge(found: Round, name: str, task: Task, example: Example, episodes: list[Episode], levers: RlConfig) -> None:
     successes = [success_of(task, example, episode) for episode in episodes]
     rewards = [reward_of(success, episode, levers) for success, episode in zip(successes, episodes, strict=True)]
     found.drawn += 1

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.episodes import Episode
-from trainer.logprobs import Said, logprobs_of, padded
+from trainer.rl.config import RlConfig
 from trainer.rl.groups import Group
-from trainer.rl.levers import Levers
+from trainer.rollout.episodes import Episode
+from trainer.rollout.logprobs import MaskedRows, logprobs_of, padded
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Batch:
     """``sampled_N`` are the sampler's log-probabilities, ``advantage_N`` each token's episode's; ``counts_N`` is False
     for tokens of episodes that did not end, where these are masked."""
 
-    rows: Said
+    rows: MaskedRows
     sampled_N: Tensor
     advantage_N: Tensor
     counts_N: Tensor
@@ -33,7 +33,7 @@ class Batch:
         return int(self.counts_N.sum())
 
 
-def batch_of(groups: Sequence[Group], levers: Levers, device: torch.device) -> Batch:
+def batch_of(groups: Sequence[Group], levers: RlConfig, device: torch.device) -> Batch:
     episodes: list[Episode] = [episode for group in groups for episode in group.episodes]
     advantages = [value for group in groups for value in group.advantages(levers.normalize_advantages)]
     rows = padded([episode.ids for episode in episodes], [episode.said for episode in episodes], device)
@@ -52,7 +52,7 @@ class Surrogate:
     importance: float
 
 
-def surrogate(new_N: Tensor, old_N: Tensor, batch: Batch, levers: Levers) -> Surrogate:
+def surrogate(new_N: Tensor, old_N: Tensor, batch: Batch, levers: RlConfig) -> Surrogate:
     """-min(r A, clip(r) A) w, with r = new / old of the trainer and w = min(old / sampled, cap), 0 for tokens that do
     not count."""
     ratio_N = (new_N - old_N).exp()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from foundation.errors import HilnasError
-from trainer.episodes import Episode
-from trainer.repetition import repeated_share
-from trainer.rl.levers import Levers
+from trainer.rl.config import RlConfig
+from trainer.rollout.episodes import Episode
+from trainer.rollout.repetition import repeated_share
 from trainer.tasks.base import Example, Task
 
 
@@ -20,7 +20,7 @@ def success_of(task: Task, example: Example, episode: Episode) -> float:
     return float(task.score(example, episode.answer)) if episode.finished else 0.0
 
 
-def reward_of(success: float, episode: Episode, levers: Levers) -> float:
+def reward_of(success: float, episode: Episode, levers: RlConfig) -> float:
     said = [token for token, own in zip(episode.ids, episode.said, strict=True) if own]
     repeats = repeated_share(said, levers.ngram) > levers.repetition_threshold
     return success - (levers.repetition_penalty if repeats else 0.0)

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from foundation.measurement_lock import MeasurementLock
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.loop.config import LoopConfig
-from trainer.loop.updates import Updater
+from trainer.engine.config import LoopConfig
+from trainer.engine.updates import Updater
 from trainer.pipeline.records import Records
-from trainer.prefix_cache.cache import PrefixCache
+from trainer.rl.config import RlConfig
 from trainer.rl.curriculum import Curriculum
 from trainer.rl.groups import Group, Round, Sampling, gather
-from trainer.rl.levers import Levers
 from trainer.rl.objective import Batch, Surrogate, batch_of, read, surrogate
+from trainer.rollout.prefix_cache.cache import PrefixCache
 from trainer.tasks.agent import PYTHON
 
 PREFIX_BYTES, BLOCK_TOKENS = 256 << 20, 256  # prompts are short: only their ends are worth keeping
@@ -32,7 +32,7 @@ PREFIX_BYTES, BLOCK_TOKENS = 256 << 20, 256  # prompts are short: only their end
 
 def reinforce(
     model: HilnasForCausalLM, tokenizer: Any, tasks: tuple[str, ...], most_level: int, sampling: Sampling,
-    levers: Levers, config: LoopConfig, updates: int, folder: Path,
+    levers: RlConfig, config: LoopConfig, updates: int, folder: Path,
     progress: Callable[[float, str], None] = lambda *_: None,
 ) -> Curriculum:  # fmt: skip
     """``config.steps`` rounds of ``updates`` optimizer steps each; ``config.micro_batch`` episodes are read at once.
@@ -61,7 +61,7 @@ def reinforce(
 
 
 def _learn(
-    updater: Updater, found: Round, sampling: Sampling, levers: Levers, config: LoopConfig, updates: int
+    updater: Updater, found: Round, sampling: Sampling, levers: RlConfig, config: LoopConfig, updates: int
 ) -> dict[str, float]:
     """The kept groups in ``updates`` parts: the later ones meet weights that did not sample them, which is what the
     clipping is for. Groups of like lengths are read together. A round without groups changes nothing."""
@@ -88,13 +88,13 @@ def _learn(
     }  # fmt: skip
 
 
-def _micro_batches(groups: Sequence[Group], levers: Levers, config: LoopConfig, device: torch.device) -> list[Batch]:
+def _micro_batches(groups: Sequence[Group], levers: RlConfig, config: LoopConfig, device: torch.device) -> list[Batch]:
     per = max(1, config.micro_batch // len(groups[0].episodes))
     return [batch_of(groups[at : at + per], levers, device) for at in range(0, len(groups), per)]
 
 
 def _losses(
-    model: HilnasForCausalLM, part: Sequence[Batch], old: Sequence[Tensor | None], temperature: float, levers: Levers,
+    model: HilnasForCausalLM, part: Sequence[Batch], old: Sequence[Tensor | None], temperature: float, levers: RlConfig,
     config: LoopConfig, told: list[Surrogate],
 ) -> Iterator[Tensor]:  # fmt: skip
     """Every token of the update weighs the same."""

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 
 from foundation.errors import HilnasError
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.engine.launch import whole_model
 from trainer.examples.files import EXAMPLES, read_examples
 from trainer.examples.success import on_device, success
-from trainer.loop.launch import whole_model
 from trainer.pipeline.stage import Stage, StageContext
 
 EASE = "ease.npy"

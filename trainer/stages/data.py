@@ -17,7 +17,7 @@ from trainer.data.sources import open_source
 from trainer.data.vocabulary import DOCUMENT_END, VOCABULARY, Vocabulary, trim
 from trainer.pipeline.chain import finished
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.teacher import teacher_directory
+from trainer.teacher.model import teacher_directory
 
 
 @dataclass(frozen=True)

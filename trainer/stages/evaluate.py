@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 from contracts.metrics import METRICS
 from foundation.errors import HilnasError
 from foundation.files import write_atomically
+from trainer.engine.launch import MODEL
 from trainer.evaluation.files import EVALUATION, FINISHED, KIND, PREFIX
 from trainer.evaluation.subject import Settings, Subject, open_subject
 from trainer.evaluation.suites import Named, suite_named
 from trainer.evaluation.threads import quick_threads
 from trainer.evaluation.values import Better, Metric
-from trainer.loop.launch import MODEL
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.quantization.modules import quantized

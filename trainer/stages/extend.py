@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from search_space.rope import Yarn
-from trainer.loop.config import LoopConfig
-from trainer.loop.launch import MODEL
+from trainer.engine.config import LoopConfig
+from trainer.engine.launch import MODEL
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.stages.going_on import arch_of, check_model, go_on
+from trainer.stages.continuation import arch_of, check_model, continue_training
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ExtendStage(Stage):
         arch = arch_of(start / MODEL)
         if self.yarn_factor > 1:
             arch = replace(arch, yarn=Yarn(self.yarn_factor, self.original_length))
-        metrics = go_on(context, start, data, self.loop, arch, processes=self.processes)
+        metrics = continue_training(context, start, data, self.loop, arch, processes=self.processes)
         return {**metrics, "context": round(self.original_length * self.yarn_factor)}
 
     def resolved(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from trainer.examples.judges import TeacherJudge
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.tasks.base import Example, Split
 from trainer.tasks.registry import task_named
-from trainer.teacher import teacher_directory
+from trainer.teacher.model import teacher_directory
 
 REPORT = "report.json"
 HELD_OUT: tuple[Split, ...] = ("validation", "test")

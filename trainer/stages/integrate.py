@@ -13,17 +13,17 @@ from foundation.errors import InvalidConfig
 from foundation.files import write_atomically
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.episodes import Play
+from trainer.engine.launch import MODEL
 from trainer.examples.solved import share_solved
 from trainer.examples.success import on_device, success
-from trainer.loop.launch import MODEL
 from trainer.merging.merge import merge
 from trainer.merging.methods import method_named
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.stages.going_on import check_model
+from trainer.rollout.episodes import RolloutConfig
+from trainer.stages.continuation import check_model
 from trainer.tasks.registry import task_named
 
-GREEDY = Play(max_new_tokens=64, temperature=0.0)
+GREEDY = RolloutConfig(max_new_tokens=64, temperature=0.0)
 # method with its options, as recipes write them: "ties scale=1.0 density=0.5"
 DEFAULT_CANDIDATES = (
     "linear", "slerp t=0.5", "task_arithmetic scale=0.7", "task_arithmetic scale=1.0", "ties density=0.5",

@@ -16,17 +16,17 @@ from foundation.errors import HilnasError
 from foundation.files import write_atomically
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.engine.launch import MODEL, whole_model
 from trainer.examples.success import on_device
-from trainer.generation import encoded
-from trainer.loop.launch import MODEL, whole_model
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.preference.axes import axis_named, jury_of
 from trainer.preference.candidates import Candidate, Question, Rollouts, rolled_out, written
 from trainer.preference.jury import Jury
 from trainer.preference.pairs import Pair, counted, pair_of
+from trainer.rollout.generation import encoded
 from trainer.tasks.registry import task_named
-from trainer.teacher import teacher_directory
+from trainer.teacher.model import teacher_directory
 
 PAIRS, JUDGED = "pairs.jsonl", "judged.jsonl"
 PART = 16  # questions between two saves

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from foundation.errors import HilnasError
+from trainer.engine.config import LoopConfig
+from trainer.engine.launch import MODEL, whole_model
 from trainer.examples.success import on_device
-from trainer.loop.config import LoopConfig
-from trainer.loop.launch import MODEL, whole_model
+from trainer.losses.preference import loss_named
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.preference.losses import loss_named
 from trainer.preference.train import REFERENCE, train_on_pairs
-from trainer.stages.going_on import check_model, with_tokenizer
+from trainer.stages.continuation import check_model, with_tokenizer
 from trainer.stages.pairs import PAIRS, read_pairs
 
 ENDS = 5  # steps at each end of the curve that are told

@@ -12,12 +12,12 @@ from search_space.arch import ArchConfig
 from search_space.modeling.model import build_model
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop.config import LoopConfig
-from trainer.loop.evaluate import bits_per_byte
-from trainer.loop.launch import MODEL, Job, launch, whole_model
+from trainer.engine.config import LoopConfig
+from trainer.engine.evaluate import bits_per_byte
+from trainer.engine.launch import MODEL, Job, launch, whole_model
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.stages.going_on import check_model, with_tokenizer
+from trainer.stages.continuation import check_model, with_tokenizer
 
 
 @dataclass(frozen=True)

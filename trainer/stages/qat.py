@@ -14,15 +14,15 @@ from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop.config import LoopConfig
-from trainer.loop.evaluate import bits_per_byte
-from trainer.loop.launch import MODEL, Job, launch
+from trainer.engine.config import LoopConfig
+from trainer.engine.evaluate import bits_per_byte
+from trainer.engine.launch import MODEL, Job, launch
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import StageContext
 from trainer.quantization.exported import differences
 from trainer.quantization.modules import quantized
 from trainer.quantization.rounding import ROUNDINGS
-from trainer.stages.going_on import arch_of, with_tokenizer
+from trainer.stages.continuation import arch_of, with_tokenizer
 from trainer.stages.sft import STREAM, SftStage
 
 CHECKED_TOKENS = 64

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from foundation.files import write_atomically
+from trainer.engine.config import LoopConfig
+from trainer.engine.launch import MODEL, whole_model
 from trainer.examples.success import on_device
-from trainer.loop.config import LoopConfig
-from trainer.loop.launch import MODEL, whole_model
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Stage, StageContext
+from trainer.rl.config import RlConfig
 from trainer.rl.curriculum import Curriculum
 from trainer.rl.groups import Sampling
-from trainer.rl.levers import Levers
 from trainer.rl.train import reinforce
-from trainer.stages.going_on import check_model, with_tokenizer
+from trainer.stages.continuation import check_model, with_tokenizer
 from trainer.tasks.registry import task_named
 
 COLD_START = "cold_start.json"
@@ -35,7 +35,7 @@ class RlStage(Stage):
     tasks: tuple[str, ...]
     most_level: int = 2
     sampling: Sampling = Sampling()
-    levers: Levers = Levers()
+    levers: RlConfig = RlConfig()
     updates: int = 2
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(kd_weight=0.0, weight_decay=0.0))
     data: str = "data"

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from foundation.errors import InvalidConfig
-from trainer.chat import encode
+from trainer.data.chat import encode
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.engine.config import LoopConfig
 from trainer.examples.files import EXAMPLES, read_examples
 from trainer.examples.stream import Draws, write_stream
-from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Stage, StageContext
+from trainer.stages.continuation import check_model, continue_training, copy_model
 from trainer.stages.curriculum import EASE, easiest_first
-from trainer.stages.going_on import check_model, go_on, pass_on
 from trainer.stages.rl import COLD_START
 from trainer.tasks.base import Example
 
@@ -54,13 +54,15 @@ class SftStage(Stage):
         if self.cold_start:
             lacking = tuple(json.loads((context.inputs[self.cold_start] / COLD_START).read_text()))
             if not lacking:
-                pass_on(context.inputs[self.start], context.folder)
+                copy_model(context.inputs[self.start], context.folder)
                 return {"tasks": [], "examples": 0, "tokens": 0}
             return replace(self, tasks=lacking, cold_start=None).run(context)
         data = context.inputs[self.data]
         shares = self._write_stream(context, data)
-        stream = context.folder / STREAM
-        trained = go_on(context, context.inputs[self.start], data, self.loop, stream=stream, processes=self.processes)
+        trained = continue_training(
+            context, context.inputs[self.start], data, self.loop, stream=context.folder / STREAM,
+            processes=self.processes,
+        )  # fmt: skip
         return {**trained, **shares}
 
     def _write_stream(self, context: StageContext, data: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from trainer.examples.files import EXAMPLES, read_examples, write_examples
 from trainer.pipeline.stage import Stage, StageContext
 from trainer.tasks.base import Example
 from trainer.tasks.registry import task_named
-from trainer.teacher import teacher_directory
+from trainer.teacher.model import teacher_directory
 
 
 @dataclass(frozen=True)

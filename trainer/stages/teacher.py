@@ -12,8 +12,8 @@ import torch
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.pipeline.chain import finished
 from trainer.pipeline.stage import Stage, StageContext
-from trainer.teacher import MappedTeacher, answered, load_teacher, teacher_directory
-from trainer.topk_cache import CacheSpec, TopKCache, open_cache
+from trainer.teacher.model import MappedTeacher, answered, load_teacher, teacher_directory
+from trainer.teacher.topk_cache import CacheSpec, TopKCache, open_cache
 
 
 @dataclass(frozen=True)

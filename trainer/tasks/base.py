@@ -7,7 +7,7 @@ import random
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from trainer.chat import Prompt, prompt_of
+from trainer.data.chat import Prompt, prompt_of
 
 Split = Literal["train", "validation", "test"]
 

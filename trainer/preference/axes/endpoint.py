@@ -21,7 +21,7 @@ from trainer.preference.candidates import Candidate, Question
 from trainer.preference.jury import JuryFailed, Scores
 
 log = structlog.get_logger()
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 ASK = (
     "Rate each answer to the prompt from 0 (useless) to 10 (excellent) by: {axis}. Reply with a JSON list of {count}"
     " numbers and nothing else.\n\nPrompt:\n{prompt}\n\n{answers}"
@@ -57,7 +57,7 @@ class Endpoint:
         except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
             self.failures += 1
             log.warning("jury_abstains", url=self.url, reason=f"{type(error).__name__}: {error}"[:200])
-            if self.failures >= MOST_FAILURES:
+            if self.failures >= MAX_FAILURES:
                 raise JuryFailed(
                     f"the jury at {self.url} gave no usable answer {self.failures} times in a row, the last: {error}"[
                         :300

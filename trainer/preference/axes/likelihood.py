@@ -14,17 +14,17 @@ import torch
 from tokenizers import Tokenizer
 
 from foundation.measurement_lock import MeasurementLock
-from trainer.chat import token_ids
+from trainer.data.chat import token_ids
 from trainer.preference.candidates import Candidate, Question
 from trainer.preference.jury import Scores
-from trainer.teacher import load_teacher
+from trainer.teacher.model import load_teacher
 
-MOST_TOKENS = 64
+MAX_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Mean log-probability per token behind the prompt, of the first MOST_TOKENS, under the teacher in ``folder``.
+    """Mean log-probability per token behind the prompt, of the first MAX_TOKENS, under the teacher in ``folder``.
     Abstains where a verifier knows better, and on an empty text."""
 
     folder: Path
@@ -33,7 +33,7 @@ class Likelihood:
     def scores(self, question: Question, candidates: Sequence[Candidate]) -> Scores:
         if question.example is not None:
             return [None] * len(candidates)
-        said = [self._encoded(candidate.text)[:MOST_TOKENS] for candidate in candidates]
+        said = [self._encoded(candidate.text)[:MAX_TOKENS] for candidate in candidates]
         spoken = [i for i, ids in enumerate(said) if ids]
         if len(spoken) < 2:
             return [None] * len(said)

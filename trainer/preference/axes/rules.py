@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from trainer.preference.candidates import Candidate, Question
 from trainer.preference.jury import Scores
-from trainer.repetition import loop_span, repeated_share
+from trainer.rollout.repetition import loop_span, repeated_share
 from trainer.tasks.registry import task_named
 
 NGRAM = 4

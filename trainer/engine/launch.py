@@ -1,7 +1,7 @@
 """One training job in this process, or in several that torchrun or Ray starts; what it ends with is a Hugging Face
 directory.
 
-``python -m trainer.loop.launch job.json`` is what every process of torchrun runs.
+``python -m trainer.engine.launch job.json`` is what every process of torchrun runs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.loop.config import LoopConfig
-from trainer.loop.processes import Processes, alone, joined
-from trainer.loop.train import TrainingData, train
+from trainer.engine.config import LoopConfig
+from trainer.engine.processes import Processes, alone, joined
+from trainer.engine.train import TrainingData, train
 from trainer.pipeline.records import Records
 from trainer.quantization.modules import prepare
-from trainer.topk_cache import open_cache
+from trainer.teacher.topk_cache import open_cache
 
 JOB, MODEL = "job.json", "model"
 LAUNCHERS = ("torchrun", "ray")
@@ -138,8 +138,8 @@ def _command(launcher: str, job: Path, num_processes: int) -> list[str]:
     check_launcher(launcher)
     if launcher == "torchrun":
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes),
-                "-m", "trainer.loop.launch", str(job)]  # fmt: skip
-    return [sys.executable, "-m", "trainer.loop.ray_launch", str(job), str(num_processes)]
+                "-m", "trainer.engine.launch", str(job)]  # fmt: skip
+    return [sys.executable, "-m", "trainer.engine.ray_launch", str(job), str(num_processes)]
 
 
 def _end(started: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What recipes for GPUs have in common: a design in tokens, and the chain of stages that it stands for.
+"""What recipes for GPUs have in common: a config in tokens, and the chain of stages that it stands for.
 
 Text, teacher, pretraining, a longer context, YaRN, synthetic examples, filters, fine-tuning in two parts, a curriculum,
 two specialists, their merge, then everything of ``alignment`` to the result; an evaluation after each that changes
@@ -16,10 +16,10 @@ from typing import Literal
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from trainer.data.mixture import Part, mixture_of
+from trainer.engine.config import LoopConfig
 from trainer.evaluation.subject import Settings
-from trainer.loop.config import LoopConfig
 from trainer.pipeline.stage import Recipe, Stage
-from trainer.recipes.alignment import NOTES, Alignment, Line, agents, aligned, check_widths, scaled
+from trainer.recipes.alignment import NOTES, Alignment, PretrainedInput, agents, aligned, check_widths, scaled
 from trainer.recipes.tiny import TASKS
 from trainer.stages.curriculum import CurriculumStage
 from trainer.stages.data import DataStage
@@ -31,9 +31,9 @@ from trainer.stages.pretrain import PretrainStage
 from trainer.stages.sft import SftStage
 from trainer.stages.synthetic import SyntheticStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher import SMOLLM2, identity
+from trainer.teacher.model import SMOLLM2, identity
 
-LEAST_SCALE, MOST_SCALE = 1e-6, 10
+MIN_SCALE, MAX_SCALE = 1e-6, 10
 SMOLLM2_TOKENS = 49_152
 LOOP_TOKENS = 256  # that a text must come to its end within
 WRITTEN = ("teacher:extraction", "teacher:answers")
@@ -66,7 +66,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Design:
+class RecipeConfig:
     """``parts`` are the text in shares, ``text_tokens`` how much of it; ``teacher_tokens`` of it the teacher is asked
     about. ``count`` examples of every task, ``written`` of every kind by the teacher."""
 
@@ -96,18 +96,18 @@ class Design:
     candidates: tuple[str, ...] = DEFAULT_CANDIDATES
 
 
-def recipe_of(design: Design, arch: ArchConfig | None, teacher: str, processes: int, scale: float) -> Recipe:
+def recipe_of(config: RecipeConfig, arch: ArchConfig | None, teacher: str, processes: int, scale: float) -> Recipe:
     """Raises InvalidConfig with a sentence for a scale or a teacher that cannot work."""
-    check_vocabulary(design, teacher)
-    return chain_of(design, arch, teacher, identity(teacher), processes, scale)
+    check_vocabulary(config, teacher)
+    return chain_of(config, arch, teacher, identity(teacher), processes, scale)
 
 
-def check_vocabulary(design: Design, teacher: str) -> None:
+def check_vocabulary(config: RecipeConfig, teacher: str) -> None:
     """The student's tokens are the first of the teacher's, so the teacher needs as many."""
     there = SMOLLM2_TOKENS if teacher == SMOLLM2 else _tokens_of(teacher)
-    if there is not None and there < design.vocabulary:
+    if there is not None and there < config.vocabulary:
         raise InvalidConfig(
-            f"recipe {design.name} has an embedding and a head of {design.vocabulary:,} tokens cut from its teacher's,"
+            f"recipe {config.name} has an embedding and a head of {config.vocabulary:,} tokens cut from its teacher's,"
             f" and {teacher} has {there:,}; give --teacher a Hugging Face directory with byte-level BPE and more tokens"
         )
 
@@ -117,53 +117,57 @@ def _tokens_of(teacher: str) -> int | None:
     return json.loads(config.read_text()).get("vocab_size") if config.exists() else None
 
 
-def chain_of(design: Design, arch: ArchConfig | None, teacher: str, who: str, processes: int, scale: float) -> Recipe:
-    if not LEAST_SCALE <= scale <= MOST_SCALE:
-        raise InvalidConfig(f"scale {scale} is not between {LEAST_SCALE} and {MOST_SCALE}; 1 is the recipe as meant")
-    student = replace(arch or design.student(), vocab_size=design.vocabulary)
+def chain_of(
+    config: RecipeConfig, arch: ArchConfig | None, teacher: str, teacher_id: str, processes: int, scale: float
+) -> Recipe:
+    if not MIN_SCALE <= scale <= MAX_SCALE:
+        raise InvalidConfig(f"scale {scale} is not between {MIN_SCALE} and {MAX_SCALE}; 1 is the recipe as meant")
+    student = replace(arch or config.student(), vocab_size=config.vocabulary)
     check_widths(student)
-    first = _pretraining(design, student, teacher, who, processes, scale)
-    second = _tuning(design, teacher, who, processes, scale)
-    line = Line("merge", design.tasks, _without(design, "reasoning:"), _of(design, "reasoning:"), teacher, who,
-                lambda subject: _evaluated(design, subject, *agents(design.evaluation_count)), processes)  # fmt: skip
-    third = aligned(line, scaled(design.alignment, scale))
-    return Recipe(design.name, (*first, *second, *third), (*design.notes, *NOTES))
+    first = _pretraining(config, student, teacher, teacher_id, processes, scale)
+    second = _tuning(config, teacher, teacher_id, processes, scale)
+    line = PretrainedInput(
+        "merge", config.tasks, _without(config, "reasoning:"), _of(config, "reasoning:"), teacher, teacher_id,
+        lambda subject: _evaluated(config, subject, *agents(config.evaluation_count)), processes,
+    )  # fmt: skip
+    third = aligned(line, scaled(config.alignment, scale))
+    return Recipe(config.name, (*first, *second, *third), (*config.notes, *NOTES))
 
 
-def _of(design: Design, family: str) -> tuple[str, ...]:
-    return tuple(task for task in design.tasks if task.startswith(family))
+def _of(config: RecipeConfig, family: str) -> tuple[str, ...]:
+    return tuple(task for task in config.tasks if task.startswith(family))
 
 
-def _without(design: Design, family: str) -> tuple[str, ...]:
-    return tuple(task for task in design.tasks if not task.startswith(family))
+def _without(config: RecipeConfig, family: str) -> tuple[str, ...]:
+    return tuple(task for task in config.tasks if not task.startswith(family))
 
 
 def _pretraining(
-    design: Design, student: ArchConfig, teacher: str, who: str, processes: int, scale: float
+    config: RecipeConfig, student: ArchConfig, teacher: str, teacher_id: str, processes: int, scale: float
 ) -> tuple[Stage, ...]:
     """``extend`` goes on with longer rows; ``stretch`` sets YaRN over that length and adapts it."""
-    tokens = max(10_000, round(design.text_tokens * scale))
-    text = mixture_of(design.parts, tokens * design.characters_per_token * 1.1)
+    tokens = max(10_000, round(config.text_tokens * scale))
+    text = mixture_of(config.parts, tokens * config.characters_per_token * 1.1)
     return (
-        DataStage(teacher, who, (text,), design.vocabulary, tokens, design.held_out_share),
-        TeacherStage(teacher, who, max_tokens=max(2_000, round(design.teacher_tokens * scale)),
-                     window=min(2048, design.pretrain.length)),
-        PretrainStage(student.to_dict(), design.pretrain.loop(scale), processes),
-        _evaluated(design, "pretrain", *_long(design)),
+        DataStage(teacher, teacher_id, (text,), config.vocabulary, tokens, config.held_out_share),
+        TeacherStage(teacher, teacher_id, max_tokens=max(2_000, round(config.teacher_tokens * scale)),
+                     window=min(2048, config.pretrain.length)),
+        PretrainStage(student.to_dict(), config.pretrain.loop(scale), processes),
+        _evaluated(config, "pretrain", *_long(config)),
         ExtendStage(
-            start="pretrain", loop=design.extend.loop(scale), original_length=design.extend.length, processes=processes
+            start="pretrain", loop=config.extend.loop(scale), original_length=config.extend.length, processes=processes
         ),
-        _evaluated(design, "extend", *_long(design)),
+        _evaluated(config, "extend", *_long(config)),
         ExtendStage(
-            start="extend", loop=design.stretch.loop(scale), yarn_factor=design.yarn_factor,
-            original_length=design.extend.length, processes=processes, label="stretch",
+            start="extend", loop=config.stretch.loop(scale), yarn_factor=config.yarn_factor,
+            original_length=config.extend.length, processes=processes, label="stretch",
         ),
-        _evaluated(design, "stretch", *_long(design)),
+        _evaluated(config, "stretch", *_long(config)),
     )  # fmt: skip
 
 
-def _tuning(design: Design, teacher: str, who: str, processes: int, scale: float) -> tuple[Stage, ...]:
-    count, written = max(4, round(design.count * scale)), max(2, round(design.written * scale))
+def _tuning(config: RecipeConfig, teacher: str, teacher_id: str, processes: int, scale: float) -> tuple[Stage, ...]:
+    count, written = max(4, round(config.count * scale)), max(2, round(config.written * scale))
 
     def sft(label: str, start: str, phase: Phase, tasks: tuple[str, ...] = (), curriculum: str | None = None) -> Stage:
         return SftStage(start=start, tasks=tasks, curriculum=curriculum, loop=phase.loop(scale, in_order=True),
@@ -171,30 +175,31 @@ def _tuning(design: Design, teacher: str, who: str, processes: int, scale: float
 
     specialists = [
         stage for label, tasks in SPECIALISTS.items()
-        for stage in (sft(label, "sft", design.specialist, tasks, "curriculum"), _evaluated(design, label))
+        for stage in (sft(label, "sft", config.specialist, tasks, "curriculum"), _evaluated(config, label))
     ]  # fmt: skip
     return (
-        SyntheticStage(teacher, who, (*((task, count) for task in design.tasks), *((w, written) for w in WRITTEN))),
-        FilterStage(teacher, who, design.tasks, evaluation_count=design.evaluation_count),
-        sft("sft_first", "stretch", design.sft),
-        sft("sft", "sft_first", design.sft),
-        _evaluated(design, "sft"),
+        SyntheticStage(teacher, teacher_id, (*((task, count) for task in config.tasks),
+                                             *((w, written) for w in WRITTEN))),
+        FilterStage(teacher, teacher_id, config.tasks, evaluation_count=config.evaluation_count),
+        sft("sft_first", "stretch", config.sft),
+        sft("sft", "sft_first", config.sft),
+        _evaluated(config, "sft"),
         CurriculumStage(("stretch", "sft_first", "sft")),
         *specialists,
-        IntegrateStage("sft", tuple(SPECIALISTS), design.tasks, count=design.evaluation_count, label="merge",
-                       candidates=design.candidates),
-        _evaluated(design, "merge", *_long(design)),
+        IntegrateStage("sft", tuple(SPECIALISTS), config.tasks, count=config.evaluation_count, label="merge",
+                       candidates=config.candidates),
+        _evaluated(config, "merge", *_long(config)),
     )  # fmt: skip
 
 
-def _long(design: Design) -> tuple[str, ...]:
-    rows = design.evaluation_rows
-    return (f"loss_by_position length={design.extend.length} count={min(8, rows)}", f"retrieval count={min(4, rows)}")
+def _long(config: RecipeConfig) -> tuple[str, ...]:
+    rows = config.evaluation_rows
+    return (f"loss_by_position length={config.extend.length} count={min(8, rows)}", f"retrieval count={min(4, rows)}")
 
 
-def _evaluated(design: Design, subject: str, *more: str) -> EvaluateStage:
-    length, count, rows = design.pretrain.length, design.evaluation_count, design.evaluation_rows
-    tasks = (f"task:{name} count={count}" for name in design.tasks)
+def _evaluated(config: RecipeConfig, subject: str, *more: str) -> EvaluateStage:
+    length, count, rows = config.pretrain.length, config.evaluation_count, config.evaluation_rows
+    tasks = (f"task:{name} count={count}" for name in config.tasks)
     loops = f"doom_loops count={count} max_new_tokens={LOOP_TOKENS}"
-    suites = (f"bits_per_byte length={length}", *tasks, loops, *design.suites, *more)
-    return EvaluateStage(subject, suites=suites, settings=Settings(rows, length, design.contexts))
+    suites = (f"bits_per_byte length={length}", *tasks, loops, *config.suites, *more)
+    return EvaluateStage(subject, suites=suites, settings=Settings(rows, length, config.contexts))

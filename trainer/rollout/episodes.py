@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.chat import reply_of_tool, token_ids
-from trainer.decoding import Completion, Decoding
-from trainer.generation import encoded, ends_of, sample, texts_of
-from trainer.prefix_cache.cache import PrefixCache
+from trainer.data.chat import reply_of_tool, token_ids
+from trainer.rollout.decoding import Completion, Decoding
+from trainer.rollout.generation import encoded, ends_of, sample, texts_of
+from trainer.rollout.prefix_cache.cache import PrefixCache
 from trainer.tasks.base import Conversation, Example, Task
 
 
 @dataclass(frozen=True)
-class Play:
+class RolloutConfig:
     """``max_new_tokens`` are of one turn, ``max_length`` of the whole episode."""
 
     max_new_tokens: int = 48
@@ -53,8 +53,8 @@ class Episode:
 
 
 def play(
-    model: HilnasForCausalLM, tokenizer: Any, asked: Sequence[tuple[Task, Example]], how: Play, num_samples: int = 1,
-    seed: int = 0, batch: int = 64, prefixes: PrefixCache | None = None,
+    model: HilnasForCausalLM, tokenizer: Any, asked: Sequence[tuple[Task, Example]], how: RolloutConfig,
+    num_samples: int = 1, seed: int = 0, batch: int = 64, prefixes: PrefixCache | None = None,
 ) -> list[list[Episode]]:  # fmt: skip
     """``num_samples`` episodes of every example. The same seed plays the same episodes. With ``prefixes`` a turn reads
     only what came since the last one."""
@@ -89,7 +89,7 @@ def _take(tokenizer: Any, episodes: Sequence[Episode], said: Sequence[Completion
         episode.say(completion, text)
 
 
-def _replied(tokenizer: Any, episode: Episode, talk: Conversation, how: Play) -> bool:
+def _replied(tokenizer: Any, episode: Episode, talk: Conversation, how: RolloutConfig) -> bool:
     """Whether the model's words were a call and there is room for what the tool says and another turn."""
     reply = talk.reply(episode.answer) if episode.finished else None
     if reply is None:

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from foundation.errors import HilnasError
 from foundation.measurement_lock import MeasurementLock
-from trainer.data.packing import PackedStream, Rows
-from trainer.distillation import IGNORE, DistillationObjective
-from trainer.loop.checkpoint import load, save
-from trainer.loop.config import LoopConfig
-from trainer.loop.processes import Processes, shard, synchronize_gradients
+from trainer.data.packing import IGNORE, PackedStream, Rows
+from trainer.engine.checkpoint import load, save
+from trainer.engine.config import LoopConfig
+from trainer.engine.processes import Processes, shard, synchronize_gradients
+from trainer.losses.distillation import DistillationObjective
 from trainer.pipeline.records import Records
 from trainer.quantization.modules import begin_step
-from trainer.teacher import answered
-from trainer.topk_cache import TopKCache
+from trainer.teacher.model import answered
+from trainer.teacher.topk_cache import TopKCache
 
 
 class LossNotFinite(HilnasError):
@@ -39,10 +39,10 @@ class TrainingData:
     stream: PackedStream
     teacher: TopKCache | None = None
 
-    def teachers_word(self, starts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def teacher_logprobs(self, starts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and ids [B, T, K] of the rows that start there."""
         assert self.teacher is not None
-        parts = [self.teacher.read_or_silence(start, start + self.stream.length) for start in starts]
+        parts = [self.teacher.read_padded(start, start + self.stream.length) for start in starts]
         return torch.stack([logprobs for logprobs, _ in parts]), torch.stack([ids for _, ids in parts])
 
 
@@ -135,7 +135,7 @@ def _losses(
             logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
         )
         return torch.stack((loss / num_tokens, loss.detach() / num_tokens, *torch.zeros(2, device=device)))
-    logprobs, top_ids = (tensor.to(device) for tensor in data.teachers_word(rows.starts))
+    logprobs, top_ids = (tensor.to(device) for tensor in data.teacher_logprobs(rows.starts))
     told = answered(logprobs)
     distilled = DistillationObjective(config.temperature, config.kd_weight)(
         logits, logprobs, top_ids, labels.where(told, IGNORE), num_tokens

@@ -16,7 +16,7 @@ from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 
 
-def without_notes_of_libraries() -> None:
+def silence_library_logs() -> None:
     """torchao and torch tell at their import of kernels for GPUs and of deprecations that are not ours."""
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -43,7 +43,7 @@ def shown_at(url: str | None, root: Path, run_name: str, recipe: str) -> Iterato
     if url is None:
         yield typer.echo
         return
-    from trainer.reporter import told_to
+    from trainer.runs.reporter import told_to
 
     with told_to(url, root, run_name, recipe) as go_on:
 
@@ -56,7 +56,7 @@ def shown_at(url: str | None, root: Path, run_name: str, recipe: str) -> Iterato
 
 def rehearsed(recipe: str, arch: ArchConfig | None, root: Path, teacher: str | None, as_json: bool) -> None:
     """Without a teacher's directory: SmolLM2 where its vocabulary is large enough, else a stand-in."""
-    from trainer.rehearsal import rehearse
+    from trainer.runs.rehearsal import rehearse
 
     rows = rehearse(recipe, arch, root, lambda text: typer.echo(text, err=as_json), teacher)
     if as_json:
@@ -95,7 +95,7 @@ def rows_of(curve: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def show_run(root: Path, name: str, as_json: bool) -> None:
-    from trainer.runs import state_of
+    from trainer.pipeline.run_folder import state_of
 
     state = state_of(root, name)
     if as_json:

@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from foundation.errors import InvalidConfig
-from trainer.topk_cache import CacheBroken, CacheSpec, TopKCache
+from trainer.data.packing import IGNORE
 
 LARGE = 1e4  # log odds that are a certainty in any precision
-IGNORE = -100  # label of a position that is not counted, as in torch and transformers
 
 
 @dataclass(frozen=True)
@@ -145,9 +144,3 @@ class _Split(torch.autograd.Function):
         grad_NV = (others_NV - finite_N1).exp_().mul_(of_outside_N.unsqueeze(1))
         grad_NV.scatter_add_(1, ids_NK, of_inside_NK).scatter_add_(1, labels_N1, of_label_N.unsqueeze(1))
         return grad_NV.to(ctx.dtype), None, None
-
-
-__all__ = [
-    "IGNORE", "CacheBroken", "CacheSpec", "DistillationLoss", "DistillationObjective", "TopKCache",
-    "conditional_divergence", "mass_divergence", "teacher_top_k",
-]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 from foundation.errors import InvalidConfig
 from search_space import cost
 from search_space.arch import ArchConfig
-from trainer.loop.config import LoopConfig
+from trainer.engine.config import LoopConfig
 from trainer.pipeline.stage import Recipe, Stage
 from trainer.stages.data import DataStage
 from trainer.stages.pairs import PairsStage

@@ -19,21 +19,21 @@ from foundation.errors import HilnasError, InvalidConfig
 from foundation.files import write_atomically
 from search_space import cost
 from search_space.arch import ArchConfig
-from trainer.chat import START, STOP
+from trainer.data.chat import START, STOP
 from trainer.data.mixture import Part
 from trainer.data.sources import open_source
-from trainer.episodes import Play
-from trainer.loop.config import LoopConfig
+from trainer.engine.config import LoopConfig
 from trainer.pipeline.chain import finished, run_recipe, stage_folders
 from trainer.pipeline.stage import Recipe
-from trainer.plan import STATE_BYTES
 from trainer.preference.candidates import Rollouts
-from trainer.recipes import DESIGNS, RECIPES
+from trainer.recipes import CONFIGS, RECIPES
 from trainer.recipes.alignment import Alignment
-from trainer.recipes.design import SMOLLM2_TOKENS, Design, Phase, recipe_of
+from trainer.recipes.config import SMOLLM2_TOKENS, Phase, RecipeConfig, recipe_of
 from trainer.rl.groups import Sampling
+from trainer.rollout.episodes import RolloutConfig
+from trainer.runs.cost import STATE_BYTES
 from trainer.stages.data import save_tokenizer
-from trainer.teacher import SMOLLM2
+from trainer.teacher.model import SMOLLM2
 
 TEXT = (Part("python:docs", 0.5), Part("debian:wordnet-base", 0.5))
 TASKS = ("reasoning:chain_sum", "extraction", "tool_calls")
@@ -78,31 +78,31 @@ def check_memory(arch: ArchConfig, free_bytes: int | None = None) -> None:
 def _recipe(
     name: str, arch: ArchConfig | None, cache: Path, teacher: str | None, text: tuple[Part, ...]
 ) -> tuple[Recipe, ArchConfig]:
-    if name in RECIPES and name not in DESIGNS:
+    if name in RECIPES and name not in CONFIGS:
         raise InvalidConfig(
             f"recipe {name} needs no rehearsal: `hilnas train run --recipe {name} --scale 0.02` is minutes"
         )
-    if name not in DESIGNS:
+    if name not in CONFIGS:
         raise InvalidConfig(f"unknown recipe {name!r}; known recipes: {', '.join(RECIPES)}")
-    design = shortened(DESIGNS[name], text)
-    student = replace(arch or design.student(), vocab_size=design.vocabulary)
+    config = shortened(CONFIGS[name], text)
+    student = replace(arch or config.student(), vocab_size=config.vocabulary)
     if teacher is None:
-        teacher = SMOLLM2 if design.vocabulary <= SMOLLM2_TOKENS else str(stand_in(cache, design.vocabulary, text))
-    return recipe_of(replace(design, student=lambda: student), None, teacher, 1, 1.0), student
+        teacher = SMOLLM2 if config.vocabulary <= SMOLLM2_TOKENS else str(stand_in(cache, config.vocabulary, text))
+    return recipe_of(replace(config, student=lambda: student), None, teacher, 1, 1.0), student
 
 
-def shortened(design: Design, text: tuple[Part, ...]) -> Design:
+def shortened(config: RecipeConfig, text: tuple[Part, ...]) -> RecipeConfig:
     """The same chain with one step of one short row a stage, two examples a task and one of everything evaluated."""
 
     def once(phase: Phase, length: int) -> Phase:
         return replace(phase, tokens=length, step_tokens=length, length=length, warmup=1, micro_batch=1)
 
-    examples = once(design.sft, 4 * ROW)
+    examples = once(config.sft, 4 * ROW)
     return replace(
-        design, parts=text, text_tokens=20_000, teacher_tokens=1_000, held_out_share=0.2, count=2, written=2,
-        pretrain=once(design.pretrain, ROW), extend=once(design.extend, 2 * ROW), stretch=once(design.stretch, 4 * ROW),
+        config, parts=text, text_tokens=20_000, teacher_tokens=1_000, held_out_share=0.2, count=2, written=2,
+        pretrain=once(config.pretrain, ROW), extend=once(config.extend, 2 * ROW), stretch=once(config.stretch, 4 * ROW),
         sft=examples, specialist=examples, tasks=TASKS, suites=(), evaluation_count=1, evaluation_rows=1,
-        contexts=(ROW,), candidates=("linear", "ties density=0.5"), alignment=aligned_once(design.alignment),
+        contexts=(ROW,), candidates=("linear", "ties density=0.5"), alignment=aligned_once(config.alignment),
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def aligned_once(given: Alignment) -> Alignment:
     return replace(
         given, texts=2, per_task=1, rollouts=Rollouts(sampled=2, max_new_tokens=8), demonstrated=2, repeated=2,
         preference=once(given.preference), cold_start=once(given.cold_start), rl=once(given.rl), qat=once(given.qat),
-        sampling=Sampling(1, 2, Play(8, max_length=16 * ROW)), rounds=1,
+        sampling=Sampling(1, 2, RolloutConfig(8, max_length=16 * ROW)), rounds=1,
     )  # fmt: skip
 
 

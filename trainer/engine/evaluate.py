@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainer.data.packing import PackedStream
-from trainer.distillation import IGNORE
+from trainer.data.packing import IGNORE, PackedStream
 
 
 @torch.no_grad()

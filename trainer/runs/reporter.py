@@ -24,7 +24,8 @@ from foundation.errors import HilnasError
 from foundation.files import write_atomically
 from trainer.evaluation.files import KIND, PREFIX
 from trainer.pipeline.chain import CURVE
-from trainer.runs import Stopped, described, known, state_of
+from trainer.pipeline.run_folder import described, known, state_of
+from trainer.runs.local import Stopped
 
 log = structlog.get_logger()
 EVERY_S = 2.0

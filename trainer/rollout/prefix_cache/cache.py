@@ -18,8 +18,8 @@ from torch.distributed.fsdp import FSDPModule
 from foundation.errors import InvalidConfig
 from search_space.modeling.cache import HilnasCache, Reading
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.prefix_cache.radix_tree import Node, RadixTree
-from trainer.prefix_cache.snapshots import Span, cut, merged, restored
+from trainer.rollout.prefix_cache.radix_tree import Node, RadixTree
+from trainer.rollout.prefix_cache.snapshots import Span, cut, merged, restored
 
 Path = list[Node[Span]]
 ReadRows = tuple[Tensor, HilnasCache, Tensor]

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 from torch.optim import Optimizer
 
 from foundation.errors import HilnasError
-from trainer.loop.processes import Processes
+from trainer.engine.processes import Processes
 
 log = structlog.get_logger()
 KEPT = 2

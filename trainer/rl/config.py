@@ -9,7 +9,7 @@ from foundation.errors import InvalidConfig
 
 
 @dataclass(frozen=True)
-class Levers:
+class RlConfig:
     """``clip_low`` and ``clip_high`` bound the ratio to [1 - low, 1 + high]; ``importance_cap`` truncates the ratio
     between the trainer's and the sampler's probabilities; 0 switches it off, as it does ``repetition_penalty``."""
 

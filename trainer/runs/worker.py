@@ -18,10 +18,10 @@ from contracts.job import JobResult, Lease, TrainJob, TrainResult
 from contracts.leasing import Heartbeats, enrol_once
 from contracts.training import RunState, TrainingProgress, TrainingReply
 from foundation.errors import DeviceError, HilnasError
-from trainer.handover import check, hand_over, run_chain, run_short
 from trainer.pretrain import RECIPES as SHORT
-from trainer.reporter import Reporter, RunReader
-from trainer.runs import Stopped
+from trainer.runs.handover import check, hand_over, run_chain, run_short
+from trainer.runs.local import Stopped
+from trainer.runs.reporter import Reporter, RunReader
 
 log = structlog.get_logger()
 LEASE_WAIT_S = 20.0

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from search_space.modeling.cache import HilnasCache
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.prefix_cache.cache import PrefixCache
+from trainer.rollout.prefix_cache.cache import PrefixCache
 
 
 @dataclass(frozen=True)

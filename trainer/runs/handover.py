@@ -20,17 +20,17 @@ from nas.export.one_piece import one_piece_chain
 from search_space.arch import ArchConfig
 from trainer.evaluation.files import EVALUATION
 from trainer.pipeline.chain import run_recipe
+from trainer.pipeline.run_folder import curve_of
 from trainer.pipeline.stage import Recipe
 from trainer.pretrain import RECIPES as SHORT
 from trainer.pretrain import PretrainRecipe, PretrainResult, pretrain
 from trainer.recipes import RECIPES, recipe_named
 from trainer.results.program import export
 from trainer.results.records import RunRecord, StageRecord, run_record
-from trainer.runs import curve_of
 from trainer.stages.result import ResultStage
-from trainer.teacher import SMOLLM2
+from trainer.teacher.model import SMOLLM2
 
-MOST_LOSSES = 1000  # in a result; the curve has them all
+MAX_LOSSES = 1000  # in a result; the curve has them all
 TELL_S = 2.0
 Upload = Callable[[Path], str]
 Tell = Callable[[float, str], None]
@@ -146,7 +146,7 @@ def run_chain(job: TrainJob, root: Path, run: str, tell: Callable[[str], None]) 
     return Trained(
         record.recipe, sum(stage.settings["loop"]["steps"] for stage in loops),
         int(sum(stage.metrics["tokens"] for stage in loops)), sum(stage.seconds for stage in record.stages),
-        losses[:: 1 + len(losses) // MOST_LOSSES], first.metrics["held_out_bits_per_byte"], subject.model,
+        losses[:: 1 + len(losses) // MAX_LOSSES], first.metrics["held_out_bits_per_byte"], subject.model,
         _packed_result(record, subject, root / "runs" / run / "result.tar"),
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Ray Train as launcher: the same loop in its workers, on this machine or on the cluster that RAY_ADDRESS names.
 
-``python -m trainer.loop.ray_launch job.json 2`` is the driver. It is a process of its own, so that Ray's threads and
+``python -m trainer.engine.ray_launch job.json 2`` is the driver. It is a process of its own, so that Ray's threads and
 signal handlers stay out of the one that launched, and Ray's processes end with it.
 """
 
@@ -20,17 +20,17 @@ from typing import Any
 
 import torch
 
-from trainer.loop.launch import Job, end_with_parent, run_or_tell
-from trainer.loop.processes import joined
+from trainer.engine.launch import Job, end_with_parent, run_or_tell
+from trainer.engine.processes import joined
 
-LONGEST_ROOM = 30  # characters: Ray's sockets lie 70 deeper, and their paths end at 107
-LEAST_STORE_BYTES = 80 * 2**20  # of objects, which the loop does not use
+MAX_TEMP_PATH = 30  # characters: Ray's sockets lie 70 deeper, and their paths end at 107
+MIN_STORE_BYTES = 80 * 2**20  # of objects, which the loop does not use
 
 
 def main() -> None:
     """Ray's own files lie in a folder that is gone afterwards, also when the parent was killed."""
     room = tempfile.gettempdir()
-    scratch = Path(tempfile.mkdtemp(prefix="ray-", dir=room if len(room) <= LONGEST_ROOM else "/tmp"))
+    scratch = Path(tempfile.mkdtemp(prefix="ray-", dir=room if len(room) <= MAX_TEMP_PATH else "/tmp"))
     end_with_parent(lambda: _end_all(scratch))
     try:
         drive(absolute(Job(**json.loads(Path(sys.argv[1]).read_text()))), int(sys.argv[2]), scratch)
@@ -72,7 +72,7 @@ def started(num_workers: int, scratch: Path) -> Iterator[None]:
 
     here: dict[str, Any] = {
         "address": "local", "num_cpus": num_workers, "include_dashboard": False, "_temp_dir": str(scratch),
-        "object_store_memory": LEAST_STORE_BYTES,
+        "object_store_memory": MIN_STORE_BYTES,
     }  # fmt: skip
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read by Ray alone: it reports to its makers otherwise
     ray.init(**({} if "RAY_ADDRESS" in os.environ else here))
@@ -90,6 +90,6 @@ def absolute(job: Job) -> Job:
 
 
 if __name__ == "__main__":
-    from trainer.loop import ray_launch
+    from trainer.engine import ray_launch
 
     ray_launch.main()  # by its name: Ray sends functions of __main__ as copies, without their module

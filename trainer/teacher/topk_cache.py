@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foundation.errors import HilnasError, InvalidConfig
 
-INDEX, LEAST = "index.json", -1e4
+INDEX, MIN_LOGPROB = "index.json", -1e4
 # [start, stop) -> log-probabilities and ids, each [stop - start, K]: arrays, or tensors on the CPU
 Compute = Callable[[int, int], tuple[Any, Any]]
 
@@ -88,11 +88,11 @@ class TopKCache:
         rows = np.concatenate(parts)
         return torch.from_numpy(rows["logprobs"].astype(np.float32)), torch.from_numpy(rows["ids"].astype(np.int64))
 
-    def read_or_silence(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """As ``read``; where the cache has ended, log-probabilities are LEAST: nothing was said there."""
+    def read_padded(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """As ``read``; where the cache has ended, log-probabilities are MIN_LOGPROB: nothing was said there."""
         known = min(max(self.spec.num_tokens, start), stop)
         logprobs, ids = self.read(start, known) if known > start else self.read(0, 0)
-        silence = torch.full((stop - known, self.spec.k), LEAST)
+        silence = torch.full((stop - known, self.spec.k), MIN_LOGPROB)
         return torch.cat((logprobs, silence)), torch.cat((ids, torch.zeros_like(silence, dtype=ids.dtype)))
 
     def check(self) -> None:
@@ -142,7 +142,7 @@ class TopKCache:
             )
         rows = np.empty(last - first, self.spec.record)
         # half precision ends at -65504, and a weight of 0 times -inf would be NaN
-        rows["logprobs"], rows["ids"] = np.maximum(logprobs, LEAST), ids
+        rows["logprobs"], rows["ids"] = np.maximum(logprobs, MIN_LOGPROB), ids
         return rows.tobytes()
 
     def _read_index(self) -> dict[int, str]:

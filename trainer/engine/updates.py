@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from foundation.errors import HilnasError
 from foundation.files import write_atomically
-from trainer.loop.checkpoint import load, save, steps
-from trainer.loop.config import LoopConfig
-from trainer.loop.processes import Processes, alone
-from trainer.loop.train import adamw, check_finite
+from trainer.engine.checkpoint import load, save, steps
+from trainer.engine.config import LoopConfig
+from trainer.engine.processes import Processes, alone
+from trainer.engine.train import adamw, check_finite
 
 
 class Updater:

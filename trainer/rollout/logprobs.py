@@ -16,16 +16,16 @@ from search_space.modeling.model import HilnasForCausalLM
 
 
 @dataclass(frozen=True)
-class Said:
-    """Rows padded at the end, which a causal model never reads; ``said_BT`` marks the tokens that count."""
+class MaskedRows:
+    """Rows padded at the end, which a causal model never reads; ``mask_BT`` marks the tokens that count."""
 
     ids_BT: Tensor
-    said_BT: Tensor
+    mask_BT: Tensor
 
     @property
     def rows_N(self) -> Tensor:
         """The row of each token that counts."""
-        return self.said_BT[:, 1:].nonzero()[:, 0]
+        return self.mask_BT[:, 1:].nonzero()[:, 0]
 
     def sums(self, values_N: Tensor) -> Tensor:
         """Of each row [B]."""
@@ -35,19 +35,19 @@ class Said:
 
     @property
     def lengths_B(self) -> Tensor:
-        return self.said_BT[:, 1:].sum(1)
+        return self.mask_BT[:, 1:].sum(1)
 
 
-def padded(ids: Sequence[Sequence[int]], said: Sequence[Sequence[bool]], device: torch.device) -> Said:
+def padded(ids: Sequence[Sequence[int]], said: Sequence[Sequence[bool]], device: torch.device) -> MaskedRows:
     width = max(map(len, ids))
     ids_BT = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=device)
-    said_BT = torch.tensor([[*row, *[False] * (width - len(row))] for row in said], device=device)
-    return Said(ids_BT, said_BT)
+    mask_BT = torch.tensor([[*row, *[False] * (width - len(row))] for row in said], device=device)
+    return MaskedRows(ids_BT, mask_BT)
 
 
-def logprobs_of(model: HilnasForCausalLM, rows: Said, temperature: float = 1.0, autocast: bool = False) -> Tensor:
+def logprobs_of(model: HilnasForCausalLM, rows: MaskedRows, temperature: float = 1.0, autocast: bool = False) -> Tensor:
     """[N] in nats of the distribution at ``temperature``; gradients flow where they are recorded."""
-    asked_BT = rows.said_BT[:, 1:]
+    asked_BT = rows.mask_BT[:, 1:]
     context = torch.autocast(rows.ids_BT.device.type, torch.bfloat16) if autocast else nullcontext()
     with context:
         hidden_BTD = model.model(rows.ids_BT)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-LONGEST_SPAN, LEAST_TIMES, LEAST_TOKENS = 64, 4, 48
+LONGEST_SPAN, MIN_TIMES, MIN_TOKENS = 64, 4, 48
 
 
 def loop_span(ids: Sequence[int]) -> int:
     """Tokens of the span whose repetition ends ``ids``; 0 when they do not end in a loop.
 
-    A loop is a span of at most LONGEST_SPAN tokens said LEAST_TIMES times in a row or more, over LEAST_TOKENS tokens or
+    A loop is a span of at most LONGEST_SPAN tokens said MIN_TIMES times in a row or more, over MIN_TOKENS tokens or
     more, up to the last token.
     """
     for span in range(1, LONGEST_SPAN + 1):
-        needed = max(LEAST_TIMES * span, LEAST_TOKENS)
+        needed = max(MIN_TIMES * span, MIN_TOKENS)
         if needed > len(ids):
             break
         tail = ids[len(ids) - needed :]

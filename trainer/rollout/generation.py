@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.chat import STOP, token_ids
-from trainer.decoding import Completion, Decoding, complete
-from trainer.prefix_cache.cache import PrefixCache
+from trainer.data.chat import STOP, token_ids
+from trainer.rollout.decoding import Completion, Decoding, complete
+from trainer.rollout.prefix_cache.cache import PrefixCache
 
 
 def generate(

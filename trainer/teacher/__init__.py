@@ -1,0 +1,1 @@
+"""Offline teachers, and their top-K log-probabilities on disk."""
