@@ -36,7 +36,8 @@ from trainer.pipeline.stage import Recipe
 from trainer.recipes.tiny import SOURCES
 from trainer.stages.data import DataStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher.model import SMOLLM2, MappedTeacher, identity, load_teacher, teacher_directory
+from trainer.teacher.directory import SMOLLM2, identity, teacher_directory
+from trainer.teacher.model import MappedTeacher, load_teacher
 
 SEEDS = (0, 1, 2)
 T_QUANTILE = 4.303  # two-sided 95 %, two degrees of freedom

@@ -23,7 +23,7 @@ from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.evaluation.doom_loops import doom_loops
 from trainer.evaluation.subject import Settings, open_subject
 from trainer.evaluation.values import Metric, difference
-from trainer.losses.preference import LOSSES
+from trainer.losses.preference import PREFERENCE_LOSSES
 from trainer.pipeline.chain import run_stage
 from trainer.preference.pairs import Pair
 from trainer.preference.train import read
@@ -31,7 +31,7 @@ from trainer.recipes.full import settings
 from trainer.recipes.tiny import TASKS
 from trainer.stages.pairs import PairsStage
 from trainer.stages.preference import PreferenceStage
-from trainer.teacher.model import SMOLLM2, identity
+from trainer.teacher.directory import SMOLLM2, identity
 
 BETA, BAR = 5.0, 1e-5
 LAYERS = tuple(LayerConfig(mixer, SwiGLU(96)) for mixer in (GatedShortConv(3), Gqa(4, 2, 16)))
@@ -63,9 +63,9 @@ def losses_compared() -> dict[str, float]:
         pairs = _pairs(seed)
         with torch.no_grad():
             ours = [side - other for side, other in zip(read(policy, pairs), read(reference, pairs), strict=True)]
-        values = {name: LOSSES[name](*ours, BETA) for name in LOSSES}
+        values = {name: PREFERENCE_LOSSES[name](*ours, BETA) for name in PREFERENCE_LOSSES}
         told = {"ln_dpo, TRL's sigmoid_norm": abs(float(values["ln_dpo"].mean()) - _trl_loss(policy, reference, pairs))}
-        for name in LOSSES:
+        for name in PREFERENCE_LOSSES:
             closed = [_closed(name, c, r) for c, r in zip(ours[0].tolist(), ours[1].tolist(), strict=True)]
             told[f"{name}, closed form"] = max(abs(a - b) for a, b in zip(values[name].tolist(), closed, strict=True))
         found = {key: max(value, found.get(key, 0.0)) for key, value in told.items()}
@@ -141,7 +141,7 @@ def loops_compared(folders: dict[str, Path], root: Path, start: str, count: int)
         run_stage(pairs, inputs["preference_data"], inputs, _tell)
         before = _loops(folders[start], folders["data"], count)
         rows = [{"loss": "before", **{kind: _told(metric, None) for kind, metric in before.items()}}]
-        for loss in LOSSES:
+        for loss in PREFERENCE_LOSSES:
             stage, folder = PreferenceStage(start, loss=loss, loop=given.preference), Path(scratch) / loss
             made = run_stage(replace(stage, label=loss), folder, inputs, _tell)["metrics"]
             after = _loops(folder, folders["data"], count)

@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks.recipe_tiny import improvements, searched, told
 from benchmarks.record import console, publish
 from trainer.engine.launch import MODEL, whole_model
+from trainer.engine.model_dir import on_device
 from trainer.examples.solved import share_solved
-from trainer.examples.success import on_device
 from trainer.pipeline.chain import stage_folders
 from trainer.recipes.alignment import AGENTS
 from trainer.recipes.full import full, settings
@@ -23,7 +23,7 @@ from trainer.recipes.tiny import REASONING, TOOLS
 from trainer.rollout.episodes import RolloutConfig
 from trainer.runs.local import run_here
 from trainer.tasks.registry import task_named
-from trainer.teacher.model import SMOLLM2
+from trainer.teacher.directory import SMOLLM2
 
 MINUTES_BAR, POINTS_BAR, GAP_BAR = 45.0, 0.20, 0.5
 # where each begins, and its curriculum; the bar is that of the tools': half of the reasoning tasks never rise here

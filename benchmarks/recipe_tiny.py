@@ -22,7 +22,7 @@ from search_space.arch import ArchConfig
 from trainer.recipes import tiny
 from trainer.recipes.tiny import CONTEXT, REASONING, TASKS, TOOLS
 from trainer.runs.local import run_here
-from trainer.teacher.model import SMOLLM2
+from trainer.teacher.directory import SMOLLM2
 
 STUDY: dict[str, Any] = {
     "name": "tiny-winner", "space": "debug_space", "space_options": {"vocab_size": 4096},

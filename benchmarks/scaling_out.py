@@ -108,7 +108,7 @@ def small_on_gpu(root: Path) -> dict[str, Any]:
     """``GPU_STEPS`` of its pretraining, with a teacher's word, on made-up tokens; the first steps are not counted."""
     from trainer.recipes import recipe_named
     from trainer.stages.pretrain import PretrainStage
-    from trainer.teacher.model import SMOLLM2
+    from trainer.teacher.directory import SMOLLM2
 
     recipe = recipe_named("small", None, SMOLLM2, 1)
     stage = next(stage for stage in recipe.stages if isinstance(stage, PretrainStage))

@@ -7,6 +7,7 @@ What lists parts for people (command line, REST, dashboard, documentation, error
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from foundation.errors import InvalidConfig
@@ -34,6 +35,17 @@ class Registry(Mapping[str, T], Generic[T]):
     def register(self, name: str) -> Callable[[T], T]:
         """``add`` as a decorator of a class or a function."""
         return lambda part: self.add(name, part)
+
+    @contextmanager
+    def temporarily(self, parts: Mapping[str, T]) -> Iterator[None]:
+        """With ``parts`` added, or in place of those of the same name: for tests."""
+        before = dict(self._parts)
+        self._parts.update(parts)
+        try:
+            yield
+        finally:
+            self._parts.clear()
+            self._parts.update(before)
 
     def get_or_raise(self, name: str) -> T:
         """Raises InvalidConfig naming the known parts."""

@@ -6,6 +6,9 @@ installed packages and of the files that a person names.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from typing import Any
+
 from foundation.plugin_loader import load_plugins, use_plugin
 from foundation.registry import REGISTRIES, Registry
 
@@ -39,7 +42,8 @@ def take_plugin_options(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def all_registries() -> dict[str, Registry[object]]:
-    """Every registry by its noun, filled by the packages that own them. None of them brings torch."""
+    """Every registry by its noun, filled by the packages that own them; those of the trainer where torch is installed,
+    which they bring."""
     from device_agents.devices.kinds import DEVICE_KINDS
     from nas.export.backends import BACKENDS
     from nas.quality.contract import ESTIMATORS
@@ -49,5 +53,20 @@ def all_registries() -> dict[str, Registry[object]]:
     from search_space.space import SPACES
     from search_space.states import STATE_KINDS
 
-    ours = (MIXERS, STATE_KINDS, SPACES, PRESETS, BACKENDS, SAMPLERS, ESTIMATORS, DEVICE_KINDS)
-    return {registry.noun: registry for registry in ours} | REGISTRIES
+    found: list[Registry[Any]] = [MIXERS, STATE_KINDS, SPACES, PRESETS, BACKENDS, SAMPLERS, ESTIMATORS, DEVICE_KINDS]
+    if find_spec("torch"):
+        found += trainer_registries()
+    return {registry.noun: registry for registry in found} | REGISTRIES
+
+
+def trainer_registries() -> tuple[Registry[Any], ...]:
+    from trainer.data.sources import TEXT_SOURCES
+    from trainer.evaluation.suites import SUITES
+    from trainer.losses.preference import PREFERENCE_LOSSES
+    from trainer.merging.methods import MERGE_METHODS
+    from trainer.preference.axes import JURY_AXES
+    from trainer.recipes import RECIPES
+    from trainer.stages import STAGES
+    from trainer.tasks.registry import TASKS
+
+    return RECIPES, STAGES, TEXT_SOURCES, TASKS, SUITES, PREFERENCE_LOSSES, JURY_AXES, MERGE_METHODS

@@ -12,6 +12,8 @@ import typer
 
 from contracts.http import RestClient
 from contracts.job import TrainJob
+from foundation.errors import InvalidConfig
+from trainer.recipes import RECIPES, options_from_text, planned, recipe_named
 from trainer.runs.terminal import (
     check_name,
     is_training,
@@ -26,10 +28,16 @@ from trainer.runs.terminal import (
     without_progress_bars,
 )
 
-SMOLLM2 = "smollm2-135m"  # as trainer.teacher.model, which brings torch
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
 Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
 Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
+RecipeName = Annotated[str, typer.Option(help=f"One of: {RECIPES.known}.")]
+Teacher = Annotated[str | None, typer.Option(help="smollm2-135m or a Hugging Face directory, as the trainer finds it.")]
+Processes = Annotated[int | None, typer.Option(help="Processes that share every training stage.")]
+Scale = Annotated[float | None, typer.Option(help="Of tokens and steps: 0.25 is a quarter of the recipe.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the recipe, e.g. steps=100.")
+]
 
 
 @app.callback()
@@ -40,38 +48,48 @@ def quiet() -> None:
 @app.command()
 def start(
     trial_id: Annotated[str, typer.Argument(help="The trial to train, e.g. the knee of `hilnas search front`.")],
-    recipe: Annotated[
-        str, typer.Option(help="smoke or short (one stage on shipped text), tiny, full, small, lfm2_5_350m.")
-    ] = "smoke",
+    recipe: RecipeName = "smoke",
     seed: int = 0,
-    scale: Annotated[float | None, typer.Option(help="Of tokens and steps of a recipe with several stages.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="As the worker finds it: a name or a directory.")] = None,
-    processes: Annotated[int | None, typer.Option(help="That torchrun starts on the worker's machine.")] = None,
+    scale: Scale = None,
+    teacher: Teacher = None,
+    processes: Processes = None,
+    more: Options = None,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """Leave a training job for the next free worker; the same again goes on with one that was stopped."""
-    given = {"scale": scale, "teacher": teacher, "processes": processes}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = recipe_options(recipe, more, scale=scale, teacher=teacher, processes=processes)
     rest = RestClient(url)
-    if find_spec("torch") and (teacher is None or Path(teacher).exists()):  # what cannot work is told now
-        from trainer.runs.handover import check
+    if recipe in RECIPES and find_spec("torch") and (teacher is None or Path(teacher).exists()):
+        from trainer.runs.handover import job_recipe  # what cannot work is said now, where it can be known
 
-        check(TrainJob(arch=rest.get(f"/trials/{trial_id}")["arch"], recipe=recipe, seed=seed, options=options))
+        job_recipe(TrainJob(arch=rest.get(f"/trials/{trial_id}")["arch"], recipe=recipe, seed=seed, options=options))
     job = rest.post(f"/trials/{trial_id}/train", {"recipe": recipe, "seed": seed, "options": options})
-    told = {"queued": "`hilnas train worker` takes it", "failed": f"{job['error']}; `hilnas train resume {job['id']}`"}
-    typer.echo(f"training {job['id']} is {job['state']}; {told.get(job['state'], 'nothing new to do')}")
+    next_step = {
+        "queued": "`hilnas train worker` takes it", "failed": f"{job['error']}; `hilnas train resume {job['id']}`"
+    }  # fmt: skip
+    typer.echo(f"training {job['id']} is {job['state']}; {next_step.get(job['state'], 'nothing new to do')}")
+
+
+def recipe_options(recipe: str, more: list[str] | None, **given: object) -> dict[str, object]:
+    """Options that were given, with those of ``--set``. A recipe that only a trainer knows is checked there."""
+    named = {name: value for name, value in given.items() if value is not None}
+    if wrong := [word for word in more or () if not word.partition("=")[2]]:
+        raise InvalidConfig(f"--set {wrong[0]!r} is not key=value; write e.g. --set steps=100")
+    return {**named, **(options_from_text(recipe, more) if more else {})}
 
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Option(help="tiny, full, small, lfm2_5_350m.")] = "tiny",
+    recipe: RecipeName = "tiny",
     arch: Annotated[
         str | None, typer.Option(help="Preset, architecture file or checkpoint; its vocabulary is the recipe's.")
     ] = None,
-    teacher: Annotated[str, typer.Option(help="smollm2-135m or a Hugging Face directory.")] = SMOLLM2,
-    processes: Annotated[int, typer.Option(help="Processes that share every training stage.")] = 1,
+    teacher: Teacher = None,
+    processes: Processes = None,
     launcher: Annotated[str, typer.Option(help="Starts them: torchrun, or ray, also on a cluster.")] = "torchrun",
-    scale: Annotated[float, typer.Option(help="Of tokens and steps: 0.25 is a quarter of the recipe.")] = 1.0,
+    scale: Scale = None,
+    more: Options = None,
+    seed: Annotated[int, typer.Option(help="Of weights and of the order of rows.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the run; the recipe's when absent.")] = None,
     root: Root = Path("var/train"),
     url: Annotated[str | None, typer.Option(help="Coordinator that shows the run.")] = None,
@@ -82,20 +100,21 @@ def run(
 ) -> None:
     """Run a whole recipe here; started again after any end, it goes on where it was."""
     from trainer.engine.launch import check_launcher  # brings torch
-    from trainer.recipes import architecture_of, recipe_named
+    from trainer.recipes.architecture import architecture_of
     from trainer.runs.local import Stopped, run_here
 
     without_progress_bars()
     check_launcher(launcher)
     if rehearse:
-        rehearsed(recipe, architecture_of(arch), root, None if teacher == SMOLLM2 else teacher, as_json)
+        rehearsed(recipe, architecture_of(arch), root, teacher, as_json)
         return
-    chosen = recipe_named(recipe, architecture_of(arch), teacher, processes, scale)
+    options = recipe_options(recipe, more, scale=scale, teacher=teacher, processes=processes)
+    chosen = recipe_named(recipe, architecture_of(arch), options).seeded(seed)
     run_name = name or recipe
     check_name(root, run_name, chosen.name)
     try:
-        with shown_at(url, root, run_name, chosen.name) as tell:
-            results = run_here(chosen, root, run_name, tell, launcher)
+        with shown_at(url, root, run_name, chosen.name) as show:
+            results = run_here(chosen, root, run_name, show, launcher)
     except Stopped:
         typer.echo("stopped; the same command goes on", err=True)
         raise typer.Exit(1) from None
@@ -108,7 +127,7 @@ def run(
 
 @app.command()
 def plan(
-    recipe: Annotated[str, typer.Option(help="tiny, full, small, lfm2_5_350m.")] = "lfm2_5_350m",
+    recipe: RecipeName = "lfm2_5_350m",
     arch: Annotated[str | None, typer.Option(help="Preset, architecture file or checkpoint.")] = None,
     scale: Annotated[float, typer.Option(help="Of tokens and steps.")] = 1.0,
     gpus: Annotated[int, typer.Option(help="That share the work.")] = 8,
@@ -122,8 +141,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """What a recipe costs before it is run: tokens, FLOPs, GPU hours and memory of every stage."""
-    from trainer.recipes import architecture_of, planned
-    from trainer.runs.cost import Device, plan_of, shown
+    from trainer.pipeline.costing import Device
+    from trainer.recipes.architecture import architecture_of
+    from trainer.runs.cost import plan_of, shown
 
     device = Device(gpus, peak_tflops * 1e12, mfu, price, memory * 1e9)
     made = plan_of(planned(recipe, architecture_of(arch), scale), device, round(teacher_params))

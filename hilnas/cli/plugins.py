@@ -48,8 +48,8 @@ def table_of(registry: Registry[object]) -> Table:
 
 
 def summary(part: object) -> str:
-    """The part's title, else the first sentence of its docstring."""
-    if title := getattr(part, "title", ""):
+    """The part's title or what it says it is about, else the first sentence of its docstring."""
+    if title := getattr(part, "title", "") or getattr(part, "about", ""):
         return str(title)
     text = inspect.getdoc(part if callable(part) else type(part)) or ""
     return text.split("\n\n")[0].split(". ")[0].replace("\n", " ").strip().removesuffix(".")

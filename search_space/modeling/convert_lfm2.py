@@ -112,7 +112,7 @@ def _yarn_of(parameters: dict[str, Any]) -> Yarn | None:
     if parameters.get("rope_type", "default") == "default":
         return None
     if parameters["rope_type"] != "yarn":
-        raise InvalidConfig(f"rope type {parameters['rope_type']!r} is none of ours; default and yarn are")
+        raise InvalidConfig(f"unknown rope type {parameters['rope_type']!r}; known: default, yarn")
     betas = {key: parameters[key] for key in ("beta_fast", "beta_slow") if parameters.get(key)}
     return Yarn(parameters["factor"], parameters["original_max_position_embeddings"], **betas)
 

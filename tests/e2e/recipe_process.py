@@ -20,7 +20,7 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.engine.config import LoopConfig
 from trainer.evaluation.subject import Settings
-from trainer.examples.files import EXAMPLES, write_examples
+from trainer.examples.files import ExamplesDir
 from trainer.pipeline.chain import run_recipe, stage_folders
 from trainer.pipeline.stage import Recipe, Stage, StageContext
 from trainer.preference.candidates import Rollouts
@@ -39,7 +39,7 @@ from trainer.stages.rl import RlStage
 from trainer.stages.sft import SftStage
 from trainer.stages.teacher import TeacherStage
 from trainer.tasks.registry import task_named
-from trainer.teacher.model import identity
+from trainer.teacher.directory import identity
 
 ARCH = ArchConfig(64, 300, (LayerConfig(GatedShortConv(3), SwiGLU(96)), LayerConfig(Gqa(2, 1, 32), SwiGLU(96))))
 TASKS = ("extraction", "tool_calls")
@@ -50,10 +50,17 @@ class ExamplesStage(Stage):
     """Verifiers' examples without filters."""
 
     kind: ClassVar[str] = "sft_data"
+    output: ClassVar[type[ExamplesDir]] = ExamplesDir
 
     def run(self, context: StageContext) -> dict[str, Any]:
-        write_examples(context.folder / EXAMPLES, [e for name in TASKS for e in task_named(name).examples("train", 12)])
+        made = [e for name in TASKS for e in task_named(name).examples("train", 12)]
+        ExamplesDir(context.folder).write(made)
         return {}
+
+    def cost(self, costing: object) -> None: ...
+
+    def shortened(self, brief: object) -> ExamplesStage:
+        return self
 
 
 def recipe(text: str, teacher: str) -> Recipe:
@@ -70,7 +77,7 @@ def recipe(text: str, teacher: str) -> Recipe:
     return Recipe("kills", (
         DataStage(teacher, teacher_id, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
         TeacherStage(teacher, teacher_id, k=8, max_tokens=2_000, window=64, shard_tokens=256),
-        PretrainStage(ARCH.to_dict(), loop(32, kd_weight=0.5)),
+        PretrainStage(ARCH.to_dict(), loop=loop(32, kd_weight=0.5)),
         EvaluateStage("pretrain", suites=suites, settings=Settings(length=32)),
         ExtendStage(loop=loop(128), original_length=128),
         ExamplesStage(),

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.processes import ROOT, Service, run_hilnas, wait_for
 
 EXAMPLES = sorted((ROOT / "examples" / "plugins").glob("*.py"))
-ALL = os.pathsep.join(map(str, EXAMPLES))
+SEARCH = os.pathsep.join(str(file) for file in EXAMPLES if file.stem != "word_reversal")  # that one is for trainers
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
@@ -26,12 +26,25 @@ def test_all_are_listed_as_plugins() -> None:
     listed = json.loads(run_hilnas(*options, "plugins", "--json").stdout)
     assert "gated_ema" in listed["mixer"] and "ema_hybrids" in listed["search space"]
     assert "parameter_count" in listed["quality estimator"] and "pinned_host" in listed["device kind"]
+    assert "word_reversal" in listed["task"] and "word_reversal" in listed["recipe"]
+
+
+def test_a_recipe_on_an_own_task(tmp_path: Path) -> None:
+    """Examples from an own task, trained on and judged by its own verifier."""
+    done = run_hilnas(
+        "train", "run", "--plugin", str(ROOT / "examples/plugins/word_reversal.py"), "--recipe", "word_reversal",
+        "--set", "steps=3", "--set", "examples=20", "--root", str(tmp_path), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(done.stdout.splitlines()[-1])
+    assert metrics["synthetic"]["sources"]["word_reversal"] == {"asked": 20, "verified": 20}
+    assert metrics["evaluate_sft"]["task/word_reversal"]["n"] > 0
 
 
 def test_a_search_of_plugins_alone(tmp_path: Path, runner: Path) -> None:
     """An own mixer in an own space, scored by an own estimator, measured by an own kind of device."""
     with Service(tmp_path / "var") as service:
-        service._environ["HILNAS_PLUGINS"] = ALL
+        service._environ["HILNAS_PLUGINS"] = SEARCH
         service.start_coordinator()
         core = str(min(os.sched_getaffinity(0)))
         home = str(tmp_path / "agent")
@@ -41,7 +54,7 @@ def test_a_search_of_plugins_alone(tmp_path: Path, runner: Path) -> None:
             "search", "start", "--space", "ema_hybrids", "--quality", "parameter_count", "--quantization", "fp32",
             "--objective", "quality", "--objective", "decode_ms@256", "--protocol", "quick", "--sampler", "random",
             "--trials", "3", "--target", "core=pinned_host", "--url", service.url, "--json",
-            HILNAS_PLUGINS=ALL,
+            HILNAS_PLUGINS=SEARCH,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         study = service.wait_until_ended(json.loads(done.stdout)["id"], 300)

@@ -31,23 +31,23 @@ from trainer.stages.pretrain import PretrainStage
 from trainer.stages.extend import ExtendStage
 from trainer.stages.teacher import TeacherStage
 from trainer.evaluation.subject import Settings
-from trainer.teacher.model import identity
+from trainer.teacher.directory import identity
 TEXT, TEACHER = sys.argv.pop(1), sys.argv.pop(1)
 
-def debug(arch, teacher, processes, scale):
+def debug(arch, options):
     teacher_id = identity(TEACHER)
-    steps = round(40 * scale)
+    steps = round(40 * options.scale)
     loop = LoopConfig(steps=steps, batch=2, micro_batch=2, length=32, warmup=1, save_every=50, kd_weight=0.5)
     text = EvaluateStage("pretrain", suites=("bits_per_byte length=32 count=4",), settings=Settings(length=32))
     return Recipe("debug", (
         DataStage(TEACHER, teacher_id, ("directory:" + TEXT,), 300, max_tokens=6_000, held_out_share=0.2),
         TeacherStage(TEACHER, teacher_id, k=8, max_tokens=500, window=64, shard_tokens=256),
-        PretrainStage(replace(arch, vocab_size=300).to_dict(), loop, processes), text,
+        PretrainStage(replace(arch, vocab_size=300).to_dict(), options.processes, loop=loop), text,
         ExtendStage(start="pretrain", loop=replace(loop, kd_weight=0.0, length=64), original_length=64),
         replace(text, subject="extend"),
     ))
 
-recipes.RECIPES["debug"] = debug
+recipes.RECIPES.add("debug", recipes.RecipeEntry("for tests", debug))
 from hilnas.cli.main import main
 main()
 """
@@ -175,7 +175,7 @@ def test_a_run_at_home_is_shown_and_stopped_from_there(service: Service, hilnas:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--recipe", "huge"), "known recipes: smoke, short, tiny, full, small, lfm2_5_350m"),
+        (("--recipe", "huge"), "known: smoke, short, tiny, full, small, lfm2_5_350m"),
         (("--recipe", "smoke", "--scale", "0.5"), "options ['scale'] do not fit"),
         (("--recipe", "lfm2_5_350m"), "a head of 65,536 tokens cut from its teacher's"),
     ],

@@ -23,9 +23,9 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from search_space.rope import Yarn
+from trainer.data.token_dir import save_tokenizer
 from trainer.results.gguf import write_gguf
 from trainer.results.hugging_face import tokenizer_of
-from trainer.stages.data import save_tokenizer
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama.cpp is not here: `make llama-cpp` builds it (minutes)")
 

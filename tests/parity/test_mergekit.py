@@ -24,7 +24,7 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.merging.merge import merge
-from trainer.merging.methods import METHODS, method_named
+from trainer.merging.methods import MERGE_METHODS, method_named
 
 TOLERANCE = 1e-6
 
@@ -43,7 +43,7 @@ def test_equal_to_mergekit(case: Case, lfm2: list[Path], tmp_path: Path) -> None
 
 
 def test_every_method_is_compared() -> None:
-    assert {case.method for case in CASES} == set(METHODS)
+    assert {case.method for case in CASES} == set(MERGE_METHODS)
 
 
 def test_the_comparison_would_notice(lfm2: list[Path], tmp_path: Path) -> None:

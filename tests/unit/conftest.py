@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from trainer.data.chat import START, STOP
-from trainer.stages.data import save_tokenizer
+from trainer.data.token_dir import save_tokenizer
 
 
 @pytest.fixture(scope="session")

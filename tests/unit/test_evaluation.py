@@ -18,20 +18,20 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
+from trainer.data.token_dir import TokenDir, save_tokenizer
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.engine.evaluate import bits_per_byte as total_bits_per_byte
-from trainer.evaluation import suites
+from trainer.engine.model_dir import ModelDir
 from trainer.evaluation.files import EVALUATION, rows_of
 from trainer.evaluation.language import bits_per_byte, buckets, loss_by_position
 from trainer.evaluation.retrieval import DEPTHS, _haystacks, needles_of, retrieval
 from trainer.evaluation.subject import Settings, Subject, open_subject
-from trainer.evaluation.suites import SUITES, Suite, suite_named
+from trainer.evaluation.suites import SUITES, Suite, suite_of
 from trainer.evaluation.task_scores import scored
 from trainer.evaluation.values import Metric, difference, ratio, score, wilson
 from trainer.pipeline.chain import run_stage
-from trainer.pipeline.stage import Recipe, Stage
+from trainer.pipeline.stage import Recipe, Stage, StageContext
 from trainer.rollout.generation import batches, encoded, generate
-from trainer.stages.data import save_tokenizer
 from trainer.stages.evaluate import EvaluateStage
 from trainer.tasks.base import Example
 
@@ -138,7 +138,8 @@ def folders(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 @pytest.fixture
 def subject(folders: dict[str, Path], tmp_path: Path) -> Subject:
-    return open_subject(folders["pretrain"], folders["data"], tmp_path, Settings(count=6, length=64, max_new_tokens=8))
+    settings = Settings(count=6, length=64, max_new_tokens=8)
+    return open_subject(ModelDir(folders["pretrain"]), TokenDir(folders["data"]), tmp_path, settings)
 
 
 class Copying(torch.nn.Module):
@@ -282,7 +283,7 @@ def test_a_task_is_scored_and_its_answers_are_kept(subject: Subject) -> None:
     assert [json.loads(line)["score"] for line in lines] == [0, 0, 1, 0, 1]
 
 
-def counted(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def counted(calls: list[str]) -> dict[str, Suite]:
     """Two suites that note their calls; ``b`` is broken at first."""
 
     def run(name: str) -> Any:
@@ -294,14 +295,18 @@ def counted(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
         return suite
 
-    monkeypatch.setattr(suites, "SUITES", {name: Suite(run(name), "a test") for name in "ab"})
+    return {name: Suite(run(name), "a test") for name in "ab"}
 
 
 def test_the_stage_goes_on_after_the_suites_it_finished(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path], tmp_path: Path
 ) -> None:
     calls: list[str] = []
-    counted(calls, monkeypatch)
+    with SUITES.temporarily(counted(calls)):
+        resume_an_evaluation(folders, tmp_path, calls)
+
+
+def resume_an_evaluation(folders: dict[str, Path], tmp_path: Path, calls: list[str]) -> None:
     stage = EvaluateStage("pretrain", suites=("a", "b:x count=9"), settings=Settings(count=3))
     folder = tmp_path / "stages" / "evaluate"
     with pytest.raises(Exception, match="b is broken"):
@@ -351,8 +356,20 @@ def test_the_same_model_under_another_name_is_evaluated_once() -> None:
     class Made(Stage):
         kind = "made"
 
+        def run(self, context: StageContext) -> dict[str, Any]: ...
+
+        def cost(self, costing: object) -> None: ...
+
+        def shortened(self, brief: object) -> Made: ...
+
+    class MadeTokens(Made):
+        kind, output = "tokens", TokenDir
+
+    class MadeModel(Made):
+        kind, output = "made", ModelDir
+
     def digest(name: str) -> str:
-        stages = (Made(label="data"), Made(label=name), EvaluateStage(name, suites=("bits_per_byte",)))
+        stages = (MadeTokens(label="data"), MadeModel(label=name), EvaluateStage(name, suites=("bits_per_byte",)))
         return Recipe("r", stages).digests()[f"evaluate_{name}"]
 
     assert digest("one") == digest("two")
@@ -361,10 +378,10 @@ def test_the_same_model_under_another_name_is_evaluated_once() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("bits", "unknown suite 'bits'; known suites: bits_per_byte, "),
-        ("retrieval deep=3", "unknown option 'deep=3' of a suite; known options: count, "),
-        ("retrieval count=many", "option 'count=many' of a suite wants whole numbers"),
-        ("retrieval count=1,2", "wants one number"),
+        ("bits", "unknown suite 'bits'; known: bits_per_byte, "),
+        ("retrieval deep=3", "suite 'retrieval' has no option 'deep'; known: count, "),
+        ("retrieval count=many", "option count takes a whole number, e.g. count=16, not 'many'"),
+        ("retrieval count=1,2", "option count takes a whole number, e.g. count=16, not '1,2'"),
         ("task:nothing", "unknown task 'nothing'"),
         ("bfcl:java", "unknown BFCL category 'java'"),
         ("", "unknown suite ''"),
@@ -377,7 +394,7 @@ def test_what_a_config_names_wrongly_is_told_at_once(text: str, reason: str) -> 
 
 
 def test_options_of_a_suite_win_over_the_stages_settings() -> None:
-    named = suite_named("retrieval count=4 contexts=256,1024", Settings(count=9, length=128))
+    named = suite_of("retrieval count=4 contexts=256,1024", Settings(count=9, length=128))
     assert named.settings == Settings(count=4, length=128, contexts=(256, 1024)) and named.suite is SUITES["retrieval"]
 
 
@@ -403,8 +420,8 @@ def test_lm_eval_runs_a_task_with_its_data_beside_it(
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "colours.yaml").write_text(TASK)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    (found,) = suite_named(f"lm_eval:{tmp_path / 'colours.yaml'}", subject.settings).metrics(subject)
+    (found,) = suite_of(f"lm_eval:{tmp_path / 'colours.yaml'}", subject.settings).metrics(subject)
     assert found.name == "lm_eval/colours/acc" and found.n == 4 and found.value * 4 in range(5)
     assert (found.low, found.high) == pytest.approx(wilson(found.value * 4, 4))
-    with pytest.raises(InvalidConfig, match="wants the yaml file of a task and 'none.yaml' is none"):
-        suite_named("lm_eval:none.yaml", subject.settings)
+    with pytest.raises(InvalidConfig, match="takes the yaml file of a task; 'none.yaml' does not exist"):
+        suite_of("lm_eval:none.yaml", subject.settings)

@@ -21,11 +21,13 @@ from trainer.examples.decontamination import Decontamination
 from trainer.examples.duplicates import Exact, NearDuplicates, SemanticDuplicates
 from trainer.examples.files import read_examples, write_examples
 from trainer.examples.filters import Each, Judged, malformed, refusal, run_filters, style
-from trainer.examples.stream import Draws, write_stream
+from trainer.examples.stream import Draws, easiest_first, write_stream
 from trainer.examples.success import success
+from trainer.merging.methods import method_of
+from trainer.merging.methods.linear import Linear
+from trainer.merging.methods.ties import Ties
 from trainer.rollout.generation import generate
-from trainer.stages.curriculum import easiest_first
-from trainer.stages.integrate import parse_method
+from trainer.stages.integrate import IntegrateStage
 from trainer.tasks.base import Example
 from trainer.tasks.registry import task_named
 
@@ -162,8 +164,25 @@ def test_success_is_what_greedy_decoding_does(tokenizer: Tokenizer) -> None:
 
 
 def test_methods_as_recipes_write_them() -> None:
-    assert parse_method("ties density=0.5 scale=1.0") == ("ties", {"density": 0.5, "scale": 1.0})
-    assert parse_method("linear weights=0.3,0.7") == ("linear", {"weights": (0.3, 0.7)})
-    for wrong in ("ties density", "ties density=much"):
-        with pytest.raises(InvalidConfig, match="ties density=0.5"):
-            parse_method(wrong)
+    assert method_of("ties density=0.5 scale=1.0") == Ties(density=0.5, scale=1.0)
+    assert method_of("linear weights=0.3,0.7") == Linear(weights=(0.3, 0.7))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("ties density", "'density' in merging method 'ties density' is not an option; write key=value"),
+        ("ties density=much", "option density takes a number, e.g. density=0.5, not 'much'"),
+        ("ties depth=1", "merging method 'ties' has no option 'depth'; known: seed, weights, scale"),
+        ("ties density=0.5 density=0.6", "gives density twice"),
+        ("glue", "unknown merging method 'glue'; known: linear, slerp"),
+    ],
+)
+def test_wrong_methods_are_found_when_the_recipe_is_built(text: str, sentence: str) -> None:
+    with pytest.raises(InvalidConfig, match=sentence):
+        IntegrateStage("sft", ("one", "two"), ("extraction",), candidates=(text,))
+
+
+def test_a_method_is_checked_against_the_number_of_models() -> None:
+    with pytest.raises(InvalidConfig, match="3 weights for 2 models"):
+        IntegrateStage("sft", ("one", "two"), ("extraction",), candidates=("linear weights=1,1,1",))

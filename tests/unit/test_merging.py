@@ -19,11 +19,11 @@ from foundation.errors import InvalidConfig
 from trainer.command import app
 from trainer.merging.checkpoint import Checkpoint
 from trainer.merging.merge import merge, merge_tensor, uniform
-from trainer.merging.methods import METHODS, method_named
+from trainer.merging.methods import MERGE_METHODS, method_named
 from trainer.merging.task_vectors import drop, elected_mean, keep_probability, trim
 
 SHAPES = [(6, 8), (5, 1, 3), (7,), (1,), ()]
-TASK_VECTORS = [name for name, kind in METHODS.items() if kind.needs_base]
+TASK_VECTORS = [name for name, kind in MERGE_METHODS.items() if kind.needs_base]
 seeds = st.integers(0, 2**31)
 
 
@@ -123,7 +123,7 @@ def test_models_equal_to_the_base_change_nothing(seed: int, shape: tuple[int, ..
     assert torch.equal(merged(name, base, [base] * count, seed=seed), base)
 
 
-@given(seeds, st.sampled_from(SHAPES), st.sampled_from(sorted(METHODS)))
+@given(seeds, st.sampled_from(SHAPES), st.sampled_from(sorted(MERGE_METHODS)))
 @settings(deadline=None)
 def test_merging_commutes_with_a_change_of_sign(seed: int, shape: tuple[int, ...], name: str) -> None:
     base, a, b = draw(seed, shape, 3)
@@ -260,7 +260,7 @@ def load(folder: Path) -> dict[str, Tensor]:
     return {key: value for path in folder.glob("*.safetensors") for key, value in load_file(path).items()}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", MERGE_METHODS)
 def test_a_directory_holds_what_its_tensors_give(name: str, directory: Maker, tmp_path: Path) -> None:
     base, a, b = (directory(each, seed) for seed, each in enumerate(("base", "a", "b")))
     method = method_named(name, seed=5)

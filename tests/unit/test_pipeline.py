@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,8 +17,9 @@ import pytest
 
 from foundation.errors import HilnasError, InvalidConfig
 from trainer.pipeline.chain import DONE, finished, run_recipe, run_stage, stage_folders
+from trainer.pipeline.fields import source
 from trainer.pipeline.records import Records
-from trainer.pipeline.stage import Recipe, Stage, StageContext, StageFailed
+from trainer.pipeline.stage import Recipe, Stage, StageContext, StageDir, StageFailed
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,15 +49,17 @@ class Count(Stage):
         if not (folder / "state").exists():
             raise HilnasError("the state is gone")
 
+    def cost(self, costing: object) -> None: ...
+
+    def shortened(self, brief: object) -> Count:
+        return self
+
 
 @dataclass(frozen=True)
 class Double(Stage):
     kind: ClassVar[str] = "double"
     fault: str = ""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return ("count",)
+    count: str = field(default="count", metadata=source(StageDir))
 
     def run(self, context: StageContext) -> dict[str, Any]:
         if self.fault == "full":
@@ -64,6 +67,11 @@ class Double(Stage):
         if self.fault:
             raise InvalidConfig(self.fault)
         return {"doubled": 2 * int((context.inputs["count"] / "state").read_text())}
+
+    def cost(self, costing: object) -> None: ...
+
+    def shortened(self, brief: object) -> Double:
+        return self
 
 
 def test_stages_run_in_order_and_only_once(tmp_path: Path) -> None:

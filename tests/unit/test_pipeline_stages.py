@@ -16,12 +16,13 @@ from trainer.pipeline.chain import finished, run_recipe, stage_folders
 from trainer.pipeline.records import Records
 from trainer.pipeline.run_folder import curve_of, state_of
 from trainer.pipeline.stage import Recipe, StageFailed
-from trainer.recipes import recipe_named, tiny, tiny_student
+from trainer.recipes import RecipeOptions, recipe_named
+from trainer.recipes.tiny import tiny, tiny_student
 from trainer.runs.local import stop
 from trainer.stages.data import DataStage
 from trainer.stages.pretrain import PretrainStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher.model import identity
+from trainer.teacher.directory import identity
 
 ARCH = ArchConfig(32, 300, (LayerConfig(GatedShortConv(3), SwiGLU(48)), LayerConfig(Gqa(2, 1, 16), SwiGLU(48))))
 LOOP = LoopConfig(steps=12, batch=4, micro_batch=2, length=32, warmup=2, save_every=4)
@@ -41,7 +42,7 @@ def recipe(text: Path, teacher: str, **loop: object) -> Recipe:
     teacher_id, settings = identity(teacher), replace(LOOP, **loop)  # type: ignore[arg-type]
     data = DataStage(teacher, teacher_id, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2)
     teaching = TeacherStage(teacher, teacher_id, k=8, window=64, shard_tokens=1024)
-    return Recipe("small", (data, teaching, PretrainStage(ARCH.to_dict(), settings)))
+    return Recipe("small", (data, teaching, PretrainStage(ARCH.to_dict(), loop=settings)))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_more_processes_are_the_same_stage(text: Path, teacher: str) -> None:
 
 def test_an_architecture_with_another_vocabulary_is_refused(root: Path, text: Path, teacher: str) -> None:
     one = recipe(text, teacher)
-    other = replace(one, stages=(*one.stages[:2], PretrainStage(replace(ARCH, vocab_size=301).to_dict(), LOOP)))
+    other = replace(one, stages=(*one.stages[:2], PretrainStage(replace(ARCH, vocab_size=301).to_dict(), loop=LOOP)))
     with pytest.raises(StageFailed, match="the architecture has 301 tokens and the data 300"):
         run_recipe(other, root, "other vocabulary")
 
@@ -134,8 +135,8 @@ def test_recipes_are_frozen_values_that_json_holds(tmp_path: Path) -> None:
     described = json.loads(json.dumps(tiny().resolved()))
     assert [stage["stage"] for stage in described["stages"]][:4] == ["data", "teacher", "pretrain", "evaluate"]
     assert tiny().digests() == tiny(tiny_student()).digests()
-    assert tiny(scale=0.5).digests()["data"] != tiny().digests()["data"]
-    with pytest.raises(InvalidConfig, match="known recipes: tiny"):
-        recipe_named("huge", None, "smollm2-135m", 1)
+    assert tiny(options=RecipeOptions(scale=0.5)).digests()["data"] != tiny().digests()["data"]
+    with pytest.raises(InvalidConfig, match="known: smoke, short, tiny"):
+        recipe_named("huge")
     with pytest.raises(InvalidConfig, match="neither 'smollm2-135m' nor a Hugging Face directory"):
         identity(str(tmp_path))

@@ -75,6 +75,9 @@ def test_every_registry_is_listed_and_filled() -> None:
     registries = all_registries()
     assert {"mixer", "state kind", "search space", "preset", "backend", "sampler", "quality estimator",
             "device kind"} <= set(registries)  # fmt: skip
+    assert {"recipe", "training stage", "text source", "task", "suite", "preference loss", "jury axis",
+            "merging method"} <= set(registries)  # fmt: skip
+    assert len(registries["training stage"]) == 16 and "smoke" in registries["recipe"]
     assert "portable" in registries["backend"] and "nsga2" in registries["sampler"]
     assert "replay" in registries["device kind"] and "mechanistic" in registries["quality estimator"]
 

@@ -17,8 +17,8 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.engine.config import LoopConfig
-from trainer.losses.preference import LOSSES, loss_named
-from trainer.preference.axes import axis_named, jury_of
+from trainer.losses.preference import PREFERENCE_LOSSES
+from trainer.preference.axes import axis_of, jury_of
 from trainer.preference.axes.endpoint import MAX_FAILURES, Endpoint, parse_scores
 from trainer.preference.axes.rules import Correct, Finished, NoLoop
 from trainer.preference.candidates import Candidate, Question, Rollouts, rolled_out, written
@@ -57,9 +57,9 @@ def test_losses_in_closed_form() -> None:
         -math.log(sigmoid(beta * (c - r) - 0.1)) - 0.2 * (sigmoid(beta * c) - sigmoid(beta * r)) for c, r in pairs
     ]
     for name, expected in (("ln_dpo", dpo), ("ln_apo_zero", apo), ("joint", joint)):
-        assert LOSSES[name](chosen, rejected, beta).tolist() == pytest.approx(expected, abs=1e-6)
+        assert PREFERENCE_LOSSES[name](chosen, rejected, beta).tolist() == pytest.approx(expected, abs=1e-6)
     with pytest.raises(InvalidConfig, match="unknown preference loss 'dpo'; known: ln_dpo"):
-        loss_named("dpo")
+        PREFERENCE_LOSSES.get_or_raise("dpo")
 
 
 def test_rules() -> None:
@@ -96,7 +96,7 @@ def test_an_axis_whose_scores_are_none_stops() -> None:
 def test_what_is_no_axis_is_told(text: str) -> None:
     with pytest.raises(InvalidConfig):
         jury_of((text,), lambda: Path("none"))
-    assert axis_named("no_loop weight=0.5").weight == 0.5
+    assert axis_of("no_loop weight=0.5").weight == 0.5
 
 
 def endpoint(monkeypatch: pytest.MonkeyPatch, handler: Callable[[httpx.Request], httpx.Response]) -> Endpoint:
@@ -193,7 +193,7 @@ def test_training_prefers_the_chosen_and_resumes_bit_by_bit(tmp_path: Path) -> N
             if len(told) == until:
                 raise KeyboardInterrupt
 
-        train_on_pairs(model, pairs, LOSSES["joint"], 5.0, config, tmp_path / folder, progress)
+        train_on_pairs(model, pairs, PREFERENCE_LOSSES["joint"], 5.0, config, tmp_path / folder, progress)
         return model
 
     before = [side.detach() for side in read(student(), pairs)]

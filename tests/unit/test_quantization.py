@@ -238,7 +238,7 @@ def test_the_stage_tells_what_quantization_costs(data: Path, start: Path, tmp_pa
 
 
 def test_what_cannot_work_is_said() -> None:
-    with pytest.raises(InvalidConfig, match="rounding 'up' is none; nearest and stochastic are"):
+    with pytest.raises(InvalidConfig, match="unknown rounding 'up'; known: nearest, stochastic"):
         QatStage(rounding="up")
     with pytest.raises(InvalidConfig, match="name the stage that has them"):
         QatStage(examples=None, tasks=("extraction",))

@@ -130,7 +130,7 @@ def wait_until(true: object, timeout_s: float) -> None:
 
 
 def test_what_cannot_launch_is_said(data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidConfig, match="launcher 'slurm' is none; torchrun and ray are"):
+    with pytest.raises(InvalidConfig, match="unknown launcher 'slurm'; known: torchrun, ray"):
         launch(job(data, tmp_path), 2, launcher="slurm")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InvalidConfig, match="Ray is not installed; `pip install 'hilnas\\[ray\\]'` brings it"):

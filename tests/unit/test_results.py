@@ -27,6 +27,8 @@ from search_space.modeling.model import HilnasForCausalLM, build_model
 from search_space.rope import Yarn
 from trainer.command import app
 from trainer.data.chat import prompt_of
+from trainer.data.token_dir import save_tokenizer
+from trainer.engine.model_dir import ModelDir
 from trainer.pipeline.chain import run_recipe, stage_folders
 from trainer.pipeline.stage import Recipe, Stage, StageContext, StageFailed
 from trainer.results import budget as budget_of_results
@@ -36,7 +38,6 @@ from trainer.results.gguf import loadable, pre_tokenizer_of, write_gguf
 from trainer.results.hugging_face import write_hugging_face
 from trainer.results.records import RunRecord, StageRecord, run_record
 from trainer.results.write import Wanted, disk, write_result
-from trainer.stages.data import save_tokenizer
 from trainer.stages.result import ResultStage
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -197,6 +198,7 @@ class Maker(Stage):
     """A stage that leaves ``source`` as its model, or none."""
 
     kind: ClassVar[str] = "maker"
+    output: ClassVar[type[ModelDir]] = ModelDir
     source: str = ""
 
     def run(self, context: StageContext) -> dict[str, Any]:
@@ -206,6 +208,11 @@ class Maker(Stage):
             for file in Path(self.source).iterdir():
                 (folder / file.name).write_bytes(file.read_bytes())
         return {"maths": figure(0.5, 0.4, 0.6)}
+
+    def cost(self, costing: object) -> None: ...
+
+    def shortened(self, brief: object) -> Maker:
+        return self
 
 
 def timed(median: float, half: float = 1.0) -> Estimate:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from trainer.rl.objective import batch_of, surrogate
 
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
@@ -24,6 +24,7 @@ from trainer.rl import groups as grouping
 from trainer.rl.config import RlConfig
 from trainer.rl.curriculum import WINDOW, Curriculum
 from trainer.rl.groups import Group, Sampling, gather
+from trainer.rl.objective import batch_of, surrogate
 from trainer.rl.rewards import RewardFailed, reward_of
 from trainer.rl.train import reinforce
 from trainer.rollout.decoding import Completion
@@ -50,11 +51,14 @@ class FirstLetter:
 
 
 @pytest.fixture
-def letter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, "letter", lambda _, level: FirstLetter(level))
-    monkeypatch.setitem(TASKS, "never", lambda _, level: FirstLetter(level, 0.0))
-    monkeypatch.setitem(TASKS, "broken", lambda _, level: FirstLetter(level, math.nan))
+def letter() -> Iterator[None]:
     grouping._pool.cache_clear()
+    tasks = {
+        "letter": lambda _, level: FirstLetter(level), "never": lambda _, level: FirstLetter(level, 0.0),
+        "broken": lambda _, level: FirstLetter(level, math.nan),
+    }  # fmt: skip
+    with TASKS.temporarily(tasks):
+        yield
 
 
 @pytest.fixture
@@ -205,13 +209,14 @@ def test_a_model_learns_and_a_resumed_one_is_the_same(tokenizer: Any, letter: No
     assert curves[0] == curves[1]
 
 
-def test_success_rises(tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_success_rises(
+    tokenizer: Any, letter: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     class Short(FirstLetter):
         def score(self, example: Example, answer: str) -> float:
             return float(answer[:1].islower())
 
-    monkeypatch.setitem(TASKS, "letter", lambda _, level: Short(level))
-    grouping._pool.cache_clear()
+    TASKS._parts["letter"] = lambda _, level: Short(level)  # until the fixture ends
     model, levers = student(tokenizer), RlConfig(mask_overlong=False, repetition_penalty=0.0, curriculum=False)
     monkeypatch.setattr(grouping, "success_of", lambda task, example, episode: task.score(example, episode.answer))
     settings = config(16, learning_rate=3e-3)

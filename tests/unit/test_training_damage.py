@@ -15,12 +15,12 @@ from trainer.pipeline.chain import DONE, finished, run_recipe, stage_folders
 from trainer.pipeline.outputs import broken, check_files
 from trainer.pipeline.run_folder import state_of
 from trainer.pipeline.stage import Recipe, StageFailed
-from trainer.recipes import architecture_of
+from trainer.recipes.architecture import architecture_of
 from trainer.results.records import run_record
 from trainer.stages.curriculum import CurriculumStage
 from trainer.stages.filter import FilterStage
 from trainer.stages.synthetic import SyntheticStage
-from trainer.teacher.model import identity
+from trainer.teacher.directory import identity
 
 KINDS = {"data", "teacher", "pretrain", "evaluate", "extend", "sft_data", "sft", "integrate", "preference_data",
          "preference", "rl", "qat", "synthetic", "curriculum"}  # fmt: skip

@@ -20,16 +20,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from foundation.errors import HilnasError
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
+from trainer.data.token_dir import save_tokenizer
 from trainer.engine import checkpoint
 from trainer.engine.config import LoopConfig
 from trainer.pipeline.chain import finished, run_recipe, stage_folders
 from trainer.pipeline.records import Records
 from trainer.pipeline.stage import Recipe, StageFailed
-from trainer.stages.data import DataStage, save_tokenizer
+from trainer.stages.data import DataStage
 from trainer.stages.extend import ExtendStage
 from trainer.stages.pretrain import PretrainStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher.model import MappedTeacher, identity
+from trainer.teacher.directory import identity
+from trainer.teacher.model import MappedTeacher
 
 ARCH = ArchConfig(64, 300, (LayerConfig(GatedShortConv(3), SwiGLU(96)), LayerConfig(Gqa(2, 1, 32), SwiGLU(96))))
 LOOP = LoopConfig(steps=6, batch=2, micro_batch=2, length=32, warmup=2, save_every=2)
@@ -40,7 +42,7 @@ def recipe(text: Path, teacher: str, **loop: Any) -> Recipe:
     return Recipe("faults", (
         DataStage(teacher, teacher_id, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
         TeacherStage(teacher, teacher_id, k=8, max_tokens=2_000, window=64, shard_tokens=512),
-        PretrainStage(ARCH.to_dict(), replace(LOOP, **loop)),
+        PretrainStage(ARCH.to_dict(), loop=replace(LOOP, **loop)),
         ExtendStage(loop=replace(LOOP, length=64, kd_weight=0.0), original_length=64),
     ))  # fmt: skip
 
@@ -221,7 +223,7 @@ def test_a_teacher_whose_logits_do_not_reach_its_tokens(tmp_path, small_text, sm
         (models.WordLevel({"<|endoftext|>": 0, "the": 1}, unk_token="the"), "is WordLevel, not byte-level BPE"),
         (models.Unigram([("<|endoftext|>", 0.0), ("a", -1.0)], unk_id=0), "is Unigram, not byte-level BPE"),
         (models.BPE({"<|endoftext|>": 0, "a": 1}, []), "is BPE, not byte-level BPE"),
-        (None, "tokenizer.json is no tokenizer"),
+        (None, "tokenizer.json is not a tokenizer"),
     ],
     ids=["words", "unigram", "plain BPE", "torn"],
 )

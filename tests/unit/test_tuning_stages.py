@@ -27,7 +27,7 @@ from trainer.stages.pretrain import PretrainStage
 from trainer.stages.sft import SftStage
 from trainer.stages.synthetic import SyntheticStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher.model import identity
+from trainer.teacher.directory import identity
 
 ARCH = ArchConfig(32, 300, (LayerConfig(GatedShortConv(3), SwiGLU(48)), LayerConfig(Gqa(2, 1, 16), SwiGLU(48))))
 TASKS = ("extraction", "tool_calls")
@@ -43,7 +43,7 @@ def recipe(text: Path, teacher: str) -> Recipe:
     stages: tuple[Stage, ...] = (
         DataStage(teacher, teacher_id, (f"directory:{text}",), 300, max_tokens=6_000, held_out_share=0.2),
         TeacherStage(teacher, teacher_id, k=8, max_tokens=500, window=64, shard_tokens=256),
-        PretrainStage(ARCH.to_dict(), loop(32, kd_weight=0.5)),
+        PretrainStage(ARCH.to_dict(), loop=loop(32, kd_weight=0.5)),
         ExtendStage(loop=loop(64), original_length=64),
         ExtendStage(start="extend", loop=loop(128), yarn_factor=4.0, original_length=64, label="stretch"),
         SyntheticStage(teacher, teacher_id, (("extraction", 12), ("tool_calls", 12))),
@@ -121,10 +121,8 @@ def test_the_same_recipe_finds_all_of_it(root: Path, folders: dict[str, Path], s
     [
         (SftStage(start="stretch", tasks=("juggling",)), "no example is of the tasks juggling; there are extraction"),
         (SftStage(start="stretch", loop=loop(16, in_order=True)), "no example fits a row of 16 tokens"),
-        (IntegrateStage("sft", ("extraction",), TASKS, count=2, candidates=("slerp t=0.5",)), "slerp merges two"),
-        (IntegrateStage("sft", TASKS, TASKS, count=2, candidates=("ties lots",)), "is no merging method with options"),
     ],
-    ids=["task", "rows", "slerp", "method"],
+    ids=["task", "rows"],
 )
 def test_what_cannot_work_is_said(folders: dict[str, Path], tmp_path: Path, stage: Stage, sentence: str) -> None:
     with pytest.raises((StageFailed, InvalidConfig), match=sentence):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import InvalidConfig
-from trainer.data.sources import KINDS, Source, open_source
+from trainer.data.sources import Source, open_source
 
 TOLERANCE = 1e-6
 
@@ -33,7 +33,7 @@ def mixture_of(parts: Iterable[Part], characters: float) -> str:
     return f"mixture:{round(characters)} " + " ".join(f"{part.share:g}={part.source}" for part in listed)
 
 
-def mixture(spec: str, name: str, cache: Path) -> Source:
+def opened_mixture(spec: str, name: str, cache: Path) -> Source:
     characters, parts = _parsed(spec, name)
     opened = [_opened(part.source, cache) for part in parts]
 
@@ -53,7 +53,7 @@ def _parsed(spec: str, name: str) -> tuple[int, list[Part]]:
         return int(characters), [Part(source, float(share)) for share, source in pairs]
     except ValueError:
         raise InvalidConfig(
-            f"{spec!r} is no mixture; write e.g. mixture:2000000 0.7=python:docs 0.3=debian:wordnet-base"
+            f"{spec!r} is not a mixture; write e.g. mixture:2000000 0.7=python:docs 0.3=debian:wordnet-base"
         ) from None
 
 
@@ -84,5 +84,3 @@ def _streamed(source: str, name: str) -> Source:
 
     return Source(source, f"Hugging Face dataset {path}", "see its data card", documents)
 
-
-KINDS["mixture"] = mixture

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from foundation.errors import InvalidConfig
+from foundation.registry import Registry
 
 MIN_CHARACTERS, MAX_DATASET_ROWS = 200, 20_000
 DOCTYPE = re.compile(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]+>")
@@ -36,20 +37,25 @@ class Source:
 
 
 def open_source(spec: str, cache: Path) -> Source:
-    """Raises InvalidConfig for a kind that is none, or a package that cannot be had."""
+    """Raises InvalidConfig for a kind that is not registered, or a package that cannot be had."""
     kind, _, name = spec.partition(":")
-    if kind not in KINDS:
-        raise InvalidConfig(f"text source {spec!r} is of no known kind; known: {', '.join(KINDS)}, e.g. python:docs")
-    return KINDS[kind](spec, name, cache)
+    if kind not in TEXT_SOURCES:
+        raise InvalidConfig(f"unknown text source {spec!r}; known: {TEXT_SOURCES.known}, e.g. python:docs")
+    return TEXT_SOURCES[kind](spec, name, cache)
 
 
 def python_docs(spec: str, name: str, cache: Path) -> Source:
-    """The language reference that every Python ships, and the docstrings of its standard library."""
+    """The language reference that every Python ships (``python:topics``), and the docstrings of its standard library
+    (``python:docs`` has both)."""
+    if name not in ("docs", "topics"):
+        raise InvalidConfig(f"unknown text source {spec!r}; python:docs and python:topics are there")
 
     def documents() -> Iterator[str]:
         from pydoc_data.topics import topics
 
         yield from topics.values()
+        if name == "topics":
+            return
         for path in sorted(Path(ast.__file__).parent.rglob("*.py")):
             if not {"site-packages", "test", "tests", "idlelib"} & set(path.parts):
                 yield _docstrings(path)
@@ -111,9 +117,21 @@ def hugging_face(spec: str, name: str, cache: Path) -> Source:
     return Source(spec, f"Hugging Face dataset {dataset}", "see its data card", documents)
 
 
-KINDS: dict[str, Callable[[str, str, Path], Source]] = {
-    "python": python_docs, "debian": debian, "npm": npm, "directory": directory, "datasets": hugging_face,
-}  # fmt: skip
+# the whole spec, its part behind the colon and the download folder -> the source
+TEXT_SOURCES: Registry[Callable[[str, str, Path], Source]] = Registry("text source")
+TEXT_SOURCES.add("python", python_docs)
+TEXT_SOURCES.add("debian", debian)
+TEXT_SOURCES.add("npm", npm)
+TEXT_SOURCES.add("directory", directory)
+TEXT_SOURCES.add("datasets", hugging_face)
+
+
+@TEXT_SOURCES.register("mixture")
+def mixture(spec: str, name: str, cache: Path) -> Source:
+    """Several sources in given shares, as one."""
+    from trainer.data.mixture import opened_mixture
+
+    return opened_mixture(spec, name, cache)
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,9 +42,13 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         if self.schedule not in ("wsd", "cosine"):
-            raise InvalidConfig(f"schedule {self.schedule!r} is none; wsd and cosine are")
+            raise InvalidConfig(f"unknown schedule {self.schedule!r}; known: wsd, cosine")
         if min(self.steps, self.batch, self.micro_batch, self.length, self.save_every) < 1:
             raise InvalidConfig("steps, batch, micro_batch, length and save_every must be at least 1")
+
+    def once(self, length: int) -> LoopConfig:
+        """One step on one row of ``length``, for a rehearsal."""
+        return replace(self, steps=1, batch=1, micro_batch=1, length=length, warmup=1, save_every=1)
 
     def share(self, step: int) -> float:
         """Of the peak learning rate: linear warm-up, then cosine, or stable with a linear decay at the end (WSD)."""

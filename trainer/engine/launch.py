@@ -29,15 +29,16 @@ from foundation.files import write_atomically
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.packing import PackedStream
-from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.data.token_dir import TokenDir
 from trainer.engine.config import LoopConfig
+from trainer.engine.model_dir import MODEL
 from trainer.engine.processes import Processes, alone, joined
 from trainer.engine.train import TrainingData, train
 from trainer.pipeline.records import Records
 from trainer.quantization.modules import prepare
-from trainer.teacher.topk_cache import open_cache
+from trainer.teacher.topk_cache import LogprobsDir
 
-JOB, MODEL = "job.json", "model"
+JOB = "job.json"
 LAUNCHERS = ("torchrun", "ray")
 TIED, GRACE_S = "--ends-with-its-parent", 5.0
 Progress = Callable[[float, str], None]
@@ -93,10 +94,10 @@ def started(arch: ArchConfig, seed: int, start: str | None) -> HilnasForCausalLM
 
 
 def training_data(job: Job, config: LoopConfig) -> TrainingData:
-    vocabulary = Vocabulary.load(Path(job.data) / VOCABULARY)
-    path = Path(job.stream) if job.stream else Path(job.data) / "train.bin"
-    stream = PackedStream.open(path, config.length, vocabulary.end)
-    return TrainingData(stream, open_cache(Path(job.teacher)) if job.teacher and config.kd_weight else None)
+    tokens = TokenDir(Path(job.data))
+    path = Path(job.stream) if job.stream else tokens.path("train")
+    stream = PackedStream.open(path, config.length, tokens.vocabulary().end)
+    return TrainingData(stream, LogprobsDir(Path(job.teacher)).open() if job.teacher and config.kd_weight else None)
 
 
 def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None, launcher: str = LAUNCHERS[0]) -> None:
@@ -129,7 +130,7 @@ def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None, l
 def check_launcher(launcher: str) -> None:
     """Raises InvalidConfig for one that is not known, or not installed."""
     if launcher not in LAUNCHERS:
-        raise InvalidConfig(f"launcher {launcher!r} is none; {' and '.join(LAUNCHERS)} are")
+        raise InvalidConfig(f"unknown launcher {launcher!r}; known: {', '.join(LAUNCHERS)}")
     if launcher == "ray" and importlib.util.find_spec("ray") is None:
         raise InvalidConfig("Ray is not installed; `pip install 'hilnas[ray]'` brings it, and torchrun works without")
 
@@ -174,11 +175,6 @@ def run_or_tell(job: Job, processes: Processes) -> None:
     except (HilnasError, OSError) as error:
         write_atomically(Path(job.folder) / f"error-{processes.rank}.json", json.dumps({"message": str(error)}))
         raise
-
-
-def whole_model(folder: Path) -> HilnasForCausalLM:
-    """What a finished job left."""
-    return HilnasForCausalLM.from_pretrained(folder / MODEL)
 
 
 def end_with_parent(before: Callable[[], None] = lambda: None) -> None:

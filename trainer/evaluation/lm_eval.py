@@ -20,7 +20,7 @@ def check_task(file: str) -> None:
     if find_spec("lm_eval") is None:
         raise InvalidConfig("lm-eval is not installed; `.venv/bin/pip install -e '.[benchmarks]'` brings it")
     if not Path(file).is_file():
-        raise InvalidConfig(f"lm_eval wants the yaml file of a task and {file!r} is none")
+        raise InvalidConfig(f"lm_eval takes the yaml file of a task; {file!r} does not exist")
 
 
 def lm_eval_scores(subject: Subject, file: str) -> Iterator[Metric]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from foundation.errors import InvalidConfig
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.engine.launch import MODEL
+from trainer.data.token_dir import TokenDir
+from trainer.data.vocabulary import Vocabulary
+from trainer.engine.model_dir import ModelDir, on_device
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,12 @@ class Subject:
         return self.held_out[self.held_out != self.vocabulary.end]
 
 
-def open_subject(stage: Path, data: Path, folder: Path, settings: Settings) -> Subject:
-    """The model that the stage in ``stage`` left. Raises InvalidConfig when it reads other tokens than ``data`` has."""
-    from transformers import AutoTokenizer
-
-    vocabulary = Vocabulary.load(data / VOCABULARY)
-    model = HilnasForCausalLM.from_pretrained(stage / MODEL, dtype=torch.float32).eval()
-    if model.config.vocab_size != vocabulary.size:
+def open_subject(model: ModelDir, tokens: TokenDir, folder: Path, settings: Settings) -> Subject:
+    """Raises InvalidConfig when the model reads other tokens than ``tokens`` has."""
+    vocabulary, loaded = tokens.vocabulary(), model.load(dtype=torch.float32).eval()
+    if loaded.config.vocab_size != vocabulary.size:
         raise InvalidConfig(
-            f"{stage / MODEL} has {model.config.vocab_size} tokens and the data {vocabulary.size}; give its own data"
+            f"{model.path} has {loaded.config.vocab_size} tokens and the data {vocabulary.size}; give its own data"
         )
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
-    tokenizer = AutoTokenizer.from_pretrained(stage / MODEL)
-    held_out = np.fromfile(data / "held_out.bin", np.int32)
-    return Subject(model, tokenizer, held_out, vocabulary, folder, settings)
+    held_out = np.array(tokens.tokens("held_out"))
+    return Subject(on_device(loaded), model.tokenizer(), held_out, vocabulary, folder, settings)

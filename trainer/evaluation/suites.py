@@ -1,16 +1,16 @@
 """The suites that a config may name, and how it names them: ``name``, ``name:argument``, then options.
 
 ``"retrieval count=4 contexts=256,1024"`` sets fields of ``Settings`` for this suite alone. A new metric is a function
-that yields ``Metric``s and a line in ``SUITES``.
+that yields ``Metric``s and a line under ``SUITES``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from foundation.errors import InvalidConfig
+from foundation.part_spec import parse_spec, typed_options
+from foundation.registry import Registry
 from trainer.evaluation.language import bits_per_byte, loss_by_position
 from trainer.evaluation.retrieval import retrieval
 from trainer.evaluation.subject import Settings, Subject
@@ -109,23 +109,22 @@ def _doom_loops(subject: Subject, _: str) -> Iterator[Metric]:
     return doom_loops(subject)
 
 
-SUITES: dict[str, Suite] = {
-    "bits_per_byte": Suite(bits_per_byte, "held-out text, comparable across vocabularies"),
-    "loss_by_position": Suite(loss_by_position, "nats per token in position buckets up to 4x the trained length"),
-    "retrieval": Suite(retrieval, "a hidden number found again, by context and depth"),
-    "doom_loops": Suite(_doom_loops, "share of texts that end in a loop, greedy and sampled"),
-    "task": Suite(_task, "task:NAME, the share of test examples whose verifier agrees", _task_ready),
-    "bfcl": Suite(_bfcl, "function calls of BFCL v4; bfcl:CATEGORY for one category", _bfcl_ready),
-    "ifbench": Suite(_ifbench, "prompts of IFBench whose every instruction is followed", _ifbench_ready),
-    "tau2": Suite(_tau2, "the first tool call of tau2-bench's tasks; tau2:DOMAIN for one domain", _tau2_ready),
-    "levels": Suite(_levels, "levels:DATASET, reasoning-gym by level of its curriculum", _levels_ready),
-    "lm_eval": Suite(_lm_eval, "lm_eval:FILE.yaml, a task of lm-eval with its data beside it", _lm_eval_ready),
-}
+SUITES: Registry[Suite] = Registry("suite")
+SUITES.add("bits_per_byte", Suite(bits_per_byte, "held-out text, comparable across vocabularies"))
+SUITES.add("loss_by_position", Suite(loss_by_position, "nats per token by position, up to 4x the trained length"))
+SUITES.add("retrieval", Suite(retrieval, "a hidden number found again, by context and depth"))
+SUITES.add("doom_loops", Suite(_doom_loops, "share of texts that end in a loop, greedy and sampled"))
+SUITES.add("task", Suite(_task, "task:NAME, the share of test examples whose verifier agrees", _task_ready))
+SUITES.add("bfcl", Suite(_bfcl, "function calls of BFCL v4; bfcl:CATEGORY for one category", _bfcl_ready))
+SUITES.add("ifbench", Suite(_ifbench, "prompts of IFBench whose every instruction is followed", _ifbench_ready))
+SUITES.add("tau2", Suite(_tau2, "the first tool call of tau2-bench's tasks; tau2:DOMAIN for one domain", _tau2_ready))
+SUITES.add("levels", Suite(_levels, "levels:DATASET, reasoning-gym by level of its curriculum", _levels_ready))
+SUITES.add("lm_eval", Suite(_lm_eval, "lm_eval:FILE.yaml, a task of lm-eval with its data beside it", _lm_eval_ready))
 
 
 @dataclass(frozen=True)
-class Named:
-    """A suite as a config names it."""
+class SuiteRun:
+    """A suite as a recipe names it, with its own settings."""
 
     text: str
     suite: Suite
@@ -136,26 +135,9 @@ class Named:
         return list(self.suite.run(replace(subject, settings=self.settings), self.argument))
 
 
-def suite_named(text: str, settings: Settings) -> Named:
+def suite_of(text: str, settings: Settings) -> SuiteRun:
     """Raises InvalidConfig for an unknown suite or option, or when what it needs is not there."""
-    first, *words = text.split() or [""]
-    name, _, argument = first.partition(":")
-    if name not in SUITES:
-        raise InvalidConfig(f"unknown suite {name!r}; known suites: {', '.join(SUITES)}")
-    suite = SUITES[name]
-    suite.ready(argument)
-    return Named(text, suite, argument, replace(settings, **dict(_option(word) for word in words)))
-
-
-def _option(word: str) -> tuple[str, Any]:
-    key, _, value = word.partition("=")
-    known = [field.name for field in fields(Settings)]
-    if key not in known:
-        raise InvalidConfig(f"unknown option {word!r} of a suite; known options: {', '.join(known)}")
-    try:
-        numbers = tuple(int(part) for part in value.split(","))
-    except ValueError:
-        raise InvalidConfig(f"option {word!r} of a suite wants whole numbers, e.g. {key}=256") from None
-    if key != "contexts" and len(numbers) > 1:
-        raise InvalidConfig(f"option {word!r} of a suite wants one number")
-    return key, numbers if key == "contexts" else numbers[0]
+    spec = parse_spec(text, SUITES.noun)
+    suite = SUITES.get_or_raise(spec.name)
+    suite.ready(spec.argument)
+    return SuiteRun(text, suite, spec.argument, replace(settings, **typed_options(spec, Settings, SUITES.noun)))

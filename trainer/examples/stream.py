@@ -6,12 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foundation.errors import InvalidConfig
-from trainer.data.chat import Encoded
+from trainer.data.chat import Encoded, encode
+from trainer.data.token_dir import TokenDir
+from trainer.tasks.base import Example
+
+STREAM = "stream.bin"
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,38 @@ class Draws:
     def __call__(self, order: NDArray[np.int64], done: float, draw: np.random.Generator) -> int:
         share = self.first_share + (1 - self.first_share) * min(1.0, done / self.until)
         return int(order[draw.integers(max(1, round(share * len(order))))])
+
+
+@dataclass(frozen=True)
+class ExampleRows:
+    """Examples for a stage's rows: those of ``tasks`` (beginnings of names; all without), the easiest
+    ``first_share`` first where ``ease_N2`` (success rate, log-probability) is known."""
+
+    examples: Sequence[Example]
+    tasks: tuple[str, ...] = ()
+    ease_N2: NDArray[np.float64] | None = None
+    first_share: float = 1.0
+
+    def write(self, path: Path, tokens: TokenDir, num_rows: int, length: int, seed: int) -> dict[str, Any]:
+        """``num_rows`` rows as a stream at ``path``; counts and shares. Raises InvalidConfig where no example fits."""
+        chosen, tokenizer, end = self._chosen(), tokens.tokenizer(), tokens.vocabulary().end
+        encoded = [encode(tokenizer, e.conversation, e.answer, end) for e in self.examples]
+        order = chosen if self.ease_N2 is None else chosen[easiest_first(self.ease_N2[chosen])]
+        draws = Draws(1.0 if self.ease_N2 is None else self.first_share, seed=seed)
+        shares = write_stream(path, encoded, order, draws, num_rows, length, tokens.tokens("train"))
+        return {"examples": len(chosen), **shares}
+
+    def _chosen(self) -> NDArray[np.int64]:
+        chosen = [i for i, e in enumerate(self.examples) if not self.tasks or e.task.startswith(self.tasks)]
+        if not chosen:
+            known = ", ".join(sorted({example.task for example in self.examples}))
+            raise InvalidConfig(f"no example is of the tasks {', '.join(self.tasks)}; there are {known}")
+        return np.array(chosen, np.int64)
+
+
+def easiest_first(ease_N2: NDArray[np.float64]) -> NDArray[np.int64]:
+    """By success rate, then by likelihood."""
+    return np.lexsort((-ease_N2[:, 1], -ease_N2[:, 0]))
 
 
 def write_stream(

@@ -28,11 +28,6 @@ class Success:
     logprob: NDArray[np.float64]
 
 
-def on_device(model: HilnasForCausalLM) -> HilnasForCausalLM:
-    """On the GPU where there is one."""
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
-
-
 @torch.inference_mode()
 def success(
     model: HilnasForCausalLM, tokenizer: Tokenizer, examples: Sequence[Example], end: int, batch: int = 32

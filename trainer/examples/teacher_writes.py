@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from foundation.measurement_lock import MeasurementLock
+from foundation.registry import Registry
 from trainer.data.chat import STOP, Prompt, prompt_of, token_ids
 from trainer.tasks import words
 from trainer.tasks.base import Example, drawn
@@ -71,7 +72,10 @@ def _answer_of(question: str) -> Callable[[str], Example | None]:
     return example
 
 
-REQUESTS: dict[str, Callable[[int], list[Request]]] = {"teacher:extraction": restatements, "teacher:answers": answers}
+# what a teacher can be asked to write -> that many requests
+REQUESTS: Registry[Callable[[int], list[Request]]] = Registry("text by a teacher", "texts by a teacher")
+REQUESTS.add("teacher:extraction", restatements)
+REQUESTS.add("teacher:answers", answers)
 
 
 @torch.inference_mode()

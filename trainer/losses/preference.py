@@ -7,13 +7,14 @@ sigmoid(r(rejected) / |rejected|)``; f is log sigmoid. Shapes: P pairs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from foundation.errors import InvalidConfig
+from foundation.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,9 @@ class PreferenceLoss:
         return -(self.relative * gained + self.absolute * (torch.sigmoid(better) - torch.sigmoid(worse)))
 
 
-# "joint" carries the example weights of the report
-LOSSES = {
-    "ln_dpo": PreferenceLoss(relative=1.0, absolute=0.0),
-    "ln_apo_zero": PreferenceLoss(relative=0.0, absolute=1.0),
-    "joint": PreferenceLoss(relative=1.0, absolute=0.2, margin=0.1),
-}
-
-
-def loss_named(name: str) -> PreferenceLoss:
-    if name not in LOSSES:
-        raise InvalidConfig(f"unknown preference loss {name!r}; known: {', '.join(LOSSES)}")
-    return LOSSES[name]
+# log-ratios per token of the chosen and the rejected answers, both [P], and beta -> the loss of each pair [P]
+Loss = Callable[[Tensor, Tensor, float], Tensor]
+PREFERENCE_LOSSES: Registry[Loss] = Registry("preference loss", "preference losses")
+PREFERENCE_LOSSES.add("ln_dpo", PreferenceLoss(relative=1.0, absolute=0.0))
+PREFERENCE_LOSSES.add("ln_apo_zero", PreferenceLoss(relative=0.0, absolute=1.0))
+PREFERENCE_LOSSES.add("joint", PreferenceLoss(relative=1.0, absolute=0.2, margin=0.1))  # the report's example weights

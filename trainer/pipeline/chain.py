@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,31 @@ from trainer.pipeline.stage import Progress, Recipe, Stage, StageContext, StageF
 
 log = structlog.get_logger()
 DONE, CURVE, PROGRESS, RECIPE = "done.json", "curve.jsonl", "progress.jsonl", "recipe.json"
+ENDED = "done"  # the last message of a stage that ran
 MIN_FREE_BYTES = 2**16  # nothing can be written in less
 # what libraries raise when they read a file that is cut, or find a part of a folder gone
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError)
 
 
+@dataclass(frozen=True)
+class StageEvent:
+    """How far a stage of a run is; as text one line for people."""
+
+    stage: str
+    share: float
+    message: str
+    eta_s: int | None = None
+    done: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.message}" + (f", {self.eta_s} s left" if self.eta_s else "")
+
+
+Tell = Callable[[StageEvent], None]
+
+
 def run_recipe(
-    recipe: Recipe, root: Path, run: str, commit: str | None = None, tell: Callable[[str], None] = lambda _: None,
+    recipe: Recipe, root: Path, run: str, commit: str | None = None, tell: Tell = lambda _: None,
     launcher: str = "torchrun",
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Stage name -> what its ``done.json`` says. Raises StageFailed with one sentence."""
@@ -87,7 +106,7 @@ def run_stage(
             record = {**stage.resolved(), "metrics": metrics, "seconds": seconds,
                       "files": recorded(folder, stage.scratch)}  # fmt: skip
             write_atomically(folder / DONE, json.dumps(record, indent=1))
-    progress(1.0, "done")
+    progress(1.0, ENDED)
     return record
 
 
@@ -160,7 +179,7 @@ def _full(error: Exception, folder: Path) -> bool:
     return shutil.disk_usage(there).free < MIN_FREE_BYTES
 
 
-def _teller(records: Records, stage: Stage, index: int, count: int, tell: Callable[[str], None]) -> Progress:
+def _teller(records: Records, stage: Stage, index: int, count: int, tell: Tell) -> Progress:
     """Progress lines with the share of the whole chain and this stage's ETA, at most one a second."""
     start, last = time.time(), [0.0, -1.0]
 
@@ -176,6 +195,6 @@ def _teller(records: Records, stage: Stage, index: int, count: int, tell: Callab
             time=now, stage=stage.name, share=round((index + share) / count, 4), stage_share=round(share, 4),
             eta_s=eta_s, message=message,
         )  # fmt: skip
-        tell(f"{stage.name}: {message}" + (f", {eta_s} s left" if eta_s else ""))
+        tell(StageEvent(stage.name, share, message, eta_s, done=message == ENDED))
 
     return progress

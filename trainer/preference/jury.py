@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import NewType, Protocol
 
 from foundation.errors import HilnasError, InvalidConfig
 from trainer.preference.candidates import Candidate, Question
 
 Scores = list[float | None]
+TeacherFolder = NewType("TeacherFolder", Path)  # a field of this type is given the teacher's directory
 
 
 class JuryFailed(HilnasError):
@@ -43,7 +45,11 @@ class Jury:
     members: tuple[tuple[Axis, float], ...]
 
     def __post_init__(self) -> None:
-        if not self.members or any(weight <= 0 for _, weight in self.members):
+        self.check_weights([weight for _, weight in self.members])
+
+    @staticmethod
+    def check_weights(weights: Sequence[float]) -> None:
+        if not weights or not all(weight > 0 for weight in weights):
             raise InvalidConfig("a jury needs an axis or more, each with a weight over 0, e.g. 'correct weight=2'")
 
     def verdict(self, question: Question, candidates: Sequence[Candidate]) -> Verdict:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from foundation.files import write_atomically
+from trainer.pipeline.stage import StageDir
 from trainer.preference.candidates import Candidate, Question
 from trainer.preference.jury import Verdict
 
+PAIRS = "pairs.jsonl"
 NEAR = 1e-9
 
 
@@ -27,6 +31,19 @@ class Pair:
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class PairsDir(StageDir):
+    what: ClassVar[str] = "preference pairs"
+    required: ClassVar[tuple[str, ...]] = (PAIRS,)
+
+    def read(self) -> list[Pair]:
+        return [Pair(**json.loads(line)) for line in (self.folder / PAIRS).read_text().splitlines()]
+
+    def write(self, pairs: Iterable[dict[str, Any]]) -> None:
+        """Pairs as ``Pair.to_dict`` has them."""
+        write_atomically(self.folder / PAIRS, "".join(json.dumps(pair) + "\n" for pair in pairs))
 
 
 def pair_of(

@@ -18,7 +18,7 @@ from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import order
 from trainer.engine.config import LoopConfig
 from trainer.engine.updates import Updater
-from trainer.losses.preference import PreferenceLoss
+from trainer.losses.preference import Loss
 from trainer.pipeline.records import Records
 from trainer.preference.pairs import Pair
 from trainer.rollout.logprobs import MaskedRows, logprobs_of, padded
@@ -41,7 +41,7 @@ def said(pairs: Sequence[Pair], device: torch.device) -> MaskedRows:
 
 
 def train_on_pairs(
-    model: HilnasForCausalLM, pairs: Sequence[Pair], loss: PreferenceLoss, beta: float, config: LoopConfig,
+    model: HilnasForCausalLM, pairs: Sequence[Pair], loss: Loss, beta: float, config: LoopConfig,
     folder: Path, progress: Callable[[float, str], None] = lambda *_: None,
 ) -> None:  # fmt: skip
     """``config.batch`` pairs a step, each epoch in another order. Goes on from the last checkpoint in ``folder``."""
@@ -70,7 +70,7 @@ def train_on_pairs(
 
 def _losses(
     model: HilnasForCausalLM, pairs: Sequence[Pair], reference_P2: NDArray[np.float32], chosen: NDArray[np.int64],
-    loss: PreferenceLoss, beta: float, config: LoopConfig, told: list[tuple[Tensor, Tensor]],
+    loss: Loss, beta: float, config: LoopConfig, told: list[tuple[Tensor, Tensor]],
 ) -> Iterator[Tensor]:  # fmt: skip
     """Of micro-batches, as their share of the step's mean; ``told`` gets the log-ratios per token."""
     for at in range(0, len(chosen), config.micro_batch):

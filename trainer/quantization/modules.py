@@ -72,7 +72,7 @@ class QuantizedLinear(nn.Module):
 def prepare(model: HilnasForCausalLM, rounding: str, seed: int = 0) -> HilnasForCausalLM:
     """Swaps what the exporter quantizes, in place; parameters stay the same objects, tied ones tied."""
     if rounding not in ROUNDINGS:
-        raise InvalidConfig(f"rounding {rounding!r} is none; {' and '.join(ROUNDINGS)} are")
+        raise InvalidConfig(f"unknown rounding {rounding!r}; known: {', '.join(ROUNDINGS)}")
     for index, (parent, name, child) in enumerate(_targets(model)):
         kind = FakeQuantizedEmbedding if isinstance(child, nn.Embedding) else FakeQuantizedLinear
         assert isinstance(child.weight, nn.Parameter)

@@ -3,56 +3,41 @@ publish are ours, and each recipe's notes say which."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-
-from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
-from trainer.recipes import lfm2_5_350m, small
-from trainer.recipes.config import RecipeConfig, chain_of
-from trainer.recipes.full import full
-from trainer.recipes.tiny import tiny, tiny_student
-from trainer.teacher.model import SMOLLM2
+from trainer.recipes.registry import RECIPES, RecipeEntry, RecipeOptions, options_from_text, planned, recipe_named
+from trainer.recipes.smoke import SHORT, SMOKE, smoke
 
-__all__ = ["CONFIGS", "RECIPES", "architecture_of", "planned", "recipe_named", "tiny", "tiny_student"]
-
-# architecture (None: the recipe's own), teacher, processes, scale of tokens and steps
-RECIPES: dict[str, Callable[[ArchConfig | None, str, int, float], Recipe]] = {
-    "tiny": tiny, "full": full, "small": small.small, "lfm2_5_350m": lfm2_5_350m.lfm2_5_350m,
-}  # fmt: skip
-CONFIGS: dict[str, RecipeConfig] = {config.name: config for config in (small.CONFIG, lfm2_5_350m.CONFIG)}
+__all__ = ["RECIPES", "RecipeEntry", "RecipeOptions", "options_from_text", "planned", "recipe_named"]
 
 
-def recipe_named(name: str, arch: ArchConfig | None, teacher: str, processes: int, scale: float = 1.0) -> Recipe:
-    if name not in RECIPES:
-        raise InvalidConfig(f"unknown recipe {name!r}; known recipes: {', '.join(RECIPES)}")
-    return RECIPES[name](arch, teacher, processes, scale)
+def _tiny(arch: ArchConfig | None, options: RecipeOptions) -> Recipe:
+    from trainer.recipes.tiny import tiny
+
+    return tiny(arch, options)
 
 
-def planned(name: str, arch: ArchConfig | None, scale: float = 1.0) -> Recipe:
-    """The same stages with a teacher that need not be there: for plans."""
-    if name in CONFIGS:
-        return chain_of(CONFIGS[name], arch, "the teacher", "any", 1, scale)
-    return recipe_named(name, arch, SMOLLM2, 1, scale)
+def _full(arch: ArchConfig | None, options: RecipeOptions) -> Recipe:
+    from trainer.recipes.full import full
+
+    return full(arch, options)
 
 
-def architecture_of(text: str | None) -> ArchConfig | None:
-    """An architecture file, a Hugging Face directory of ours, or a preset."""
-    if text is None:
-        return None
-    from search_space.presets import architecture
+def _small(arch: ArchConfig | None, options: RecipeOptions) -> Recipe:
+    from trainer.recipes.small import small
 
-    config = Path(text) / "config.json"
-    if not config.exists():
-        return architecture(text)
-    try:
-        plain = json.loads(config.read_text())
-        return ArchConfig.from_dict(plain["arch"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        kind = plain.get("model_type") if isinstance(error, KeyError) and isinstance(plain, dict) else None
-        what = f"holds a model of type {kind!r}, not one of hilnas" if kind else f"cannot be read ({error})"
-        raise InvalidConfig(
-            f"--arch {text}: its config.json {what}; give a preset, an architecture file or a model of hilnas"
-        ) from error
+    return small(arch, options)
+
+
+def _lfm2_5_350m(arch: ArchConfig | None, options: RecipeOptions) -> Recipe:
+    from trainer.recipes.lfm2_5_350m import lfm2_5_350m
+
+    return lfm2_5_350m(arch, options)
+
+
+RECIPES.add("smoke", RecipeEntry("a minute on shipped text: does training work at all?", smoke, SMOKE))
+RECIPES.add("short", RecipeEntry("ten times smoke", smoke, SHORT))
+RECIPES.add("tiny", RecipeEntry("two CPU cores, minutes: text to a merged model that was measured", _tiny))
+RECIPES.add("full", RecipeEntry("tiny, then preference, tools, RL and QAT; three quarters of an hour", _full))
+RECIPES.add("small", RecipeEntry("one GPU, hours: 50 M parameters, contexts to 32k", _small))
+RECIPES.add("lfm2_5_350m", RecipeEntry("many GPUs: LFM2-350M's architecture, contexts to 128k", _lfm2_5_350m))

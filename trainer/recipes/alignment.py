@@ -12,6 +12,7 @@ from trainer.engine.config import LoopConfig
 from trainer.pipeline.stage import Stage
 from trainer.preference.candidates import Rollouts
 from trainer.quantization.rounding import check_width
+from trainer.recipes.registry import RecipeOptions
 from trainer.rl.config import RlConfig
 from trainer.rl.groups import Sampling
 from trainer.rollout.episodes import RolloutConfig
@@ -69,16 +70,14 @@ class Alignment:
 
 @dataclass(frozen=True)
 class PretrainedInput:
-    """What the first half hands over: its last model's stage, its tasks, who teaches, how it evaluates."""
+    """What the first half hands over: its last model's stage, its tasks, how it evaluates, the recipe's options."""
 
     model: str
     tasks: tuple[str, ...]
     tools: tuple[str, ...]
     reasoning: tuple[str, ...]
-    teacher: str
-    teacher_id: str
     evaluated: Callable[[str], EvaluateStage]
-    processes: int = 1
+    options: RecipeOptions
 
     @property
     def all_tasks(self) -> tuple[str, ...]:
@@ -113,9 +112,9 @@ def scaled(given: Alignment, scale: float) -> Alignment:
     )  # fmt: skip
 
 
-def aligned(line: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
-    """From ``line.model`` to the result."""
-    stages: list[Stage] = [*_preferred(line, given), *_shown_tools(line, given)]
+def aligned(pretrained: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
+    """From ``pretrained.model`` to the result."""
+    stages: list[Stage] = [*_preferred(pretrained, given), *_shown_tools(pretrained, given)]
     base = "preference"
     for index in range(given.rounds):
         suffix = f"_{index + 1}" if index else ""
@@ -123,9 +122,9 @@ def aligned(line: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
             given, rl=_shorter(given.rl, index), reasoning=_shorter(given.reasoning or given.rl, index),
             lacking=_shorter(given.lacking or given.cold_start, index),
         )  # fmt: skip
-        stages += _specialists(line, short, base, suffix)
+        stages += _specialists(pretrained, short, base, suffix)
         base = f"merge_rl{suffix}"
-    return (*stages, *_quantized(line, given, base))
+    return (*stages, *_quantized(pretrained, given, base))
 
 
 def agents(count: int) -> tuple[str, ...]:
@@ -137,28 +136,31 @@ def _shorter(loop: LoopConfig, index: int) -> LoopConfig:
     return replace(loop, steps=max(1, loop.steps >> index), warmup=min(loop.warmup, max(1, loop.steps >> index)))
 
 
-def _preferred(line: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
+def _preferred(pretrained: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
+    options = pretrained.options
     return (
-        PairsStage(line.model, line.teacher, line.teacher_id, line.tasks, given.texts, given.per_task,
+        PairsStage(pretrained.model, options.teacher, options.teacher_id, pretrained.tasks, given.texts, given.per_task,
                    teacher_share=given.teacher_share, jury=given.jury, rollouts=given.rollouts),
-        PreferenceStage(line.model, loss=given.loss, loop=given.preference),
-        line.evaluated("preference"),
+        PreferenceStage(pretrained.model, loss=given.loss, loop=given.preference),
+        pretrained.evaluated("preference"),
     )  # fmt: skip
 
 
-def _shown_tools(line: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
+def _shown_tools(pretrained: PretrainedInput, given: Alignment) -> tuple[Stage, ...]:
     """Examples of calls, among others so that these are not forgotten: without them a reward never comes."""
-    sources = (*((name, given.demonstrated) for name in AGENTS), *((name, given.repeated) for name in line.tasks))
+    options = pretrained.options
+    sources = (*((name, given.demonstrated) for name in AGENTS), *((name, given.repeated) for name in pretrained.tasks))
     return (
-        SyntheticStage(line.teacher, line.teacher_id, sources, label="agent_examples"),
-        FilterStage(line.teacher, line.teacher_id, line.all_tasks, source="agent_examples", label="agent_data"),
+        SyntheticStage(options.teacher, options.teacher_id, sources, label="agent_examples"),
+        FilterStage(options.teacher, options.teacher_id, pretrained.all_tasks, source="agent_examples",
+                    label="agent_data"),
         SftStage(start="preference", examples="agent_data", loop=given.cold_start, label="sft_agent",
-                 processes=line.processes),
-        line.evaluated("sft_agent"),
+                 processes=pretrained.options.processes),
+        pretrained.evaluated("sft_agent"),
     )  # fmt: skip
 
 
-def _specialists(line: PretrainedInput, given: Alignment, base: str, suffix: str) -> tuple[Stage, ...]:
+def _specialists(pretrained: PretrainedInput, given: Alignment, base: str, suffix: str) -> tuple[Stage, ...]:
     """One for tools, one for reasoning, whose tasks that never rose get examples; both merged into ``base``."""
     tools, reasoning, cold, merge = (f"{name}{suffix}" for name in ("rl_tools", "rl_reasoning", "sft_cold", "merge_rl"))
 
@@ -167,21 +169,21 @@ def _specialists(line: PretrainedInput, given: Alignment, base: str, suffix: str
 
     begin = "sft_agent" if base == "preference" else base
     return (
-        rl(tools, begin, (*line.tools, *AGENTS), given.rl), line.evaluated(tools),
-        rl(reasoning, base, line.reasoning, given.reasoning or given.rl), line.evaluated(reasoning),
+        rl(tools, begin, (*pretrained.tools, *AGENTS), given.rl), pretrained.evaluated(tools),
+        rl(reasoning, base, pretrained.reasoning, given.reasoning or given.rl), pretrained.evaluated(reasoning),
         SftStage(start=reasoning, examples="sft_data", cold_start=reasoning, loop=given.lacking or given.cold_start,
-                 label=cold, processes=line.processes),
-        line.evaluated(cold),
-        IntegrateStage(base, (tools, cold), line.all_tasks, candidates=given.merges, label=merge),
-        line.evaluated(merge),
+                 label=cold, processes=pretrained.options.processes),
+        pretrained.evaluated(cold),
+        IntegrateStage(base, (tools, cold), pretrained.all_tasks, candidates=given.merges, label=merge),
+        pretrained.evaluated(merge),
     )  # fmt: skip
 
 
-def _quantized(line: PretrainedInput, given: Alignment, model: str) -> tuple[Stage, ...]:
+def _quantized(pretrained: PretrainedInput, given: Alignment, model: str) -> tuple[Stage, ...]:
     return (
         QatStage(start=model, examples="agent_data", loop=given.qat, rounding=given.rounding,
-                 processes=line.processes),
-        replace(line.evaluated("qat"), quantized=True),
+                 processes=pretrained.options.processes),
+        replace(pretrained.evaluated("qat"), quantized=True),
         ResultStage("qat", ("evaluate_qat",), against_random=True, budget_bytes=given.budget_bytes),
     )  # fmt: skip
 

@@ -7,19 +7,17 @@ the model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from trainer.data.mixture import Part, mixture_of
 from trainer.engine.config import LoopConfig
 from trainer.evaluation.subject import Settings
 from trainer.pipeline.stage import Recipe, Stage
 from trainer.recipes.alignment import NOTES, Alignment, PretrainedInput, agents, aligned, check_widths, scaled
+from trainer.recipes.registry import RecipeOptions
 from trainer.recipes.tiny import TASKS
 from trainer.stages.curriculum import CurriculumStage
 from trainer.stages.data import DataStage
@@ -31,10 +29,8 @@ from trainer.stages.pretrain import PretrainStage
 from trainer.stages.sft import SftStage
 from trainer.stages.synthetic import SyntheticStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher.model import SMOLLM2, identity
 
 MIN_SCALE, MAX_SCALE = 1e-6, 10
-SMOLLM2_TOKENS = 49_152
 LOOP_TOKENS = 256  # that a text must come to its end within
 WRITTEN = ("teacher:extraction", "teacher:answers")
 SPECIALISTS = {"sft_reasoning": ("reasoning:",), "sft_tools": ("extraction", "tool_calls", "chat")}
@@ -96,42 +92,19 @@ class RecipeConfig:
     candidates: tuple[str, ...] = DEFAULT_CANDIDATES
 
 
-def recipe_of(config: RecipeConfig, arch: ArchConfig | None, teacher: str, processes: int, scale: float) -> Recipe:
+def recipe_of(config: RecipeConfig, arch: ArchConfig | None, options: RecipeOptions) -> Recipe:
     """Raises InvalidConfig with a sentence for a scale or a teacher that cannot work."""
-    check_vocabulary(config, teacher)
-    return chain_of(config, arch, teacher, identity(teacher), processes, scale)
-
-
-def check_vocabulary(config: RecipeConfig, teacher: str) -> None:
-    """The student's tokens are the first of the teacher's, so the teacher needs as many."""
-    there = SMOLLM2_TOKENS if teacher == SMOLLM2 else _tokens_of(teacher)
-    if there is not None and there < config.vocabulary:
-        raise InvalidConfig(
-            f"recipe {config.name} has an embedding and a head of {config.vocabulary:,} tokens cut from its teacher's,"
-            f" and {teacher} has {there:,}; give --teacher a Hugging Face directory with byte-level BPE and more tokens"
-        )
-
-
-def _tokens_of(teacher: str) -> int | None:
-    config = Path(teacher) / "config.json"
-    return json.loads(config.read_text()).get("vocab_size") if config.exists() else None
-
-
-def chain_of(
-    config: RecipeConfig, arch: ArchConfig | None, teacher: str, teacher_id: str, processes: int, scale: float
-) -> Recipe:
-    if not MIN_SCALE <= scale <= MAX_SCALE:
-        raise InvalidConfig(f"scale {scale} is not between {MIN_SCALE} and {MAX_SCALE}; 1 is the recipe as meant")
+    options.check_tokens(config.name, config.vocabulary)
+    options.check_scale(MIN_SCALE, MAX_SCALE)
     student = replace(arch or config.student(), vocab_size=config.vocabulary)
     check_widths(student)
-    first = _pretraining(config, student, teacher, teacher_id, processes, scale)
-    second = _tuning(config, teacher, teacher_id, processes, scale)
-    line = PretrainedInput(
-        "merge", config.tasks, _without(config, "reasoning:"), _of(config, "reasoning:"), teacher, teacher_id,
-        lambda subject: _evaluated(config, subject, *agents(config.evaluation_count)), processes,
+    pretrained = PretrainedInput(
+        "merge", config.tasks, _without(config, "reasoning:"), _of(config, "reasoning:"),
+        lambda subject: _evaluated(config, subject, *agents(config.evaluation_count)), options,
     )  # fmt: skip
-    third = aligned(line, scaled(config.alignment, scale))
-    return Recipe(config.name, (*first, *second, *third), (*config.notes, *NOTES))
+    aligning = aligned(pretrained, scaled(config.alignment, options.scale))
+    stages = (*_pretraining(config, student, options), *_tuning(config, options), *aligning)
+    return Recipe(config.name, stages, (*config.notes, *NOTES))
 
 
 def _of(config: RecipeConfig, family: str) -> tuple[str, ...]:
@@ -142,17 +115,16 @@ def _without(config: RecipeConfig, family: str) -> tuple[str, ...]:
     return tuple(task for task in config.tasks if not task.startswith(family))
 
 
-def _pretraining(
-    config: RecipeConfig, student: ArchConfig, teacher: str, teacher_id: str, processes: int, scale: float
-) -> tuple[Stage, ...]:
-    """``extend`` goes on with longer rows; ``stretch`` sets YaRN over that length and adapts it."""
+def _pretraining(config: RecipeConfig, student: ArchConfig, options: RecipeOptions) -> tuple[Stage, ...]:
+    """``extend`` trains on longer rows; ``stretch`` sets YaRN over that length and adapts it."""
+    teacher, teacher_id, processes, scale = options.teacher, options.teacher_id, options.processes, options.scale
     tokens = max(10_000, round(config.text_tokens * scale))
     text = mixture_of(config.parts, tokens * config.characters_per_token * 1.1)
     return (
         DataStage(teacher, teacher_id, (text,), config.vocabulary, tokens, config.held_out_share),
         TeacherStage(teacher, teacher_id, max_tokens=max(2_000, round(config.teacher_tokens * scale)),
                      window=min(2048, config.pretrain.length)),
-        PretrainStage(student.to_dict(), config.pretrain.loop(scale), processes),
+        PretrainStage(student.to_dict(), processes, loop=config.pretrain.loop(scale)),
         _evaluated(config, "pretrain", *_long(config)),
         ExtendStage(
             start="pretrain", loop=config.extend.loop(scale), original_length=config.extend.length, processes=processes
@@ -166,12 +138,13 @@ def _pretraining(
     )  # fmt: skip
 
 
-def _tuning(config: RecipeConfig, teacher: str, teacher_id: str, processes: int, scale: float) -> tuple[Stage, ...]:
+def _tuning(config: RecipeConfig, options: RecipeOptions) -> tuple[Stage, ...]:
+    teacher, teacher_id, scale = options.teacher, options.teacher_id, options.scale
     count, written = max(4, round(config.count * scale)), max(2, round(config.written * scale))
 
     def sft(label: str, start: str, phase: Phase, tasks: tuple[str, ...] = (), curriculum: str | None = None) -> Stage:
         return SftStage(start=start, tasks=tasks, curriculum=curriculum, loop=phase.loop(scale, in_order=True),
-                        processes=processes, label=label)  # fmt: skip
+                        processes=options.processes, label=label)  # fmt: skip
 
     specialists = [
         stage for label, tasks in SPECIALISTS.items()

@@ -10,21 +10,21 @@ from trainer.pipeline.stage import Recipe
 from trainer.preference.candidates import Rollouts
 from trainer.recipes import alignment
 from trainer.recipes.alignment import Alignment, PretrainedInput, agents, aligned, check_widths, loop, plays
+from trainer.recipes.registry import RecipeOptions
 from trainer.recipes.tiny import REASONING, SKILLS, TASKS, TOOLS, tiny, tiny_student
 from trainer.stages.evaluate import EvaluateStage
-from trainer.teacher.model import SMOLLM2, identity
 
 LOOPS = "doom_loops count=64 max_new_tokens=256"
 
 
-def full(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 1, scale: float = 1.0) -> Recipe:
-    first = tiny(arch, teacher, processes, scale)
+def full(arch: ArchConfig | None = None, options: RecipeOptions = RecipeOptions()) -> Recipe:
+    first = tiny(arch, options)
     check_widths(arch or tiny_student())
     # every evaluation of a model also counts doom loops
     stages = [replace(stage, suites=(*stage.suites, LOOPS)) if isinstance(stage, EvaluateStage) else stage
               for stage in first.stages[:-1]]  # fmt: skip
-    line = PretrainedInput("merge_2", TASKS, TOOLS, REASONING, teacher, identity(teacher), evaluated, processes)
-    return Recipe("full", (*stages, *aligned(line, settings(scale))), (*first.notes, *alignment.NOTES))
+    given = PretrainedInput("merge_2", TASKS, TOOLS, REASONING, evaluated, options)
+    return Recipe("full", (*stages, *aligned(given, settings(options.scale))), (*first.notes, *alignment.NOTES))
 
 
 def settings(scale: float) -> Alignment:

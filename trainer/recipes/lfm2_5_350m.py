@@ -9,7 +9,7 @@ from trainer.pipeline.stage import Recipe
 from trainer.preference.candidates import Rollouts
 from trainer.recipes.alignment import Alignment, loop, plays
 from trainer.recipes.config import Phase, RecipeConfig, recipe_of
-from trainer.teacher.model import SMOLLM2
+from trainer.recipes.registry import RecipeOptions
 
 K = 1024
 WEB = "datasets:HuggingFaceFW/fineweb-2@"
@@ -65,8 +65,6 @@ CONFIG = RecipeConfig(
 )
 
 
-def lfm2_5_350m(
-    arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 8, scale: float = 1.0
-) -> Recipe:
+def lfm2_5_350m(arch: ArchConfig | None = None, options: RecipeOptions = RecipeOptions()) -> Recipe:
     """SmolLM2's 49,152 tokens are too few for 65,536: it wants another teacher's directory."""
-    return recipe_of(CONFIG, arch, teacher, processes, scale)
+    return recipe_of(CONFIG, arch, options)

@@ -9,7 +9,7 @@ from trainer.pipeline.stage import Recipe
 from trainer.preference.candidates import Rollouts
 from trainer.recipes.alignment import Alignment, loop, plays
 from trainer.recipes.config import Phase, RecipeConfig, recipe_of
-from trainer.teacher.model import SMOLLM2
+from trainer.recipes.registry import RecipeOptions
 
 K = 1024
 ATTENTION = (2, 4, 6, 8)
@@ -58,6 +58,6 @@ CONFIG = RecipeConfig(
 )
 
 
-def small(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 1, scale: float = 1.0) -> Recipe:
+def small(arch: ArchConfig | None = None, options: RecipeOptions = RecipeOptions()) -> Recipe:
     """Wants a data set host; with ``--scale`` under 0.01 it is a trial of an hour."""
-    return recipe_of(CONFIG, arch, teacher, processes, scale)
+    return recipe_of(CONFIG, arch, options)

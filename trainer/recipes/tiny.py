@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.engine.config import LoopConfig
 from trainer.evaluation.subject import Settings
 from trainer.pipeline.stage import Recipe, Stage
+from trainer.recipes.registry import RecipeOptions
 from trainer.stages.curriculum import CurriculumStage
 from trainer.stages.data import DataStage
 from trainer.stages.evaluate import EvaluateStage
@@ -21,7 +21,6 @@ from trainer.stages.result import ResultStage
 from trainer.stages.sft import SftStage
 from trainer.stages.synthetic import SyntheticStage
 from trainer.stages.teacher import TeacherStage
-from trainer.teacher.model import SMOLLM2, identity
 
 NOTES = (
     "top K = 32 and the decoupled, tempered objective are LFM2's (arXiv 2511.23404, section 3.3)",
@@ -48,15 +47,11 @@ MERGES = (
 CONTEXTS = (f"loss_by_position length={8 * CONTEXT} count=6", "retrieval count=2")
 
 
-def tiny(arch: ArchConfig | None = None, teacher: str = SMOLLM2, processes: int = 1, scale: float = 1.0) -> Recipe:
-    """A student of 6.6 M parameters, 16 % of them embedding. ``scale`` shrinks tokens, examples and steps alike."""
-    if not 0.02 <= scale <= 10:
-        raise InvalidConfig(f"scale {scale} is not between 0.02 and 10; 1 is the recipe as it is meant")
+def tiny(arch: ArchConfig | None = None, options: RecipeOptions = RecipeOptions()) -> Recipe:
+    """A student of 6.6 M parameters, 16 % of them embedding."""
+    options.check_scale(0.02, 10)
     student = replace(arch or tiny_student(), vocab_size=VOCABULARY)
-    teacher_id = identity(teacher)
-    first = pretraining(student, teacher, teacher_id, processes, scale)
-    second = tuning(teacher, teacher_id, processes, scale)
-    return Recipe("tiny", (*first, *second), NOTES)
+    return Recipe("tiny", (*pretraining(student, options), *tuning(options)), NOTES)
 
 
 def tiny_student() -> ArchConfig:
@@ -66,8 +61,9 @@ def tiny_student() -> ArchConfig:
     return ArchConfig(256, VOCABULARY, layers)
 
 
-def pretraining(student: ArchConfig, teacher: str, teacher_id: str, processes: int, scale: float) -> tuple[Stage, ...]:
-    """Data, the teacher's word, pretraining, 8 times the context, 4 times more by YaRN."""
+def pretraining(student: ArchConfig, options: RecipeOptions) -> tuple[Stage, ...]:
+    """Data, the teacher's distribution, pretraining, 8 times the context, 4 times more by YaRN."""
+    teacher, teacher_id, processes, scale = options.teacher, options.teacher_id, options.processes, options.scale
 
     def loop(steps: int, length: int, rate: float, kd_weight: float = 0.0, decay: float = 0.2) -> LoopConfig:
         batch = max(1, 4096 // length)
@@ -80,7 +76,7 @@ def pretraining(student: ArchConfig, teacher: str, teacher_id: str, processes: i
     return (
         DataStage(teacher, teacher_id, SOURCES, VOCABULARY, max(240_000, round(900_000 * scale)), held_out_share=0.1),
         TeacherStage(teacher, teacher_id, max_tokens=round(160_000 * scale)),
-        PretrainStage(student.to_dict(), loop(340, CONTEXT, 2e-3, kd_weight=0.5), processes),
+        PretrainStage(student.to_dict(), processes, loop=loop(340, CONTEXT, 2e-3, kd_weight=0.5)),
         evaluated("pretrain", *CONTEXTS),
         ExtendStage(
             start="pretrain", loop=loop(80, 8 * CONTEXT, 6e-4, decay=0.8), original_length=8 * CONTEXT,
@@ -95,8 +91,9 @@ def pretraining(student: ArchConfig, teacher: str, teacher_id: str, processes: i
     )  # fmt: skip
 
 
-def tuning(teacher: str, teacher_id: str, processes: int, scale: float) -> tuple[Stage, ...]:
+def tuning(options: RecipeOptions) -> tuple[Stage, ...]:
     """Synthetic examples, filters, a general fine-tuning in two parts, a curriculum; specialists and merge, twice."""
+    teacher, teacher_id, scale = options.teacher, options.teacher_id, options.scale
     count = max(20, round(1500 * scale))
     written = (("teacher:extraction", max(8, round(48 * scale))), ("teacher:answers", max(8, round(48 * scale))))
 
@@ -106,7 +103,9 @@ def tuning(teacher: str, teacher_id: str, processes: int, scale: float) -> tuple
             learning_rate=rate, warmup=max(1, round(5 * scale)), in_order=True, save_every=50,
         )  # fmt: skip
         curriculum = "curriculum" if tasks else None
-        return SftStage(start=start, tasks=tasks, curriculum=curriculum, loop=loop, processes=processes, label=label)
+        return SftStage(
+            start=start, tasks=tasks, curriculum=curriculum, loop=loop, processes=options.processes, label=label
+        )
 
     def specialized(line: str, steps: int, rate: float, suffix: str = "") -> tuple[Stage, ...]:
         """Two specialists of ``line`` and what is best of them and their merges."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
-from trainer.engine.launch import MODEL
+from trainer.engine.model_dir import MODEL
 from trainer.pipeline.chain import RECIPE, finished
 from trainer.pipeline.outputs import check_files
 from trainer.pipeline.run_folder import described, state_of

@@ -1,70 +1,35 @@
-"""What a recipe costs before it is run: tokens, FLOPs, GPU hours, memory and disk by stage; and why so many tokens.
-
-A training step is three forward passes (6 FLOPs a multiply-add); attention is counted at half the row's length, as
-causal attention reads it, which is too much where documents are shorter than rows.
-"""
+"""What a recipe costs before it is run, by stage; and why so many tokens. Each stage says what it takes itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from foundation.errors import InvalidConfig
 from search_space import cost
 from search_space.arch import ArchConfig
-from trainer.engine.config import LoopConfig
-from trainer.pipeline.stage import Recipe, Stage
-from trainer.stages.data import DataStage
-from trainer.stages.pairs import PairsStage
+from trainer.pipeline.costing import Costing, Device
+from trainer.pipeline.stage import Recipe
 from trainer.stages.pretrain import PretrainStage
-from trainer.stages.rl import RlStage
-from trainer.stages.synthetic import SyntheticStage
-from trainer.stages.teacher import TeacherStage
 
 CHINCHILLA = 20  # tokens a parameter (Hoffmann et al. 2022)
 LFM2_5_TOKENS, LFM2_5_PARAMS = 28e12, 354_483_968
-LOGIT_BYTES = 10  # bfloat16, its float32 copy and the gradient
-STATE_BYTES = 16  # float32 weight and gradient, AdamW's two moments
-TOKENS_WRITTEN = 300  # that a teacher reads and writes for one example
-CACHED_BYTES = 6  # of one of the teacher's top entries: float16 or float32 and an id
-
-
-@dataclass(frozen=True)
-class Device:
-    """``num`` equal GPUs; ``peak_flops`` of one, dense, of which a share ``mfu`` is reached."""
-
-    num: int
-    peak_flops: float
-    mfu: float
-    price: float | None = None
-    memory_bytes: float = 80e9
-
-    def __post_init__(self) -> None:
-        if self.num < 1 or self.peak_flops <= 0 or not 0 < self.mfu <= 1:
-            raise InvalidConfig(
-                f"{self.num} GPUs of {self.peak_flops:.3g} FLOP/s at a share of {self.mfu} are no device; give at least"
-                " one, a peak over 0 and a share up to 1"
-            )
-
-    def hours(self, flops: float) -> float:
-        """Of one GPU."""
-        return flops / (self.peak_flops * self.mfu) / 3600
 
 
 def plan_of(recipe: Recipe, device: Device, teacher_params: int) -> dict[str, Any]:
     arch = student_of(recipe)
-    rows = [_row(stage, arch, device, teacher_params) for stage in recipe.stages]
-    told = [row for row in rows if row is not None]
-    total = {key: sum(row.get(key, 0) for row in told) for key in ("tokens", "flops", "gpu_hours")}
+    costing = Costing(arch, device, teacher_params)
+    costs = {stage.name: stage.cost(costing) for stage in recipe.stages}
+    rows = [{"stage": name, **row} for name, row in costs.items() if row is not None]
+    uncounted = dict.fromkeys(stage.kind for stage in recipe.stages if costs[stage.name] is None)
+    total = {key: sum(row.get(key, 0) for row in rows) for key in ("tokens", "flops", "gpu_hours")}
     total["hours"] = total["gpu_hours"] / device.num
     if device.price is not None:
         total["cost"] = total["gpu_hours"] * device.price
     return {
         "recipe": recipe.name, "params": cost.params(arch), "gpus": device.num, "peak_flops": device.peak_flops,
-        "mfu": device.mfu, "teacher_params": teacher_params, "price": device.price, "stages": told, "total": total,
-        "too_large": too_large(told, device), "budget": budget(cost.params(arch), total["tokens"]),
+        "mfu": device.mfu, "teacher_params": teacher_params, "price": device.price, "stages": rows, "total": total,
+        "too_large": too_large(rows, device), "budget": budget(cost.params(arch), total["tokens"]),
         "notes": list(recipe.notes),
-        "not_counted": "evaluations, filters, curriculum, merging and export: minutes to a few hours of one GPU",
+        "not_counted": f"{', '.join(uncounted)}: minutes to a few hours of one GPU",
     }  # fmt: skip
 
 
@@ -80,69 +45,6 @@ def too_large(rows: list[dict[str, Any]], device: Device) -> list[str]:
 
 def student_of(recipe: Recipe) -> ArchConfig:
     return next(ArchConfig.from_dict(stage.arch) for stage in recipe.stages if isinstance(stage, PretrainStage))
-
-
-def _row(stage: Stage, arch: ArchConfig, device: Device, teacher_params: int) -> dict[str, Any] | None:
-    if isinstance(stage, DataStage):  # both streams, and their parts before they are joined
-        return {"stage": stage.name, "text_tokens": stage.max_tokens, "host_memory_bytes": 4 * 4 * stage.max_tokens,
-                "disk_bytes": 2 * 4 * stage.max_tokens}  # fmt: skip
-    if isinstance(stage, TeacherStage):
-        asked = stage.max_tokens or 0
-        flops = 2.0 * teacher_params * asked
-        return {"stage": stage.name, "teacher_tokens": asked, "flops": flops, "gpu_hours": device.hours(flops),
-                "disk_bytes": CACHED_BYTES * stage.k * asked}  # fmt: skip
-    if isinstance(stage, SyntheticStage):
-        written = sum(count for source, count in stage.sources if source.startswith("teacher:"))
-        flops = 2.0 * teacher_params * written * TOKENS_WRITTEN
-        return {"stage": stage.name, "examples": sum(count for _, count in stage.sources), "flops": flops,
-                "gpu_hours": device.hours(flops)}  # fmt: skip
-    if isinstance(stage, PairsStage):
-        questions = stage.texts + stage.per_task * len(stage.tasks)
-        return _spoken(
-            stage.name, questions * (stage.rollouts.sampled + 1) * stage.rollouts.max_new_tokens, arch, device
-        )
-    if isinstance(stage, RlStage):
-        return _reinforced(stage, arch, device)
-    loop = getattr(stage, "loop", None)
-    return _trained(stage.name, loop, arch, device) if isinstance(loop, LoopConfig) else None
-
-
-def _spoken(name: str, tokens: int, arch: ArchConfig, device: Device) -> dict[str, Any]:
-    """Written by the student, at most; a decoded token costs a forward pass, and bandwidth that is not counted."""
-    flops = 2.0 * cost.macs_per_token(arch, 0) * tokens
-    return {"stage": name, "tokens": tokens, "flops": flops, "gpu_hours": device.hours(flops)}
-
-
-def _reinforced(stage: RlStage, arch: ArchConfig, device: Device) -> dict[str, Any]:
-    """Every episode at its full length: written once with one refill, learned from once, and read half a time more."""
-    play, rounds = stage.sampling.play, stage.loop.steps
-    episodes = rounds * stage.sampling.groups * stage.sampling.size
-    spoken = _spoken(stage.name, 2 * episodes * play.max_new_tokens, arch, device)
-    learned = (6.0 + 1.0) * cost.macs_per_token(arch, play.max_length // 2) * episodes * play.max_length
-    flops = spoken["flops"] + learned
-    return {**spoken, "steps": rounds, "length": play.max_length, "flops": flops, "gpu_hours": device.hours(flops)}
-
-
-def _trained(name: str, loop: LoopConfig, arch: ArchConfig, device: Device) -> dict[str, Any]:
-    tokens = loop.steps * loop.batch * loop.length
-    matrices = 6.0 * cost.macs_per_token(arch, 0)
-    attention = 6.0 * cost.macs_per_token(arch, loop.length // 2) - matrices
-    flops = (matrices + attention) * tokens
-    return {
-        "stage": name, "tokens": tokens, "steps": loop.steps, "length": loop.length, "flops": flops,
-        "attention_share": round(attention / (matrices + attention), 4), "gpu_hours": device.hours(flops),
-        "memory_bytes": memory_bytes(arch, loop, device.num),
-    }  # fmt: skip
-
-
-def memory_bytes(arch: ArchConfig, loop: LoopConfig, gpus: int) -> int:
-    """Of one GPU, estimated: states shared by all, the embedding gathered, activations and logits of one forward pass
-    kept whole (the loop recomputes nothing)."""
-    rows = min(loop.micro_batch, max(1, loop.batch // gpus))
-    widths = sum(lin.in_features + lin.out_features for layer in arch.layers for lin in cost.layer_linears(arch, layer))
-    kept = 2 * widths + 8 * arch.d_model * arch.depth
-    states = STATE_BYTES * cost.params(arch) // gpus + 4 * cost.embedding_params(arch)
-    return states + rows * loop.length * (kept + LOGIT_BYTES * arch.vocab_size)
 
 
 def expected_loss(params: float, tokens: float) -> float:
@@ -178,9 +80,9 @@ def shown(plan: dict[str, Any]) -> str:
     costs = "" if "cost" not in total else f", {total['cost']:,.0f} in all"
     sums = f"{'total':<15}{_short(total['tokens']):>10}{'':>8}{total['flops']:>10.2e}{'':>11}{total['gpu_hours']:>9.1f}"
     host = max((row.get("host_memory_bytes", 0) for row in plan["stages"]), default=0)
-    told = [f"{sums}   {total['hours']:.1f} h on {plan['gpus']} GPUs{costs}",
+    ends = [f"{sums}   {total['hours']:.1f} h on {plan['gpus']} GPUs{costs}",
             f"the data stage holds {host / 1e9:,.0f} GB in memory; not counted: {plan['not_counted']}"]  # fmt: skip
-    return "\n".join((*lines, *told, *plan["too_large"], plan["budget"]))
+    return "\n".join((*lines, *ends, *plan["too_large"], plan["budget"]))
 
 
 def _line(row: dict[str, Any]) -> str:

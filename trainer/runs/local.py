@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.pipeline.chain import run_recipe
+from trainer.pipeline.chain import Tell, run_recipe
 from trainer.pipeline.run_folder import PID, process_of, run_folder
 from trainer.pipeline.stage import Recipe
 
@@ -21,7 +21,7 @@ class Stopped(BaseException):
 
 
 def run_here(
-    recipe: Recipe, root: Path, run: str, tell: Callable[[str], None], launcher: str = "torchrun"
+    recipe: Recipe, root: Path, run: str, tell: Tell, launcher: str = "torchrun"
 ) -> dict[str, dict[str, Any]]:
     """Stage name -> its record. ``hilnas train stop`` ends it between two steps."""
     with _stoppable(root / "runs" / run):

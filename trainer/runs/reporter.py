@@ -184,7 +184,7 @@ class Reporter:
 
 
 @contextlib.contextmanager
-def told_to(url: str, root: Path, run: str, recipe: str) -> Iterator[Callable[[], None]]:
+def reported_to(url: str, root: Path, run: str, recipe: str) -> Iterator[Callable[[], None]]:
     """A run on this machine shown at a coordinator; under the id it had there before, when it goes on. What it yields
     raises Stopped once somebody stopped the run there."""
     rest, kept = RestClient(url), root / "runs" / run / REGISTERED

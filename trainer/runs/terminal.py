@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import typer
 from contracts.http import RestClient
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
+from trainer.pipeline.chain import StageEvent, Tell
 
 
 def silence_library_logs() -> None:
@@ -38,20 +39,20 @@ def check_name(root: Path, name: str, recipe: str) -> None:
 
 
 @contextmanager
-def shown_at(url: str | None, root: Path, run_name: str, recipe: str) -> Iterator[Callable[[str], None]]:
-    """What hears each line of progress: the terminal, and before it whoever stopped the run at the coordinator."""
+def shown_at(url: str | None, root: Path, run_name: str, recipe: str) -> Iterator[Tell]:
+    """Prints each line of progress, and ends the run where somebody stopped it at the coordinator."""
     if url is None:
-        yield typer.echo
+        yield lambda event: typer.echo(str(event))
         return
-    from trainer.runs.reporter import told_to
+    from trainer.runs.reporter import reported_to
 
-    with told_to(url, root, run_name, recipe) as go_on:
+    with reported_to(url, root, run_name, recipe) as stop_if_asked:
 
-        def tell(text: str) -> None:
-            go_on()
-            typer.echo(text)
+        def show(event: StageEvent) -> None:
+            stop_if_asked()
+            typer.echo(str(event))
 
-        yield tell
+        yield show
 
 
 def rehearsed(recipe: str, arch: ArchConfig | None, root: Path, teacher: str | None, as_json: bool) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -18,8 +16,8 @@ from contracts.job import JobResult, Lease, TrainJob, TrainResult
 from contracts.leasing import Heartbeats, enrol_once
 from contracts.training import RunState, TrainingProgress, TrainingReply
 from foundation.errors import DeviceError, HilnasError
-from trainer.pretrain import RECIPES as SHORT
-from trainer.runs.handover import check, hand_over, run_chain, run_short
+from trainer.recipes import RECIPES
+from trainer.runs.handover import hand_over, job_recipe, run_job
 from trainer.runs.local import Stopped
 from trainer.runs.reporter import Reporter, RunReader
 
@@ -30,8 +28,8 @@ LEASE_WAIT_S = 20.0
 class TrainingClient(CoordinatorClient):
     """With what only trainers say."""
 
-    def tell(self, training_id: str, progress: TrainingProgress) -> TrainingReply:
-        """Raises Unreachable when the coordinator is away: what was not told goes with the next message."""
+    def report_progress(self, training_id: str, progress: TrainingProgress) -> TrainingReply:
+        """Raises Unreachable when the coordinator is away: what was not sent goes with the next message."""
         body = progress.model_dump(mode="json", exclude_defaults=True)
         return TrainingReply(**self._post(f"/trainings/{training_id}/progress", body).json())
 
@@ -46,7 +44,7 @@ class Worker:
         self._token, self._credential_path = token, home / "credential.json"
 
     def run(self, max_jobs: int | None = None) -> int:
-        """Until told to stop, or ``max_jobs`` are done; returns how many were."""
+        """Until it is stopped, or ``max_jobs`` are done; returns how many were."""
         self.enrol()
         done = 0
         while not self.stopping.is_set() and (max_jobs is None or done < max_jobs):
@@ -92,51 +90,29 @@ class Worker:
         except HilnasError as error:
             return JobResult(fencing_token=token, error=str(error), error_code=error.code)
         except OSError as error:
-            told = f"the trainer's disk: {error}"
-            return JobResult(fencing_token=token, error=told, error_code="trainer_io", retry=True)
+            reason = f"the trainer's disk: {error}"
+            return JobResult(fencing_token=token, error=reason, error_code="trainer_io", retry=True)
 
     def train(self, job: TrainJob, lease: Lease, beat: Heartbeats) -> TrainResult:
         """The run is named by the job and its stages by what goes in, so a job that is leased again goes on."""
-        check(job)
-        wanted = lambda: self._go_on(beat)  # noqa: E731
-        if job.recipe in SHORT:
-            told = _Told(self.client, lease, beat, wanted)
-            trained = run_short(job, self.home / "runs" / lease.job_id, told.send, told.progress)
-        else:
-            reader = RunReader(self.home, lease.job_id)
-            send = lambda progress: self.client.tell(lease.job_id, progress)  # noqa: E731
-            with Reporter(reader, send, lease.fencing_token, beat.report) as reporter:
-                ended: RunState = "running"  # its job says how it ends; only a stage that failed is told here
-                try:
-                    trained = run_chain(job, self.home, lease.job_id, lambda _: wanted())
-                except HilnasError:
-                    ended = "failed"
-                    raise
-                finally:
-                    reporter.finish(ended)
+        job_recipe(job)  # what cannot work is said before anything is reported as begun
+        reader = RunReader(self.home, lease.job_id)
+        send = lambda progress: self.client.report_progress(lease.job_id, progress)  # noqa: E731
+        with Reporter(reader, send, lease.fencing_token, beat.report) as reporter:
+            ended: RunState = "running"  # its job says how it ends; only a stage that failed is said here
+            try:
+                trained = run_job(job, self.home, lease.job_id, lambda _: self._stop_if_asked(beat))
+            except HilnasError:
+                ended = "failed"
+                raise
+            finally:
+                reporter.finish(ended)
         beat.report(1.0, "exporting")
         return hand_over(job, trained, self.home / "cache", self.client.upload)
 
-    def _go_on(self, beat: Heartbeats) -> None:
+    def _stop_if_asked(self, beat: Heartbeats) -> None:
         if beat.cancelled.is_set() or self.stopping.is_set():
             raise Stopped
-
-
-class _Told:
-    """What a run without files of its own says: with each heartbeat, and to the run's page when there is an answer."""
-
-    def __init__(self, client: TrainingClient, lease: Lease, beat: Heartbeats, wanted: Callable[[], None]) -> None:
-        self._client, self._lease, self._beat, self._wanted = client, lease, beat, wanted
-
-    def progress(self, share: float, message: str) -> None:
-        self._wanted()
-        self._beat.report(share, message)
-
-    def send(self, progress: TrainingProgress) -> TrainingReply:
-        with contextlib.suppress(Refused, Unreachable):
-            token = {"fencing_token": self._lease.fencing_token}
-            return self._client.tell(self._lease.job_id, progress.model_copy(update=token))
-        return TrainingReply()
 
 
 def facts() -> DeviceFacts:
@@ -144,4 +120,5 @@ def facts() -> DeviceFacts:
     return DeviceFacts(
         kind="host", name=f"trainer-{platform.node() or 'host'}", model="trainer", arch=platform.machine(),
         cores=len(os.sched_getaffinity(0)), memory_bytes=pages * page, os=f"{platform.system()} {platform.release()}",
+        details={"recipes": {name: entry.about for name, entry in RECIPES.items()}},
     )  # fmt: skip

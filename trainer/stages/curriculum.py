@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from foundation.errors import HilnasError
-from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.engine.launch import whole_model
-from trainer.examples.files import EXAMPLES, read_examples
-from trainer.examples.success import on_device, success
-from trainer.pipeline.stage import Stage, StageContext
+from trainer.data.token_dir import TokenDir
+from trainer.engine.model_dir import ModelDir, on_device
+from trainer.examples.files import ExamplesDir
+from trainer.examples.success import success
+from trainer.pipeline.brief import Brief
+from trainer.pipeline.fields import source
+from trainer.pipeline.stage import STAGES, Stage, StageContext, StageDir
 
 EASE = "ease.npy"
 
 
 @dataclass(frozen=True)
+class EaseDir(StageDir):
+    what: ClassVar[str] = "a curriculum"
+    required: ClassVar[tuple[str, ...]] = (EASE,)
+
+    def read(self) -> NDArray[np.float64]:
+        """[N, 2]: success rate and mean log-probability of each example."""
+        found: NDArray[np.float64] = np.load(self.folder / EASE)
+        return found
+
+
+@STAGES.register("curriculum")
+@dataclass(frozen=True)
 class CurriculumStage(Stage):
     kind: ClassVar[str] = "curriculum"
-    checkpoints: tuple[str, ...]
-    examples: str = "sft_data"
-    data: str = "data"
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (*self.checkpoints, self.examples, self.data)
+    output: ClassVar[type[StageDir]] = EaseDir
+    checkpoints: tuple[str, ...] = field(metadata=source(ModelDir))
+    examples: str = field(default="sft_data", metadata=source(ExamplesDir))
+    data: str = field(default="data", metadata=source(TokenDir))
 
     def run(self, context: StageContext) -> dict[str, Any]:
-        data = context.inputs[self.data]
-        examples = read_examples(context.inputs[self.examples] / EXAMPLES)
-        tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
-        end = Vocabulary.load(data / VOCABULARY).end
+        tokens = context.read(TokenDir, self.data)
+        examples = context.read(ExamplesDir, self.examples).read()
+        tokenizer, end = tokens.tokenizer(), tokens.vocabulary().end
         rates, likelihoods = np.zeros(len(examples)), np.zeros(len(examples))
         for index, name in enumerate(self.checkpoints):
             context.progress(index / len(self.checkpoints), f"success of {name}")
-            found = success(on_device(whole_model(context.inputs[name])), tokenizer, examples, end)
+            found = success(on_device(context.read(ModelDir, name).load()), tokenizer, examples, end)
             rates += found.right / len(self.checkpoints)
             likelihoods += found.logprob / len(self.checkpoints)
         np.save(context.folder / EASE, np.stack([rates, likelihoods], 1))
@@ -50,11 +57,8 @@ class CurriculumStage(Stage):
             "never_answered": int((rates == 0).sum()), "always_answered": int((rates >= 1).sum()),
         }  # fmt: skip
 
-    def check(self, folder: Path) -> None:
-        if not (folder / EASE).exists():
-            raise HilnasError(f"{folder / EASE} is gone")
+    def cost(self, costing: object) -> None:
+        """A forward pass over some thousand examples."""
 
-
-def easiest_first(ease_N2: NDArray[np.float64]) -> NDArray[np.int64]:
-    """By success rate, then by likelihood."""
-    return np.lexsort((-ease_N2[:, 1], -ease_N2[:, 0]))
+    def shortened(self, brief: Brief) -> CurriculumStage:
+        return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,24 +11,28 @@ from foundation.errors import HilnasError
 from foundation.files import write_atomically
 from trainer.examples.decontamination import Decontamination
 from trainer.examples.duplicates import Exact, NearDuplicates, SemanticDuplicates
-from trainer.examples.files import EXAMPLES, read_examples, write_examples
+from trainer.examples.files import ExamplesDir
 from trainer.examples.filters import Each, Filter, Judged, malformed, refusal, run_filters, style
 from trainer.examples.judges import TeacherJudge
-from trainer.pipeline.stage import Stage, StageContext
+from trainer.pipeline.brief import Brief
+from trainer.pipeline.fields import source
+from trainer.pipeline.stage import STAGES, Stage, StageContext, StageDir
 from trainer.tasks.base import Example, Split
 from trainer.tasks.registry import task_named
-from trainer.teacher.model import teacher_directory
+from trainer.teacher.directory import teacher_directory
 
 REPORT = "report.json"
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
+@STAGES.register("sft_data")
 @dataclass(frozen=True)
 class FilterStage(Stage):
     """``evaluation`` names the tasks whose validation and test prompts must not be trained on, ``evaluation_count``
     how many of each. ``least_likelihood`` is in nats per token of the teacher's."""
 
     kind: ClassVar[str] = "sft_data"
+    output: ClassVar[type[StageDir]] = ExamplesDir
     teacher: str
     teacher_identity: str
     evaluation: tuple[str, ...]
@@ -36,18 +40,18 @@ class FilterStage(Stage):
     least_likelihood: float = -2.5
     near: float = 0.8
     meaning: float = 0.97
-    source: str = "synthetic"
+    source: str = field(default="synthetic", metadata=source(ExamplesDir))
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.source,)
+    def __post_init__(self) -> None:
+        for name in self.evaluation:
+            task_named(name)
 
     def run(self, context: StageContext) -> dict[str, Any]:
-        examples = read_examples(context.inputs[self.source] / EXAMPLES)
+        examples = context.read(ExamplesDir, self.source).read()
         kept, reports = run_filters(self.chain(context.cache), examples)
         if not kept:
             raise HilnasError(f"the filters left none of {len(examples)} examples; loosen one")
-        write_examples(context.folder / EXAMPLES, kept)
+        ExamplesDir(context.folder).write(kept)
         write_atomically(context.folder / REPORT, json.dumps([report.to_dict() for report in reports], indent=1))
         return {
             "seen": len(examples), "kept": len(kept), "dropped": {report.filter: report.dropped for report in reports}
@@ -65,6 +69,8 @@ class FilterStage(Stage):
         tasks = [task_named(name) for name in self.evaluation]
         return [e for task in tasks for split in HELD_OUT for e in task.examples(split, self.evaluation_count)]
 
-    def check(self, folder: Path) -> None:
-        if not (folder / EXAMPLES).exists():
-            raise HilnasError(f"{folder / EXAMPLES} is gone")
+    def cost(self, costing: object) -> None:
+        """A forward pass of the teacher over the examples."""
+
+    def shortened(self, brief: Brief) -> FilterStage:
+        return replace(self, evaluation_count=1)

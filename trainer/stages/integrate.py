@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tokenizers import Tokenizer
-
-from foundation.errors import InvalidConfig
 from foundation.files import write_atomically
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.engine.launch import MODEL
+from trainer.data.token_dir import TokenDir
+from trainer.engine.model_dir import MODEL, ModelDir, on_device
 from trainer.examples.solved import share_solved
-from trainer.examples.success import on_device, success
+from trainer.examples.success import success
 from trainer.merging.merge import merge
-from trainer.merging.methods import method_named
-from trainer.pipeline.stage import Stage, StageContext
+from trainer.merging.methods import method_of
+from trainer.pipeline.brief import Brief
+from trainer.pipeline.fields import source
+from trainer.pipeline.stage import STAGES, Stage, StageContext, StageDir
 from trainer.rollout.episodes import RolloutConfig
-from trainer.stages.continuation import check_model
 from trainer.tasks.registry import task_named
 
 GREEDY = RolloutConfig(max_new_tokens=64, temperature=0.0)
@@ -31,33 +29,37 @@ DEFAULT_CANDIDATES = (
 )  # fmt: skip
 
 
+@STAGES.register("integrate")
 @dataclass(frozen=True)
 class IntegrateStage(Stage):
     """Every candidate's score is the mean over ``tasks`` of its success on ``count`` validation examples each. A
     specialist stays when no merge reaches it, and ``base`` when nothing is better than it."""
 
     kind: ClassVar[str] = "integrate"
+    output: ClassVar[type[StageDir]] = ModelDir
     scratch: ClassVar[tuple[str, ...]] = ("candidates",)
-    base: str
-    specialists: tuple[str, ...]
+    base: str = field(metadata=source(ModelDir))
+    specialists: tuple[str, ...] = field(metadata=source(ModelDir))
     tasks: tuple[str, ...]
     count: int = 100
     candidates: tuple[str, ...] = DEFAULT_CANDIDATES
-    data: str = "data"
+    data: str = field(default="data", metadata=source(TokenDir))
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.base, *self.specialists, self.data)
+    def __post_init__(self) -> None:
+        for text in self.candidates:
+            method_of(text).check(len(self.specialists))
+        for name in self.tasks:
+            task_named(name)
 
     def run(self, context: StageContext) -> dict[str, Any]:
         scores: dict[str, float] = {}
-        singles = {name: context.inputs[name] / MODEL for name in (self.base, *self.specialists)}
+        singles = {name: context.read(ModelDir, name).path for name in (self.base, *self.specialists)}
         folders = {**singles, **{text: context.folder / "candidates" / _slug(text) for text in self.candidates}}
         for index, (name, folder) in enumerate(folders.items()):
             context.progress(index / len(folders), f"{name}")
             if name not in singles and not folder.exists():
                 self._merge(name, singles, folder)
-            scores[name] = round(self._score(folder, context.inputs[self.data]), 4)
+            scores[name] = round(self._score(folder, context.read(TokenDir, self.data)), 4)
         best = max(scores, key=lambda name: (scores[name], name == self.base, name in self.candidates))
         _keep(folders[best], context.folder)
         return {
@@ -67,18 +69,15 @@ class IntegrateStage(Stage):
 
     def _merge(self, text: str, singles: dict[str, Path], out: Path) -> None:
         out.parent.mkdir(exist_ok=True)
-        name, options = parse_method(text)
-        if name == "slerp" and len(self.specialists) != 2:
-            raise InvalidConfig(f"slerp merges two specialists, not {len(self.specialists)}; leave it out")
-        method = method_named(name, **options)
+        method = method_of(text)
         base = singles[self.base] if method.needs_base else None
         merge(method, [singles[specialist] for specialist in self.specialists], out, base)
 
-    def _score(self, folder: Path, data: Path) -> float:
+    def _score(self, folder: Path, tokens: TokenDir) -> float:
         from transformers import AutoTokenizer
 
-        tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
-        model, end = on_device(HilnasForCausalLM.from_pretrained(folder)), Vocabulary.load(data / VOCABULARY).end
+        tokenizer, end = tokens.tokenizer(), tokens.vocabulary().end
+        model = on_device(HilnasForCausalLM.from_pretrained(folder))
         means = []
         for name in self.tasks:
             task = task_named(name)
@@ -91,22 +90,11 @@ class IntegrateStage(Stage):
                 means.append(float(found.right.mean()))
         return sum(means) / len(means)
 
-    def check(self, folder: Path) -> None:
-        check_model(folder)
+    def cost(self, costing: object) -> None:
+        """Some hundred short answers of every candidate."""
 
-
-def parse_method(text: str) -> tuple[str, dict[str, Any]]:
-    """``ties density=0.5`` -> ties and its options; several numbers stand between commas."""
-    name, *options = text.split()
-    try:
-        pairs = (option.split("=") for option in options)
-        return name, {key: _numbers(value) for key, value in pairs}
-    except ValueError:
-        raise InvalidConfig(f"{text!r} is no merging method with options; write e.g. 'ties density=0.5'") from None
-
-
-def _numbers(text: str) -> float | tuple[float, ...]:
-    return tuple(float(part) for part in text.split(",")) if "," in text else float(text)
+    def shortened(self, brief: Brief) -> IntegrateStage:
+        return replace(self, count=1, candidates=self.candidates[:2])
 
 
 def _slug(text: str) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,32 +12,35 @@ from typing import Any, ClassVar
 import numpy as np
 
 from foundation.errors import HilnasError
-from foundation.files import write_atomically
 from search_space.modeling.model import HilnasForCausalLM
-from trainer.data.vocabulary import VOCABULARY, Vocabulary
-from trainer.engine.launch import MODEL, whole_model
-from trainer.examples.success import on_device
+from trainer.data.token_dir import TokenDir
+from trainer.engine.model_dir import ModelDir, on_device
+from trainer.pipeline.brief import Brief
+from trainer.pipeline.costing import Cost, Costing
+from trainer.pipeline.fields import source
 from trainer.pipeline.records import Records
-from trainer.pipeline.stage import Stage, StageContext
-from trainer.preference.axes import axis_named, jury_of
+from trainer.pipeline.stage import STAGES, Stage, StageContext, StageDir
+from trainer.preference.axes import check_jury, jury_of
 from trainer.preference.candidates import Candidate, Question, Rollouts, rolled_out, written
 from trainer.preference.jury import Jury
-from trainer.preference.pairs import Pair, counted, pair_of
+from trainer.preference.pairs import PairsDir, counted, pair_of
 from trainer.rollout.generation import encoded
 from trainer.tasks.registry import task_named
-from trainer.teacher.model import teacher_directory
+from trainer.teacher.directory import teacher_directory
 
-PAIRS, JUDGED = "pairs.jsonl", "judged.jsonl"
+JUDGED = "judged.jsonl"
 PART = 16  # questions between two saves
 
 
+@STAGES.register("preference_data")
 @dataclass(frozen=True)
 class PairsStage(Stage):
     """``texts`` openings of training text and ``per_task`` training examples of each of ``tasks`` are asked. The
     teacher continues ``teacher_share`` of them too. ``jury`` names axes as trainer/preference/axes does."""
 
     kind: ClassVar[str] = "preference_data"
-    start: str
+    output: ClassVar[type[StageDir]] = PairsDir
+    start: str = field(metadata=source(ModelDir))
     teacher: str
     teacher_identity: str
     tasks: tuple[str, ...]
@@ -50,15 +52,12 @@ class PairsStage(Stage):
     rollouts: Rollouts = Rollouts()
     least_margin: float = 0.1
     max_prompt: int = 1024
-    data: str = "data"
+    data: str = field(default="data", metadata=source(TokenDir))
 
     def __post_init__(self) -> None:
-        for text in self.jury:
-            axis_named(text)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.start, self.data)
+        check_jury(self.jury)
+        for name in self.tasks:
+            task_named(name)
 
     def run(self, context: StageContext) -> dict[str, Any]:
         work = _Work(self, context)
@@ -77,17 +76,20 @@ class PairsStage(Stage):
                 judged.add(**row)
             rows += made
         pairs = [row["pair"] for row in rows if row["pair"]]
-        write_atomically(context.folder / PAIRS, "".join(json.dumps(pair) + "\n" for pair in pairs))
+        PairsDir(context.folder).write(pairs)
         if not pairs:
             raise HilnasError(f"no question of {len(rows)} gave a pair: {counted(row['reason'] for row in rows)}")
-        return {"questions": len(rows), "too_long": too_long, "pairs": len(pairs), **_told(rows, pairs)}
+        return {"questions": len(rows), "too_long": too_long, "pairs": len(pairs), **_counts(rows, pairs)}
 
-    def check(self, folder: Path) -> None:
-        if not (folder / PAIRS).exists():
-            raise HilnasError(f"{folder / PAIRS} is gone")
+    def cost(self, costing: Costing) -> Cost:
+        questions = self.texts + self.per_task * len(self.tasks)
+        return costing.writing(questions * (self.rollouts.sampled + 1) * self.rollouts.max_new_tokens)
+
+    def shortened(self, brief: Brief) -> PairsStage:
+        return replace(self, texts=2, per_task=1, rollouts=replace(self.rollouts, sampled=2, max_new_tokens=8))
 
 
-def _told(rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _counts(rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     abstained: Counter[str] = Counter()
     for row in rows:
         abstained.update(row["abstained"])
@@ -102,10 +104,9 @@ class _Work:
     """What one run of the stage holds: weights, tokenizer, jury."""
 
     def __init__(self, stage: PairsStage, context: StageContext) -> None:
-        from transformers import AutoTokenizer
-
         self.stage, self.context = stage, context
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(context.inputs[stage.start] / MODEL)
+        self.start = context.read(ModelDir, stage.start)
+        self.tokenizer: Any = self.start.tokenizer()
 
     def questions(self) -> tuple[list[Question], int]:
         """In an order that mixes kinds, without those longer than max_prompt, which are counted."""
@@ -118,9 +119,9 @@ class _Work:
         return [short[i] for i in mixed], len(found) + self.stage.texts - len(short)
 
     def _openings(self) -> list[Question]:
-        folder, spec = self.context.inputs[self.stage.data], self.stage
-        end, text = Vocabulary.load(folder / VOCABULARY).end, np.memmap(folder / "train.bin", np.int32, "r")
-        plain = text[text != end]
+        spec, tokens = self.stage, self.context.read(TokenDir, self.stage.data)
+        text = tokens.tokens("train")
+        plain = text[text != tokens.vocabulary().end]
         draw = np.random.default_rng(spec.rollouts.seed + 1)
         starts = draw.integers(max(1, len(plain) - spec.opening), size=spec.texts)
         rows = [plain[start : start + spec.opening].tolist() for start in starts]
@@ -136,12 +137,12 @@ class _Work:
             candidates = [*own[index], *self._others(question, texts.get(index))]
             verdict = self.jury.verdict(question, candidates)
             pair, reason = pair_of(question, candidates, verdict, self.stage.least_margin)
-            said = [
+            scored = [
                 {"origin": c.origin, "text": c.text, "total": total, **{name: s[i] for name, s in verdict.axes.items()}}
                 for i, (c, total) in enumerate(zip(candidates, verdict.totals, strict=True))
             ]
             rows.append({
-                "step": first + index, "prompt": question.prompt, "reason": reason, "candidates": said,
+                "step": first + index, "prompt": question.prompt, "reason": reason, "candidates": scored,
                 "abstained": dict(verdict.abstained), "pair": pair.to_dict() if pair else None,
             })  # fmt: skip
         return rows
@@ -164,7 +165,7 @@ class _Work:
 
     @cached_property
     def model(self) -> HilnasForCausalLM:
-        return on_device(whole_model(self.context.inputs[self.stage.start]))
+        return on_device(self.start.load())
 
     @cached_property
     def folder(self) -> Path:
@@ -177,7 +178,3 @@ class _Work:
 
 def _asks_teacher(index: int, share: float) -> bool:
     return int((index + 1) * share) > int(index * share)
-
-
-def read_pairs(path: Path) -> list[Pair]:
-    return [Pair(**json.loads(line)) for line in path.read_text().splitlines()]

@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from foundation.errors import HilnasError
+from trainer.data.token_dir import TokenDir
 from trainer.engine.config import LoopConfig
-from trainer.engine.launch import MODEL, whole_model
-from trainer.examples.success import on_device
-from trainer.losses.preference import loss_named
-from trainer.pipeline.records import Records
-from trainer.pipeline.stage import Stage, StageContext
+from trainer.engine.model_dir import MODEL, ModelDir, on_device
+from trainer.losses.preference import PREFERENCE_LOSSES
+from trainer.pipeline.brief import Brief
+from trainer.pipeline.fields import source
+from trainer.pipeline.stage import STAGES, StageContext
+from trainer.preference.pairs import PairsDir
 from trainer.preference.train import REFERENCE, train_on_pairs
-from trainer.stages.continuation import check_model, with_tokenizer
-from trainer.stages.pairs import PAIRS, read_pairs
+from trainer.stages.training import TrainingStage
 
 ENDS = 5  # steps at each end of the curve that are told
 
 
+@STAGES.register("preference")
 @dataclass(frozen=True)
-class PreferenceStage(Stage):
+class PreferenceStage(TrainingStage):
     """``loss`` names one of trainer/preference/losses; beta 5 is LFM2's. ``loop.length`` bounds prompt and answer:
     longer pairs are left out and counted."""
 
     kind: ClassVar[str] = "preference"
     scratch: ClassVar[tuple[str, ...]] = (REFERENCE,)
-    start: str
-    pairs: str = "preference_data"
+    start: str = field(metadata=source(ModelDir))
+    pairs: str = field(default="preference_data", metadata=source(PairsDir))
     loss: str = "joint"
     beta: float = 5.0
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(kd_weight=0.0, learning_rate=8e-7, schedule="cosine"))
-    data: str = "data"
+    loop: LoopConfig = field(
+        default=LoopConfig(kd_weight=0.0, learning_rate=8e-7, schedule="cosine"), kw_only=True
+    )
+    data: str = field(default="data", metadata=source(TokenDir))
 
     def __post_init__(self) -> None:
-        loss_named(self.loss)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.start, self.pairs, self.data)
+        PREFERENCE_LOSSES.get_or_raise(self.loss)
 
     def run(self, context: StageContext) -> dict[str, Any]:
-        found = read_pairs(context.inputs[self.pairs] / PAIRS)
+        found = context.read(PairsDir, self.pairs).read()
         fitting = [p for p in found if len(p.prompt) + max(len(p.chosen), len(p.rejected)) <= self.loop.length]
         if not fitting:
             raise HilnasError(
                 f"none of {len(found)} pairs fits {self.loop.length} tokens; give the loop a greater length"
             )
-        model = on_device(whole_model(context.inputs[self.start]))
-        train_on_pairs(model, fitting, loss_named(self.loss), self.beta, self.loop, context.folder, context.progress)
+        model = on_device(context.read(ModelDir, self.start).load())
+        loss = PREFERENCE_LOSSES[self.loss]
+        train_on_pairs(model, fitting, loss, self.beta, self.loop, context.folder, context.progress)
         model.save_pretrained(context.folder / MODEL)
-        with_tokenizer(context.inputs[self.data], context.folder / MODEL)
-        rows = Records(context.folder / "curve.jsonl").read()
+        context.read(TokenDir, self.data).copy_tokenizer(context.folder / MODEL)
+        rows = context.curve.read()
         mean = lambda key, part: round(sum(row[key] for row in part) / len(part), 5)  # noqa: E731
         return {
             "pairs": len(fitting), "left_out": len(found) - len(fitting), "tokens": sum(row["tokens"] for row in rows),
@@ -61,5 +61,5 @@ class PreferenceStage(Stage):
             "rejected_log_ratio": mean("rejected", rows[-ENDS:]),
         }  # fmt: skip
 
-    def check(self, folder: Path) -> None:
-        check_model(folder)
+    def shortened(self, brief: Brief) -> PreferenceStage:
+        return replace(self, loop=self.loop.once(brief.examples_row))

@@ -3,7 +3,7 @@ those that quantization harms least."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,92 +11,95 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.errors import InvalidConfig
-from search_space.modeling.model import HilnasForCausalLM
-from trainer.data.packing import PackedStream
-from trainer.data.vocabulary import VOCABULARY, Vocabulary
+from trainer.data.token_dir import TokenDir
 from trainer.engine.config import LoopConfig
 from trainer.engine.evaluate import bits_per_byte
-from trainer.engine.launch import MODEL, Job, launch
-from trainer.pipeline.records import Records
-from trainer.pipeline.stage import StageContext
+from trainer.engine.model_dir import ModelDir
+from trainer.examples.files import ExamplesDir
+from trainer.examples.stream import STREAM, ExampleRows
+from trainer.pipeline.brief import Brief
+from trainer.pipeline.fields import in_digest, source
+from trainer.pipeline.stage import STAGES, StageContext
 from trainer.quantization.exported import differences
 from trainer.quantization.modules import quantized
 from trainer.quantization.rounding import ROUNDINGS
-from trainer.stages.continuation import arch_of, with_tokenizer
-from trainer.stages.sft import STREAM, SftStage
+from trainer.stages.curriculum import EaseDir
+from trainer.stages.training import TrainingStage, train_on_stream
 
 CHECKED_TOKENS = 64
 
 
+@STAGES.register("qat")
 @dataclass(frozen=True)
-class QatStage(SftStage):
+class QatStage(TrainingStage):
     """Rows are those of fine-tuning, but ``text_rows`` of them are training text alone (all, with ``examples`` None).
     ``model`` has the float master weights: exporting rounds them to what its metrics were taken with. ``rounding`` None
     trains as long in float, as a control.
     """
 
     kind: ClassVar[str] = "qat"
-    start: str = "merge"
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(kd_weight=0.0, in_order=True))
-    examples: str | None = "sft_data"  # type: ignore[assignment]
+    scratch: ClassVar[tuple[str, ...]] = (STREAM, "stream.learned")
+    start: str = field(default="merge", metadata=source(ModelDir))
+    tasks: tuple[str, ...] = ()
+    first_share: float = 0.4
+    loop: LoopConfig = field(default=LoopConfig(kd_weight=0.0, in_order=True), kw_only=True)
+    examples: str | None = field(default="sft_data", metadata=source(ExamplesDir))
+    data: str = field(default="data", metadata=source(TokenDir))
+    curriculum: str | None = field(default=None, metadata=source(EaseDir))
+    processes: int = field(default=1, metadata=in_digest("never"))
     rounding: str | None = "nearest"
     text_rows: float = 0.5
     eval_rows: int = 128
 
     def __post_init__(self) -> None:
         if self.rounding is not None and self.rounding not in ROUNDINGS:
-            raise InvalidConfig(f"rounding {self.rounding!r} is none; {' and '.join(ROUNDINGS)} are")
+            raise InvalidConfig(f"unknown rounding {self.rounding!r}; known: {', '.join(ROUNDINGS)}")
         if self.examples is None and (self.tasks or self.curriculum):
             raise InvalidConfig("tasks and a curriculum choose among examples; name the stage that has them")
         if not self.loop.in_order:
             raise InvalidConfig("qat draws its rows itself; its loop needs in_order=True")
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.start, self.examples, self.data, self.curriculum) if name)
-
     def run(self, context: StageContext) -> dict[str, Any]:
-        data, start = context.inputs[self.data], context.inputs[self.start] / MODEL
+        tokens, start = context.read(TokenDir, self.data), context.read(ModelDir, self.start)
         shares = self.write_rows(context)
-        job = Job(
-            arch_of(start).to_dict(), asdict(self.loop), str(data), None, str(context.folder), str(start),
-            str(context.folder / STREAM), self.rounding,
+        trained = train_on_stream(
+            context, self.loop, tokens, start.arch(), self.processes, start=start, stream=context.folder / STREAM,
+            rounding=self.rounding,
         )  # fmt: skip
-        launch(job, self.processes, context.progress, context.launcher)
-        with_tokenizer(data, context.folder / MODEL)
-        rows = Records(context.folder / "curve.jsonl").read()
-        return {
-            "tokens": self.loop.steps * self.loop.batch * self.loop.length,
-            "first_loss": rows[0]["loss"], "last_loss": rows[-1]["loss"],
-            "tokens_per_s": sorted(row["tokens_per_s"] for row in rows)[len(rows) // 2],
-            **shares, **self._compared(start, context.folder / MODEL, data),
-        }  # fmt: skip
+        return {**trained, **shares, **self._compared(start, ModelDir(context.folder), tokens)}
 
     def write_rows(self, context: StageContext) -> dict[str, Any]:
         """Every row that the loop will read, in its order."""
-        data, path = context.inputs[self.data], context.folder / STREAM
+        tokens, path = context.read(TokenDir, self.data), context.folder / STREAM
         num_rows = self.loop.steps * self.loop.batch
-        shares = self._write_stream(context, data) if self.examples is not None else _blank(path, num_rows, self.loop)
-        text = np.memmap(data / "train.bin", np.int32, "r")
+        shares = self._example_rows(context, path, tokens, num_rows)
         draw = np.random.default_rng((self.loop.seed, num_rows))
         of_text = draw.random(num_rows) < (self.text_rows if self.examples is not None else 1.0)
+        text = tokens.tokens("train")
         return {**shares, "label_share": _fill(path, np.flatnonzero(of_text), text, self.loop.length, draw)}
 
-    def _compared(self, before: Path, after: Path, data: Path) -> dict[str, Any]:
+    def _example_rows(self, context: StageContext, path: Path, tokens: TokenDir, num_rows: int) -> dict[str, Any]:
+        if self.examples is None:
+            return _blank(path, num_rows, self.loop)
+        ease = context.read(EaseDir, self.curriculum).read() if self.curriculum else None
+        rows = ExampleRows(context.read(ExamplesDir, self.examples).read(), self.tasks, ease, self.first_share)
+        return rows.write(path, tokens, num_rows, self.loop.length, self.loop.seed)
+
+    def _compared(self, before: ModelDir, after: ModelDir, tokens: TokenDir) -> dict[str, Any]:
         """Held-out text in float and as exported, before and after; and how far apart training and export are."""
-        vocabulary = Vocabulary.load(data / VOCABULARY)
-        held_out = PackedStream.open(data / "held_out.bin", self.loop.length, vocabulary.end)
-        first, last = (HilnasForCausalLM.from_pretrained(folder) for folder in (before, after))
+        num_bytes, held_out = tokens.vocabulary().num_bytes, tokens.packed("held_out", self.loop.length)
+        first, last = before.load(), after.load()
         models = {"fp32": first, "ptq": quantized(first), "qat": quantized(last), "qat_fp32": last}
         bits = {
-            name: round(bits_per_byte(model, held_out, vocabulary.num_bytes, self.eval_rows), 5)
-            for name, model in models.items()
+            name: round(bits_per_byte(model, held_out, num_bytes, self.eval_rows), 5) for name, model in models.items()
         }
-        ids = np.fromfile(data / "held_out.bin", np.int32, CHECKED_TOKENS).tolist()
-        apart = differences(last, ids)
+        apart = differences(last, tokens.tokens("held_out")[:CHECKED_TOKENS].tolist())
         return {
             "held_out_bits_per_byte": bits, "max_difference": max(apart), "median_difference": float(np.median(apart)),
         }  # fmt: skip
+
+    def shortened(self, brief: Brief) -> QatStage:
+        return replace(self, loop=self.loop.once(brief.examples_row), eval_rows=1)
 
 
 def _blank(path: Path, num_rows: int, loop: LoopConfig) -> dict[str, Any]:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from foundation.errors import HilnasError
+from trainer.engine.model_dir import ModelDir
+from trainer.pipeline.brief import Brief
 from trainer.pipeline.chain import finished
-from trainer.pipeline.stage import Stage, StageContext
+from trainer.pipeline.fields import in_digest, source
+from trainer.pipeline.stage import STAGES, Stage, StageContext, StageDir
 from trainer.results.program import HOST
 from trainer.results.records import run_of
 from trainer.results.write import CARD, RESULT, Wanted, write_result
 
 
+@dataclass(frozen=True)
+class ResultDir(StageDir):
+    what: ClassVar[str] = "a result"
+    required: ClassVar[tuple[str, ...]] = (CARD, RESULT)
+
+
+@STAGES.register("result")
 @dataclass(frozen=True)
 class ResultStage(Stage):
     """``described`` names further stages whose figures the card shows, so that it is written anew when they change.
@@ -22,24 +32,14 @@ class ResultStage(Stage):
     """
 
     kind: ClassVar[str] = "result"
-    subject: str
-    described: tuple[str, ...] = ()
+    output: ClassVar[type[StageDir]] = ResultDir
+    subject: str = field(metadata=source(ModelDir, "never"))
+    described: tuple[str, ...] = field(default=(), metadata=source(StageDir, "never"))
     quantization: str = "8da4w"
     targets: tuple[str, ...] = (HOST,)
     gguf: tuple[str, ...] = ("F16",)
-    budget_bytes: float | None = None
-    against_random: bool = False
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.subject, *self.described)))
-
-    def resolved(self) -> dict[str, Any]:
-        """Without what is at its default and came later: results of before stay done."""
-        left_out = [
-            key for key, default in (("budget_bytes", None), ("against_random", False)) if getattr(self, key) == default
-        ]
-        return {k: v for k, v in super().resolved().items() if k not in ("subject", "described", *left_out)}
+    budget_bytes: float | None = field(default=None, metadata=in_digest("unless_default"))
+    against_random: bool = field(default=False, metadata=in_digest("unless_default"))
 
     def run(self, context: StageContext) -> dict[str, Any]:
         """Device metrics as `host/decode_tok_s@256`, each {value, low, high, n, unit, verdict}; against random weights
@@ -59,9 +59,16 @@ class ResultStage(Stage):
             metrics["budget_met"] = result["budget_met"]
         return {"architecture": result["architecture"], **metrics}
 
+    def cost(self, costing: object) -> None:
+        """An export and a measurement."""
+
+    def shortened(self, brief: Brief) -> ResultStage:
+        return self
+
     def check(self, folder: Path) -> None:
+        super().check(folder)
         metrics = (finished(folder) or {})["metrics"]
         written = [name for name in metrics if name.endswith((".gguf", ".safetensors", ".pte")) and metrics[name]]
-        for name in (CARD, RESULT, *written):
+        for name in written:
             if not (folder / name).exists():
                 raise HilnasError(f"{folder / name} is gone")

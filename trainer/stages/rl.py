@@ -5,68 +5,81 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from foundation.files import write_atomically
+from trainer.data.token_dir import TokenDir
 from trainer.engine.config import LoopConfig
-from trainer.engine.launch import MODEL, whole_model
-from trainer.examples.success import on_device
-from trainer.pipeline.records import Records
-from trainer.pipeline.stage import Stage, StageContext
+from trainer.engine.model_dir import MODEL, ModelDir, on_device
+from trainer.pipeline.brief import Brief
+from trainer.pipeline.costing import Cost, Costing
+from trainer.pipeline.fields import source
+from trainer.pipeline.stage import STAGES, StageContext
 from trainer.rl.config import RlConfig
 from trainer.rl.curriculum import Curriculum
 from trainer.rl.groups import Sampling
 from trainer.rl.train import reinforce
-from trainer.stages.continuation import check_model, with_tokenizer
+from trainer.rollout.episodes import RolloutConfig
+from trainer.stages.training import TrainingStage
 from trainer.tasks.registry import task_named
 
-COLD_START = "cold_start.json"
+COLD_START = "cold_start.json"  # tasks whose success never rose
 
 
 @dataclass(frozen=True)
-class RlStage(Stage):
+class RlDir(ModelDir):
+    what: ClassVar[str] = "a model by reinforcement learning"
+    required: ClassVar[tuple[str, ...]] = (*ModelDir.required, COLD_START)
+
+    def unsolved(self) -> tuple[str, ...]:
+        """Tasks whose success never rose."""
+        return tuple(json.loads((self.folder / COLD_START).read_text()))
+
+
+@STAGES.register("rl")
+@dataclass(frozen=True)
+class RlStage(TrainingStage):
     """``tasks`` without levels; ``loop.steps`` rounds of ``updates`` steps. Tasks whose success never rose are told in
     cold_start.json, which a fine-tuning stage can begin from (SftStage.cold_start)."""
 
     kind: ClassVar[str] = "rl"
-    start: str
+    output: ClassVar[type[ModelDir]] = RlDir
+    start: str = field(metadata=source(ModelDir))
     tasks: tuple[str, ...]
     most_level: int = 2
     sampling: Sampling = Sampling()
     levers: RlConfig = RlConfig()
     updates: int = 2
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(kd_weight=0.0, weight_decay=0.0))
-    data: str = "data"
+    loop: LoopConfig = field(default=LoopConfig(kd_weight=0.0, weight_decay=0.0), kw_only=True)
+    data: str = field(default="data", metadata=source(TokenDir))
 
     def __post_init__(self) -> None:
         for name in self.tasks:
             task_named(name)
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.start, self.data)
-
     def run(self, context: StageContext) -> dict[str, Any]:
-        from transformers import AutoTokenizer
-
-        source = context.inputs[self.start]
-        model, tokenizer = on_device(whole_model(source)), AutoTokenizer.from_pretrained(source / MODEL)
+        start = context.read(ModelDir, self.start)
+        model, tokenizer = on_device(start.load()), start.tokenizer()
         curriculum = reinforce(
             model, tokenizer, self.tasks, self.most_level, self.sampling, self.levers, self.loop, self.updates,
             context.folder, context.progress,
         )  # fmt: skip
         write_atomically(context.folder / COLD_START, json.dumps(curriculum.stuck()))
         model.save_pretrained(context.folder / MODEL)
-        with_tokenizer(context.inputs[self.data], context.folder / MODEL)
-        return told(Records(context.folder / "curve.jsonl").read(), curriculum)
+        context.read(TokenDir, self.data).copy_tokenizer(context.folder / MODEL)
+        return summary(context.curve.read(), curriculum)
 
-    def check(self, folder: Path) -> None:
-        check_model(folder)
+    def cost(self, costing: Costing) -> Cost:
+        episodes, play = self.loop.steps * self.sampling.groups * self.sampling.size, self.sampling.play
+        return costing.reinforcing(self.loop.steps, episodes, play.max_new_tokens, play.max_length)
+
+    def shortened(self, brief: Brief) -> RlStage:
+        short = Sampling(1, 2, RolloutConfig(8, max_length=16 * brief.row))
+        return replace(self, loop=self.loop.once(brief.examples_row), sampling=short)
 
 
-def told(rows: Sequence[dict[str, Any]], curriculum: Curriculum) -> dict[str, Any]:
+def summary(rows: Sequence[dict[str, Any]], curriculum: Curriculum) -> dict[str, Any]:
     """Success of the first and the last fifth of the rounds, and what became of groups."""
     fifth = max(1, len(rows) // 5)
     calls: Counter[str] = Counter()

@@ -5,24 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from foundation.errors import InvalidConfig
+from foundation.registry import Registry
 from trainer.tasks.agent import Agent
 from trainer.tasks.base import Task
 from trainer.tasks.extraction import Extraction
 from trainer.tasks.reasoning import Reasoning
 from trainer.tasks.tool_calls import ToolCalls
 
-# the part before a colon -> a task from the part behind it and a level
-TASKS: dict[str, Callable[[str, int], Task]] = {
-    "reasoning": Reasoning,
-    "extraction": lambda _, level: Extraction(level),
-    "tool_calls": lambda _, level: ToolCalls(level),
-    "agent": Agent,
-}
+# the part of a name before its colon -> a task from the part behind it and a level
+TASKS: Registry[Callable[[str, int], Task]] = Registry("task")
+TASKS.add("reasoning", Reasoning)
+TASKS.add("agent", Agent)
+
+
+@TASKS.register("extraction")
+def _extraction(_: str, level: int) -> Task:
+    return Extraction(level)
+
+
+@TASKS.register("tool_calls")
+def _tool_calls(_: str, level: int) -> Task:
+    return ToolCalls(level)
 
 
 def task_named(name: str) -> Task:
-    plain, _, level = name.partition("@")
+    """Raises InvalidConfig for a family that is not registered, and for a level that is not a number."""
+    plain, at, level = name.partition("@")
     family, _, rest = plain.partition(":")
-    if family not in TASKS or (level and not level.isdecimal()):
-        raise InvalidConfig(f"unknown task {name!r}; known: {', '.join(TASKS)}, with :name and @level where they apply")
+    if family not in TASKS:
+        raise InvalidConfig(f"unknown task {name!r}; known: {TASKS.known}, with :name and @level where they apply")
+    if at and not level.isdecimal():
+        raise InvalidConfig(f"task {name!r}: level {level!r} is not a whole number; write e.g. {plain}@2")
     return TASKS[family](rest, int(level or 0))

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foundation.errors import HilnasError, InvalidConfig
+from trainer.pipeline.stage import StageDir
 
 INDEX, MIN_LOGPROB = "index.json", -1e4
 # [start, stop) -> log-probabilities and ids, each [stop - start, K]: arrays, or tensors on the CPU
@@ -167,14 +168,28 @@ class TopKCache:
         _write(self.folder / INDEX, json.dumps(index, indent=1).encode())
 
 
-def open_cache(folder: Path) -> TopKCache:
-    """The cache of a finished or broken teacher stage, by what its index says."""
-    path = folder / "cache" / INDEX
-    try:
-        spec = CacheSpec(**json.loads(path.read_text())["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CacheBroken(f"{path} of the teacher cache cannot be read ({type(error).__name__})") from None
-    return TopKCache(folder / "cache", spec)
+@dataclass(frozen=True)
+class LogprobsDir(StageDir):
+    """What a teacher stage leaves."""
+
+    what: ClassVar[str] = "a teacher's log-probabilities"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "cache"
+
+    def open(self) -> TopKCache:
+        """By what its index says. Raises CacheBroken for one that cannot be read."""
+        path = self.path / INDEX
+        try:
+            spec = CacheSpec(**json.loads(path.read_text())["spec"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheBroken(f"{path} of the teacher cache cannot be read ({type(error).__name__})") from None
+        return TopKCache(self.path, spec)
+
+    def check(self) -> None:
+        """Raises CacheBroken; running the stage again then computes that shard alone."""
+        self.open().check()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,51 +1,73 @@
-"""Axes by the name that recipes write: ``correct weight=2``, ``endpoint url=http://localhost:8080/v1 model=name``."""
+"""Axes of a jury by the name that recipes write: ``correct weight=2``, ``endpoint url=http://localhost:8080/v1
+model=name``.
+
+An axis is a dataclass: its fields are its options, but for one of type ``TeacherFolder``, which it is given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from foundation.errors import InvalidConfig
+from foundation.part_spec import parse_spec, typed_options
+from foundation.registry import Registry
 from trainer.preference.axes.endpoint import Endpoint
 from trainer.preference.axes.likelihood import Likelihood
 from trainer.preference.axes.rules import Correct, Finished, NoLoop
-from trainer.preference.jury import Axis, Jury
+from trainer.preference.jury import Axis, Jury, TeacherFolder
 
-# name -> an axis from its options and the teacher's directory
-AXES: dict[str, Callable[[dict[str, str], Callable[[], Path]], Axis]] = {
-    "correct": lambda options, teacher: Correct(),
-    "no_loop": lambda options, teacher: NoLoop(),
-    "finished": lambda options, teacher: Finished(),
-    "likelihood": lambda options, teacher: Likelihood(teacher()),
-    "endpoint": lambda options, teacher: Endpoint(**options),
-}
+JURY_AXES: Registry[type[Axis]] = Registry("jury axis", "jury axes")
+JURY_AXES.add("correct", Correct)
+JURY_AXES.add("no_loop", NoLoop)
+JURY_AXES.add("finished", Finished)
+JURY_AXES.add("likelihood", Likelihood)
+JURY_AXES.add("endpoint", Endpoint)
 
 
 @dataclass(frozen=True)
-class Named:
-    """An axis as a config names it."""
+class WeightedAxis:
+    """An axis as a recipe names it; ``build`` makes it once the teacher's directory is there."""
 
-    name: str
+    kind: type[Axis]
     weight: float
-    options: dict[str, str]
+    options: dict[str, Any]
+
+    def build(self, teacher: Callable[[], Path]) -> Axis:
+        given = {name: teacher() for name in _given(self.kind)}
+        return self.kind(**self.options, **given)
 
 
-def axis_named(text: str) -> Named:
-    """Raises InvalidConfig for an unknown axis or an option that is none."""
-    name, *words = text.split() or [""]
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    if name not in AXES or len(options) != len(words):
-        raise InvalidConfig(f"{text!r} names no axis of a jury; known: {', '.join(AXES)}, then options like weight=2")
+def axis_of(text: str) -> WeightedAxis:
+    """Raises InvalidConfig for an unknown axis, an option that it does not have, or a weight that is no number."""
+    noun = JURY_AXES.noun
+    spec = parse_spec(text, noun)
+    kind = JURY_AXES.get_or_raise(spec.name)
+    words = dict(spec.options)
     try:
-        weight = float(options.pop("weight", "1"))
+        weight = float(words.pop("weight", "1"))
     except ValueError:
-        raise InvalidConfig(f"{text!r}: weight wants a number, e.g. weight=2") from None
-    if name != "endpoint" and options:
-        raise InvalidConfig(f"{text!r}: axis {name} has no option {', '.join(options)}")
-    return Named(name, weight, options)
+        raise InvalidConfig(f"{noun} {text!r}: option weight takes a number, e.g. weight=2") from None
+    options = typed_options(replace(spec, options=words), kind, noun, _given(kind))
+    if not _given(kind):
+        kind(**options)  # what cannot work is found when the recipe is built
+    return WeightedAxis(kind, weight, options)
 
 
 def jury_of(texts: tuple[str, ...], teacher: Callable[[], Path]) -> Jury:
-    named = [axis_named(text) for text in texts]
-    return Jury(tuple((AXES[axis.name](axis.options, teacher), axis.weight) for axis in named))
+    """Raises InvalidConfig for a jury without members, or with a weight that is not over 0."""
+    axes = [axis_of(text) for text in texts]
+    return Jury(tuple((axis.build(teacher), axis.weight) for axis in axes))
+
+
+def check_jury(texts: tuple[str, ...]) -> None:
+    """Raises InvalidConfig as ``jury_of``, before there is a teacher."""
+    Jury.check_weights([axis_of(text).weight for text in texts])
+
+
+def _given(kind: type[Axis]) -> list[str]:
+    """Fields that are not options."""
+    hints = get_type_hints(kind)
+    return [field.name for field in fields(kind) if hints[field.name] is TeacherFolder]  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ class Endpoint:
     url: str = ""
     model: str = ""
     axis: str = "helpfulness_and_correctness"
-    timeout: str = "30"
+    timeout: float = 30.0
     failures: int = field(default=0, init=False)
     transport: ClassVar[httpx.BaseTransport | None] = None
 
@@ -72,7 +72,7 @@ class Endpoint:
             axis=self.axis.replace("_", " "), count=len(candidates), prompt=question.prompt, answers=answers
         )
         key = os.environ.get("HILNAS_JURY_KEY")
-        with httpx.Client(timeout=float(self.timeout), transport=self.transport) as client:
+        with httpx.Client(timeout=self.timeout, transport=self.transport) as client:
             response = client.post(
                 f"{self.url.rstrip('/')}/chat/completions",
                 json={"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": words}]},

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from tokenizers import Tokenizer
 from foundation.measurement_lock import MeasurementLock
 from trainer.data.chat import token_ids
 from trainer.preference.candidates import Candidate, Question
-from trainer.preference.jury import Scores
+from trainer.preference.jury import Scores, TeacherFolder
 from trainer.teacher.model import load_teacher
 
 MAX_TOKENS = 64
@@ -27,7 +26,7 @@ class Likelihood:
     """Mean log-probability per token behind the prompt, of the first MAX_TOKENS, under the teacher in ``folder``.
     Abstains where a verifier knows better, and on an empty text."""
 
-    folder: Path
+    folder: TeacherFolder
     name: ClassVar[str] = "likelihood"
 
     def scores(self, question: Question, candidates: Sequence[Candidate]) -> Scores:
