@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trainer.rl.objective import batch_of, surrogate
 
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
@@ -24,6 +23,7 @@ from trainer.rl import groups as grouping
 from trainer.rl.config import RlConfig
 from trainer.rl.curriculum import WINDOW, Curriculum
 from trainer.rl.groups import Group, Sampling, gather
+from trainer.rl.objective import batch_of, surrogate
 from trainer.rl.rewards import RewardFailed, reward_of
 from trainer.rl.train import reinforce
 from trainer.rollout.decoding import Completion
