@@ -46,20 +46,31 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--launchers", nargs="+", default=[name for name in LAUNCHERS if there(name)])
     given = options.parse_args()
+    rows, curves, on_gpu = measure(given.launchers)
+    summary = {
+        **judge(rows, curves), "steps": CONFIG.steps, "params": cost.params(ARCH), "launchers": given.launchers,
+        "cores": os.cpu_count(), "gpu": on_gpu,
+    }  # fmt: skip
+    publish("scaling_out", summary, rows, curves)
+
+
+def measure(launchers: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any] | str]:
+    """Rows and curves as of ``compared``; figures of the GPU, or that there is none."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         synthetic(root, VOCAB, 30_000)
-        rows, raw = compared(root, given.launchers)
         on_gpu = small_on_gpu(root) if torch.cuda.is_available() else "no GPU here"
-    all_losses = [np.array([step["loss"] for step in raw[key]]) for key in raw]
-    summary = {
+        return *compared(root, launchers), on_gpu
+
+
+def judge(rows: list[dict[str, Any]], curves: dict[str, Any]) -> dict[str, Any]:
+    """The bar, 1e-5, is for losses; all runs see the same batches."""
+    all_losses = [np.array([step["loss"] for step in curve]) for curve in curves.values()]
+    return {
         "max_loss_difference": float(max(np.abs(losses - all_losses[0]).max() for losses in all_losses)),
         "bit_exact": all(row["bit exact"] == "True" for row in rows),
         "tokens_per_s": {f"{row['launcher']} {row['processes']}": row["tokens/s"] for row in rows},
-        "steps": CONFIG.steps, "params": cost.params(ARCH), "launchers": given.launchers, "cores": os.cpu_count(),
-        "gpu": on_gpu,
-    }  # fmt: skip
-    publish("scaling_out", summary, rows, raw)
+    }
 
 
 def there(launcher: str) -> bool:
