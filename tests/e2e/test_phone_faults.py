@@ -29,7 +29,7 @@ SPEC: dict[str, Any] = {
     "confirm": 0,
 }
 DEADLINE_S = 180.0
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
 
 
 class Laboratory:
