@@ -25,7 +25,7 @@ SPEC: dict[str, Any] = {
 }
 LEASE_S = 4.0  # a killed agent's job is queued again after this
 DEADLINE_S = 300.0
-pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def job_states(service: Service, study_id: str) -> Counter[str]:

@@ -16,7 +16,7 @@ from tests.phones.virtual import start
 from virtual_phone.phone import VirtualPhone
 
 ARCH = ArchConfig(64, 256, (LayerConfig(GatedShortConv(3), SwiGLU(128)), LayerConfig(Gqa(8, 2, 32), SwiGLU(128))))
-pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ SPEC: dict[str, Any] = {
     "confirm": 0,
 }
 DEADLINE_S = 180.0
-pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 class Laboratory:
@@ -107,6 +107,7 @@ def test_in_mid_run(lab: Laboratory, fault: str) -> None:
     assert measured(lab.end(study_id))
 
 
+@pytest.mark.slow_ci
 def test_a_key_that_is_revoked_and_given_again(lab: Laboratory) -> None:
     study_id = lab.search()
     lab.when_running()
@@ -116,6 +117,7 @@ def test_a_key_that_is_revoked_and_given_again(lab: Laboratory) -> None:
     assert measured(lab.end(study_id))
 
 
+@pytest.mark.slow_ci
 def test_full_storage(lab: Laboratory) -> None:
     lab.phone.full_storage()
     study_id = lab.search(space_options={"depth": 2, "d_model": 96, "vocab_size": 256})

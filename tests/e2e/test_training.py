@@ -56,7 +56,7 @@ SPEC: dict[str, Any] = {
     "space_options": {"depth": 2, "d_model": 64, "vocab_size": 256},
     "objectives": [{"metric": "weight_bytes"}], "sampler": "random", "protocol": "quick", "max_trials": 1, "confirm": 0,
 }  # fmt: skip
-pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
