@@ -25,6 +25,8 @@ run: setup
 
 test: test-kernels test-python
 
+# slow_ci: a full storage and a revoked key in tests/e2e/test_phone_faults.py, a minute each;
+# tests/contract/test_transports.py shows both on every transport, the wrong clock shows how an agent waits for a phone
 test-all: test-kernels
 	@tests/run $(ARGS)
 

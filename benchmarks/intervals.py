@@ -27,7 +27,7 @@ def interval(values: ArrayLike, digits: int = 4) -> list[float] | None:
 
 
 def mean_with_interval(values: ArrayLike, digits: int = 4) -> dict[str, Any]:
-    return {"mean": round(float(np.mean(values)), digits), "interval": interval(values, digits)}
+    return {"mean": round(float(np.asarray(values, np.float64).mean()), digits), "interval": interval(values, digits)}
 
 
 def excludes_zero(bounds: list[float] | None) -> bool:
