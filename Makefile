@@ -7,7 +7,8 @@ KERNELS := build/kernels
 
 help:
 	@echo "make run      a demo search on this machine, dashboard at http://127.0.0.1:8000"
-	@echo "make test     the test suite (kernels, unit, integration, end to end)"
+	@echo "make test     the test suite (kernels, unit, integration, end to end); ARGS='-k word' for a part of it"
+	@echo "make test-all the same with the tests that repeat at length what shorter ones show (marked slow_ci)"
 	@echo "make setup    virtual environment, pinned dependencies, C++ build (done by the others when missing)"
 	@echo "make bench    the published benchmarks (BENCH=name for one)"
 	@echo "make virtual-phone  a Galaxy S24 to try phones with, at 127.0.0.1:5555 (ARGS='--model s25')"
@@ -22,9 +23,18 @@ setup:
 run: setup
 	@$(BIN)/hilnas demo
 
-test: setup
+test: test-kernels test-python
+
+# slow_ci: a full storage and a revoked key in tests/e2e/test_phone_faults.py, a minute each;
+# tests/contract/test_transports.py shows both on every transport, the wrong clock shows how an agent waits for a phone
+test-all: test-kernels
+	@tests/run $(ARGS)
+
+test-kernels: setup
 	@$(BIN)/ctest --test-dir $(KERNELS) --output-on-failure -j2
-	@$(BIN)/python -m pytest $(ARGS)
+
+test-python: setup
+	@tests/run --without-slow-ci $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check .
@@ -54,4 +64,4 @@ llama-cpp: setup
 clean:
 	rm -rf var/demo
 
-.PHONY: help setup run test check bench kernels clean virtual-phone llama-cpp
+.PHONY: help setup run test test-all test-kernels test-python check bench kernels clean virtual-phone llama-cpp

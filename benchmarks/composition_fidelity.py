@@ -43,25 +43,33 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
+    rows = measure(options.layouts, options.depth, options.rounds)
+    publish("composition_fidelity", judge(rows), rows)
+
+
+def measure(layouts: int, depth: int, rounds: int) -> list[dict[str, Any]]:
+    """One row for each layout."""
     bench = LocalMeasurer()
-    archs = spread_layouts(lfm2_350m_class(options.depth), options.layouts, seed=3)
+    archs = spread_layouts(lfm2_350m_class(depth), layouts, seed=3)
     bench.compile(archs)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(export_candidate, str(bench.library.root), a.to_dict(), bench.quantization) for a in archs]
         exports = [job.result() for job in jobs]
     plans = {arch.digest: plans_of(bench, arch, export) for arch, export in zip(archs, exports, strict=True)}
-    sessions = take_rounds(bench, plans, options.rounds)
-    rows = [compare(arch.layout, *sessions[arch.digest]) for arch in archs]
+    sessions = take_rounds(bench, plans, rounds)
     bench.close()
+    return [compare(arch.layout, *sessions[arch.digest]) for arch in archs]
+
+
+def judge(rows: list[dict[str, Any]]) -> dict[str, Any]:
     errors = [row[f"{metric} error"] for row in rows for metric in METRICS]
-    summary = {
+    return {
         "median_latency_error": round(statistics.median(map(abs, errors)), 4),
         "max_latency_error": round(max(map(abs, errors)), 4),
         "spearman": round(min(rank(rows, metric) for metric in METRICS), 4),
         "rss_error": round(max(abs(row["rss error"]) for row in rows), 4),
         "layouts": len(rows),
     }
-    publish("composition_fidelity", summary, rows)
 
 
 def plans_of(bench: LocalMeasurer, arch: ArchConfig, export: dict[str, Any]) -> tuple[Plan, Plan]:
@@ -75,7 +83,6 @@ def take_rounds(
 ) -> dict[str, tuple[Session, Session]]:
     """In every round each layout runs once in both forms, back to back and cold; the order of layouts and of forms is
     drawn anew, so that what the machine does over minutes falls on all alike."""
-
     rng = random.Random(0)
     sessions = {digest: (Session(), Session()) for digest in plans}
     for _ in range(rounds):

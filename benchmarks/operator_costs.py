@@ -7,6 +7,7 @@ Each mixer is timed as its own block (norm and residual included) in chains of e
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from benchmarks.record import publish
 from contracts.measurement import SPOILED
@@ -29,8 +30,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--d-model", type=int, default=1024)
     options = parser.parse_args()
+    rows = measure(options.d_model)
+    publish("operator_costs", judge(rows), rows)
+
+
+def measure(d_model: int) -> list[dict[str, Any]]:
+    """One row for each mixer; ratios are to the first."""
     bench = LocalMeasurer()
-    archs = [stack(mixer, options.d_model) for mixer in MIXERS]
+    archs = [stack(mixer, d_model) for mixer in MIXERS]
     bench.compile(archs)
     protocol = Protocol(name="operators", repetitions=7, decode_contexts=CONTEXTS, decode_tokens=32)
     rows = [cost(bench, arch, protocol) for arch in archs]
@@ -39,18 +46,22 @@ def main() -> None:
     for row in rows:
         for key in [key for key in row if key.endswith("_ms")]:
             row[f"{key[:-3]} ratio"] = row[key] / base[key]
-    summary = {
+    return rows
+
+
+def judge(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mixer by mixer; there is no bar."""
+    return {
         row["mixer"]: {key: round(value, 5) for key, value in row.items() if isinstance(value, (int, float))}
         for row in rows
     }
-    publish("operator_costs", summary, rows)
 
 
 def stack(mixer: MixerConfig, d_model: int) -> ArchConfig:
     return ArchConfig(d_model, 2048, (LayerConfig(mixer, SwiGLU(2560)),) * DEPTH)
 
 
-def cost(bench: LocalMeasurer, arch: ArchConfig, protocol: Protocol) -> dict:
+def cost(bench: LocalMeasurer, arch: ArchConfig, protocol: Protocol) -> dict[str, Any]:
     """Median time of the mixer's steps, per layer."""
     plan = bench.plan(arch, protocol, check=True)
     plan = plan.model_copy(update={"cache": Cache(dtype="fp32", capacity=protocol.capacity)})
@@ -60,7 +71,7 @@ def cost(bench: LocalMeasurer, arch: ArchConfig, protocol: Protocol) -> dict:
             break
     layer = arch.layers[0]
     linears = layer_linears(arch, LayerConfig(layer.mixer, None))
-    row: dict = {
+    row: dict[str, Any] = {
         "mixer": layer.mixer.label, "verdict": str(measured.verdict),
         "weight_bytes": sum(linear_bytes(linear, bench.quantization) for linear in linears),
         "cache_bytes@4096": cache_bytes(arch, 4096) // DEPTH,

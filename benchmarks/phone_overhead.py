@@ -31,17 +31,28 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=8)
     parser.add_argument("--protocol", default="quick", choices=list(PROTOCOLS))
     options = parser.parse_args()
-    archs = random_layouts(debug_space(), options.candidates + 1, seed=5)
+    rows = measure_candidates(options.candidates, options.protocol)
+    publish("phone_overhead", judge(rows), rows)
+
+
+def measure_candidates(count: int, protocol: str) -> list[dict[str, Any]]:
+    """One row for each candidate, after a first that is there to bring the phone into its steady state."""
+    archs = random_layouts(debug_space(), count + 1, seed=5)
     bench = LocalMeasurer()
     bench.compile(archs)
     with tempfile.TemporaryDirectory() as folder, VirtualPhone(Path(folder) / "phone") as phone:
         device = AndroidDevice(Phone(AdbShellTransport(phone.address, key=Path(folder) / "key")), build_bundle())
         device.connect()
-        rows = [measure_one(bench, phone, device, arch, options.protocol) for arch in archs]
+        rows = [measure_one(bench, phone, device, arch, protocol) for arch in archs]
         device.close()
     bench.close()
+    return rows
+
+
+def judge(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """All but the first row."""
     steady = rows[1:]
-    summary = {
+    return {
         "bytes_per_candidate": round(statistics.mean(row["bytes"] for row in steady)),
         "round_trips": round(statistics.mean(row["round_trips"] for row in steady), 2),
         "overhead_s": round(statistics.median(row["overhead_s"] for row in steady), 3),
@@ -51,7 +62,6 @@ def main() -> None:
         "cold_runs": round(statistics.mean(row["cold_runs"] for row in steady), 2),
         "candidates": len(steady),
     }
-    publish("phone_overhead", summary, rows)
 
 
 def measure_one(

@@ -10,7 +10,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.record import publish
 from contracts.plan import screening
@@ -29,6 +31,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--adb-server", action="store_true", help="through Google's adb instead of the built-in client")
     options = parser.parse_args()
+    measured = measure(options.rounds, options.adb_server)
+    summary = {**judge(measured), "transport": "adb_server" if options.adb_server else "adb_shell"}
+    publish("phone_push", summary, measured.rows)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``num_bytes`` of all blocks; ``rows`` are rounds."""
+
+    num_blocks: int
+    num_bytes: int
+    rows: list[dict[str, Any]]
+
+
+def measure(rounds: int, adb_server: bool) -> Measured:
     bench = LocalMeasurer()
     archs = random_layouts(lfm2_350m_class(), 12, seed=1)  # 192 layers drawn from 24 kinds: every block is among them
     bench.compile(archs)
@@ -37,15 +54,13 @@ def main() -> None:
     size = sum(path.stat().st_size for path in files.values())
     with tempfile.TemporaryDirectory() as folder, VirtualPhone(Path(folder) / "phone") as virtual:
         os.environ["HILNAS_ADB_KEY"] = str(Path(folder) / "key")
-        way: Transport = (
-            AdbServerTransport(virtual.address) if options.adb_server else AdbShellTransport(virtual.address)
-        )
+        way: Transport = AdbServerTransport(virtual.address) if adb_server else AdbShellTransport(virtual.address)
         phone = Phone(way)
         phone.connect()
         one = Path(folder) / "one"
         one.write_bytes(b"".join(path.read_bytes() for path in files.values()))
         rows = []
-        for _ in range(options.rounds):
+        for _ in range(rounds):
             shutil.rmtree(virtual.root / "blocks")
             (virtual.root / "blocks").mkdir()
             plain_s = seconds(lambda: way.push(one, f"{virtual.root}/blocks/one"))
@@ -54,13 +69,17 @@ def main() -> None:
             assert len(phone.inventory()) == len(files)
             rows.append({"plain_s": plain_s, "library_s": library_s, "share": plain_s / library_s})
     bench.close()
-    share = statistics.median(row["share"] for row in rows)
-    rate = size / 2**20 / statistics.median(row["library_s"] for row in rows)
-    summary = {
-        "share_of_plain_push": round(share, 3), "library_mib_s": round(rate, 1), "blocks": len(files),
-        "library_mib": round(size / 2**20, 1), "transport": "adb_server" if options.adb_server else "adb_shell",
+    return Measured(len(files), size, rows)
+
+
+def judge(measured: Measured) -> dict[str, Any]:
+    share = statistics.median(row["share"] for row in measured.rows)
+    mib = measured.num_bytes / 2**20
+    rate = mib / statistics.median(row["library_s"] for row in measured.rows)
+    return {
+        "share_of_plain_push": round(share, 3), "library_mib_s": round(rate, 1), "blocks": measured.num_blocks,
+        "library_mib": round(mib, 1),
     }  # fmt: skip
-    publish("phone_push", summary, rows)
 
 
 def seconds(action: Callable[[], None]) -> float:

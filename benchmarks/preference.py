@@ -9,17 +9,19 @@ import argparse
 import math
 import tempfile
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.qat import folders_of
 from benchmarks.record import publish
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.convert_lfm2 import to_lfm2
 from search_space.modeling.model import HilnasForCausalLM, build_model
+from trainer.data.token_dir import TokenDir
+from trainer.engine.model_dir import ModelDir
 from trainer.evaluation.doom_loops import doom_loops
 from trainer.evaluation.subject import Settings, open_subject
 from trainer.evaluation.values import Metric, difference
@@ -29,6 +31,7 @@ from trainer.preference.pairs import Pair
 from trainer.preference.train import read
 from trainer.recipes.full import settings
 from trainer.recipes.tiny import TASKS
+from trainer.results.records import run_record
 from trainer.stages.pairs import PairsStage
 from trainer.stages.preference import PreferenceStage
 from trainer.teacher.directory import SMOLLM2, identity
@@ -44,15 +47,27 @@ def main() -> None:
     options.add_argument("--start", default="merge_2", help="the stage that left the model")
     options.add_argument("--count", type=int, default=200, help="prompts for doom loops, half of them openings")
     given = options.parse_args()
-    compared = losses_compared()
-    loops = loops_compared(folders_of(given.root, given.run, given.start), given.root, given.start, given.count)
-    summary = {
+    measured = measure(given.root.resolve(), given.run, given.start, given.count)
+    rows = [{"loss": row["loss"], **{key: _shown(row[key]) for key in ("greedy", "sampled")}}
+            for row in measured["doom_loops"]]  # fmt: skip
+    publish("preference", {**judge(measured), "trl": version("trl")}, rows, measured)
+
+
+def measure(root: Path, run: str, start: str, count: int) -> dict[str, Any]:
+    """``losses``: largest differences. ``doom_loops``: a row for the start and one for each loss."""
+    record = run_record(root, run)
+    folders = {stage.name: stage.folder for stage in record.stages} | {start: record.stage(start).folder}
+    return {"losses": losses_compared(), "doom_loops": loops_compared(folders, root, start, count)}
+
+
+def judge(measured: dict[str, Any]) -> dict[str, Any]:
+    """The bar is for both differences; of doom loops there shall be fewer than before."""
+    compared = measured["losses"]
+    return {
         "max_difference": compared["ln_dpo, TRL's sigmoid_norm"], "bar": BAR,
-        "max_difference_closed_forms": max(v for k, v in compared.items() if "closed" in k), "trl": _trl_version(),
-        "doom_loops": {row["loss"]: {key: row[key] for key in ("greedy", "sampled")} for row in loops},
+        "max_difference_closed_forms": max(value for key, value in compared.items() if "closed" in key),
+        "doom_loops": {row["loss"]: {key: row[key] for key in ("greedy", "sampled")} for row in measured["doom_loops"]},
     }  # fmt: skip
-    rows = [{"loss": row["loss"], **{key: _shown(row[key]) for key in ("greedy", "sampled")}} for row in loops]
-    publish("preference", summary, rows, {"losses": compared, "doom_loops": loops})
 
 
 def losses_compared() -> dict[str, float]:
@@ -64,11 +79,13 @@ def losses_compared() -> dict[str, float]:
         with torch.no_grad():
             ours = [side - other for side, other in zip(read(policy, pairs), read(reference, pairs), strict=True)]
         values = {name: PREFERENCE_LOSSES[name](*ours, BETA) for name in PREFERENCE_LOSSES}
-        told = {"ln_dpo, TRL's sigmoid_norm": abs(float(values["ln_dpo"].mean()) - _trl_loss(policy, reference, pairs))}
+        theirs = _trl_loss(policy, reference, pairs)
+        differences = {"ln_dpo, TRL's sigmoid_norm": abs(float(values["ln_dpo"].mean()) - theirs)}
         for name in PREFERENCE_LOSSES:
             closed = [_closed(name, c, r) for c, r in zip(ours[0].tolist(), ours[1].tolist(), strict=True)]
-            told[f"{name}, closed form"] = max(abs(a - b) for a, b in zip(values[name].tolist(), closed, strict=True))
-        found = {key: max(value, found.get(key, 0.0)) for key, value in told.items()}
+            pairwise = zip(values[name].tolist(), closed, strict=True)
+            differences[f"{name}, closed form"] = max(abs(a - b) for a, b in pairwise)
+        found = {key: max(value, found.get(key, 0.0)) for key, value in differences.items()}
     return found
 
 
@@ -138,48 +155,43 @@ def loops_compared(folders: dict[str, Path], root: Path, start: str, count: int)
     with tempfile.TemporaryDirectory(dir=stages) as scratch:
         inputs = {start: folders[start], "data": folders["data"]}
         inputs["preference_data"] = Path(scratch) / "pairs"
-        run_stage(pairs, inputs["preference_data"], inputs, _tell)
+        run_stage(pairs, inputs["preference_data"], inputs, _show_progress)
         before = _loops(folders[start], folders["data"], count)
-        rows = [{"loss": "before", **{kind: _told(metric, None) for kind, metric in before.items()}}]
+        rows = [{"loss": "before", **{kind: _with_change(metric, None) for kind, metric in before.items()}}]
         for loss in PREFERENCE_LOSSES:
             stage, folder = PreferenceStage(start, loss=loss, loop=given.preference), Path(scratch) / loss
-            made = run_stage(replace(stage, label=loss), folder, inputs, _tell)["metrics"]
+            made = run_stage(replace(stage, label=loss), folder, inputs, _show_progress)["metrics"]
             after = _loops(folder, folders["data"], count)
-            rows.append({"loss": loss, **{kind: _told(after[kind], before[kind]) for kind in after}, "training": made})
+            changed = {kind: _with_change(metric, before[kind]) for kind, metric in after.items()}
+            rows.append({"loss": loss, **changed, "training": made})
     return rows
 
 
 def _loops(stage: Path, data: Path, count: int) -> dict[str, Metric]:
     subject_settings = Settings(count=count, max_new_tokens=256)
     with tempfile.TemporaryDirectory() as folder:
-        found = list(doom_loops(open_subject(stage, data, Path(folder), subject_settings)))
+        found = list(doom_loops(open_subject(ModelDir(stage), TokenDir(data), Path(folder), subject_settings)))
     return {metric.name.split("/")[1]: metric for metric in found}
 
 
-def _told(metric: Metric, before: Metric | None) -> dict[str, Any]:
-    told = {"ratio": metric.value, "low": round(metric.low, 4), "high": round(metric.high, 4), "n": metric.n}
+def _with_change(metric: Metric, before: Metric | None) -> dict[str, Any]:
+    shown = {"ratio": metric.value, "low": round(metric.low, 4), "high": round(metric.high, 4), "n": metric.n}
     if before is None:
-        return told
+        return shown
     gained = difference(before, metric)
-    return {**told, "change": round(gained.value, 4), "change_low": round(gained.low, 4),
+    return {**shown, "change": round(gained.value, 4), "change_low": round(gained.low, 4),
             "change_high": round(gained.high, 4)}  # fmt: skip
 
 
-def _shown(told: dict[str, Any]) -> str:
-    change = (
-        f", {told['change']:+.3f} ({told['change_low']:+.3f} to {told['change_high']:+.3f})" if "change" in told else ""
-    )
-    return f"{told['ratio']:.3f} ({told['low']:.3f} to {told['high']:.3f}){change}"
+def _shown(row: dict[str, Any]) -> str:
+    text = f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    if "change" not in row:
+        return text
+    return f"{text}, {row['change']:+.3f} ({row['change_low']:+.3f} to {row['change_high']:+.3f})"
 
 
-def _tell(share: float, message: str) -> None:
+def _show_progress(share: float, message: str) -> None:
     print(f"{share:.0%} {message}", flush=True)
-
-
-def _trl_version() -> str:
-    from importlib.metadata import version
-
-    return version("trl")
 
 
 if __name__ == "__main__":

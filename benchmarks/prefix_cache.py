@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,37 @@ Rollouts = list[Completion]
 
 
 def main() -> None:
+    measured = measure()
+    summary = {
+        **judge(measured),
+        "speedup_is": f"five rollouts of {HEADLINE} tokens in one call, each reading the prompt, against the same call"
+        " with an empty prefix cache; the median of the repetitions' ratios",
+        "model": measured.source, "parameters": measured.num_parameters, "threads": measured.threads,
+        "repetitions": REPETITIONS, "conversation": measured.conversation, "device": measured.device,
+    }  # fmt: skip
+    seconds = {str(count): measured.timed[count]["seconds"] for count in NEW_TOKENS}
+    publish("prefix_cache", summary, measured.rows, seconds)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``timed`` are ``timings`` by number of new tokens, ``difference`` that of logits, ``device`` the first token on
+    it; ``source`` says what model it was."""
+
+    timed: dict[int, dict[str, Any]]
+    difference: float
+    conversation: dict[str, Any]
+    device: dict[str, Any]
+    source: str
+    num_parameters: int
+    threads: int
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for count in NEW_TOKENS for row in comparisons(count, self.timed[count])]
+
+
+def measure() -> Measured:
     model, source = student()
     prompt = prompt_of(model.config.vocab_size)
     with torch.inference_mode(), few_threads(model, NUM_ROLLOUTS):
@@ -49,22 +81,22 @@ def main() -> None:
         timed = {count: timings(model, prompt, count) for count in NEW_TOKENS}
         difference = logit_difference(model, prompt)
         conversation = turns(model, prompt)
-    rows = [row for count in NEW_TOKENS for row in comparisons(count, timed[count])]
+    return Measured(timed, difference, conversation, on_device(), source, model.num_parameters(), threads)
+
+
+def judge(measured: Measured) -> dict[str, Any]:
+    rows = measured.rows
     headline = next(row for row in rows if row["rollouts"] == "in one call" and row["new_tokens"] == HEADLINE)
-    told: PrefixStatistics = timed[HEADLINE]["statistics"]
-    summary = {
+    cache: PrefixStatistics = measured.timed[HEADLINE]["statistics"]
+    same_tokens = all(timed["tokens_equal"] for timed in measured.timed.values())
+    return {
         "speedup": headline["speedup"], "speedup_bar": BAR,
-        "outputs_equal": all(t["tokens_equal"] for t in timed.values()) and difference <= MAX_DIFFERENCE,
-        "max_logit_difference": difference, "hit_rate": told.hit_rate, "tokens_reused": told.tokens_reused,
-        "tokens_read": told.tokens_read, "seconds_saved_estimate": told.seconds_saved, "cache_bytes": told.bytes,
+        "outputs_equal": same_tokens and measured.difference <= MAX_DIFFERENCE,
+        "max_logit_difference": measured.difference, "hit_rate": cache.hit_rate, "tokens_reused": cache.tokens_reused,
+        "tokens_read": cache.tokens_read, "seconds_saved_estimate": cache.seconds_saved, "cache_bytes": cache.bytes,
         "speedup_quartiles": [headline["quartile_1"], headline["quartile_3"]],
-        "speedup_is": f"five rollouts of {HEADLINE} tokens in one call, each reading the prompt, against the same call"
-        " with an empty prefix cache; the median of the repetitions' ratios",
         "speedups": {f"{row['rollouts']}, {row['new_tokens']} tokens": row["speedup"] for row in rows},
-        "model": source, "parameters": model.num_parameters(), "threads": threads, "repetitions": REPETITIONS,
-        "conversation": conversation, "device": on_device(),
     }  # fmt: skip
-    publish("prefix_cache", summary, rows, {str(count): timed[count]["seconds"] for count in NEW_TOKENS})
 
 
 def student() -> tuple[HilnasForCausalLM, str]:
@@ -140,7 +172,7 @@ def speedup(without: list[float], cached: list[float]) -> tuple[float, float, fl
 
 
 def comparisons(count: int, timed: dict[str, Any]) -> list[dict[str, Any]]:
-    """Which calls are compared with which; the last two tell what a cold cache costs and what a warm one gives."""
+    """Which calls are compared with which; the last two show what a cold cache costs and what a warm one gives."""
     pairs = (
         ("in one call", "one call", "one call, cache"),
         ("in five calls", "five calls", "five calls, cache"),
@@ -196,7 +228,7 @@ def turns(model: HilnasForCausalLM, prompt: list[int]) -> dict[str, Any]:
         return text
 
     seconds: dict[str, list[float]] = {"without": [], "with": []}
-    texts, told = [], PrefixStatistics()
+    texts, last = [], PrefixStatistics()
     for repetition in range(REPETITIONS):
         for name in in_turn(list(seconds), repetition):
             cache = PrefixCache(CACHE_BYTES, keep_completions=True) if name == "with" else None
@@ -204,13 +236,13 @@ def turns(model: HilnasForCausalLM, prompt: list[int]) -> dict[str, Any]:
                 start = time.perf_counter()
                 texts.append(conversation(cache))
                 seconds[name].append(time.perf_counter() - start)
-            told = cache.statistics if cache is not None else told
+            last = cache.statistics if cache is not None else last
     return {
         "turns": NUM_TURNS, "answer_tokens": ANSWER_TOKENS, "seconds_without": statistics.median(seconds["without"]),
         "seconds_with": statistics.median(seconds["with"]),
         "speedup": speedup(seconds["without"], seconds["with"])[0],
         "outputs_equal": all(text == texts[0] for text in texts),
-        "tokens_reused": told.tokens_reused, "tokens_read": told.tokens_read,
+        "tokens_reused": last.tokens_reused, "tokens_read": last.tokens_read,
     }  # fmt: skip
 
 
@@ -229,7 +261,7 @@ def on_device() -> dict[str, Any]:
             restored = events(bench, plan, Prefix(restore=name, suffix=SUFFIX))
         finally:
             (bench.library_dir / "blocks" / name).unlink(missing_ok=True)
-    told = next(event for event in saved if event["event"] == "prefix_saved")
+    written = next(event for event in saved if event["event"] == "prefix_saved")
     found = next(event for event in restored if event["event"] == "prefix_restored")
     timed = [event for event in restored if event["event"] == "repetition" and not event["warmup"]]
     cold = [event["duration_ns"] / 1e6 for event in timed if not event["restored"]]
@@ -239,7 +271,7 @@ def on_device() -> dict[str, Any]:
         "first_token_ms_cold": statistics.median(cold), "first_token_ms_restored": statistics.median(warm),
         "ratio": statistics.median(cold) / statistics.median(warm),
         "restore_ms": statistics.median(event["restore_ns"] / 1e6 for event in timed if event["restored"]),
-        "save_ms": told["save_ns"] / 1e6, "file_bytes": found["file_bytes"], "logits_equal": found["logits_equal"],
+        "save_ms": written["save_ns"] / 1e6, "file_bytes": found["file_bytes"], "logits_equal": found["logits_equal"],
         "max_abs_difference": found["max_abs_difference"], "logits_rms": found["logits_rms"],
         "samples_ms": {"cold": cold, "restored": warm},
     }  # fmt: skip

@@ -8,8 +8,6 @@ quantized.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,21 +18,21 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from benchmarks.distillation import SEEDS, T_QUANTILE, once
+from benchmarks.intervals import SEEDS, interval, mean_with_interval
 from benchmarks.record import publish
-from foundation.errors import InvalidConfig
+from benchmarks.resume import KeptRows
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.packing import PackedStream
 from trainer.data.vocabulary import VOCABULARY, Vocabulary
 from trainer.engine.config import LoopConfig
 from trainer.engine.evaluate import bits_per_byte
-from trainer.engine.launch import MODEL, whole_model
+from trainer.engine.model_dir import ModelDir
 from trainer.examples.success import success
-from trainer.pipeline.chain import RECIPE, run_stage
-from trainer.pipeline.records import Records
+from trainer.pipeline.chain import run_stage
 from trainer.quantization.exported import differences
 from trainer.quantization.modules import quantized
 from trainer.recipes.tiny import TASKS
+from trainer.results.records import run_record
 from trainer.stages.qat import QatStage
 from trainer.tasks.registry import task_named
 
@@ -45,6 +43,7 @@ LOOP = LoopConfig(
 CONTROL, QAT, STOCHASTIC = "float, as long", "QAT", "QAT, stochastic rounding"
 BAR, DIGITS = 0.5, 5
 Scores = dict[str, float]
+Row = dict[str, Any]
 
 
 def main() -> None:
@@ -60,39 +59,33 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2, help="of torch")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    folders = folders_of(given.root, given.run, given.start)
     loop = replace(LOOP, steps=given.steps, learning_rate=given.learning_rate)
-    told = json.dumps([str(folders[given.start].name), asdict(loop), given.rows, given.count])
-    given.kept.mkdir(parents=True, exist_ok=True)
-    kept = Records(given.kept / f"qat-{hashlib.sha256(told.encode()).hexdigest()[:12]}.jsonl")
-    judge = Judge(folders["data"], given.rows, given.count)
-    before = once(kept, "start", 0, lambda: judge.both(whole_model(folders[given.start])))
+    before, runs = measure(given.root.resolve(), given.run, given.start, given.kept, loop, given.rows, given.count)
+    publish("qat", {**judge(before, runs), **setting(runs, loop)}, table(before, runs), runs)
+
+
+def measure(
+    root: Path, run: str, start: str, kept_folder: Path, loop: LoopConfig, rows: int, count: int
+) -> tuple[Row, list[Row]]:
+    """The start, and every arm under every seed."""
+    record = run_record(root, run)
+    folders = {stage.name: stage.folder for stage in record.stages} | {start: record.stage(start).folder}
+    kept = KeptRows(kept_folder, "qat", [folders[start].name, asdict(loop), rows, count])
+    exam = Exam(folders["data"], rows, count)
+    before = kept.once("start", 0, lambda: exam.both(ModelDir(folders[start]).load()))
     arms = {
-        CONTROL: QatStage(start=given.start, rounding=None, eval_rows=1),
-        QAT: QatStage(start=given.start, rounding="nearest", eval_rows=1),
-        STOCHASTIC: QatStage(start=given.start, rounding="stochastic", eval_rows=1),
+        CONTROL: QatStage(start=start, rounding=None, eval_rows=1),
+        QAT: QatStage(start=start, rounding="nearest", eval_rows=1),
+        STOCHASTIC: QatStage(start=start, rounding="stochastic", eval_rows=1),
     }
-    runs = [
-        once(kept, arm, seed, lambda: trained(stage, replace(loop, seed=seed), folders, judge))  # noqa: B023
-        for seed in SEEDS
-        for arm, stage in arms.items()
-    ]
-    publish("qat", summarized(before, runs, loop), table(before, runs), runs)
+
+    def one(arm: str, seed: int) -> Row:
+        return kept.once(arm, seed, lambda: trained(arms[arm], replace(loop, seed=seed), folders, exam))
+
+    return before, [one(arm, seed) for seed in SEEDS for arm in arms]
 
 
-def folders_of(root: Path, run: str, start: str) -> dict[str, Path]:
-    """Of the run's stages by name."""
-    path = root / "runs" / run / RECIPE
-    if not path.exists():
-        raise InvalidConfig(f"no run {run!r} under {root}; `python -m benchmarks.recipe_tiny --root {root}` makes it")
-    folders = {name: (root / "stages" / at).resolve() for name, at in json.loads(path.read_text())["folders"].items()}
-    if start not in folders or not (folders[start] / MODEL).exists():
-        left = ", ".join(name for name, folder in folders.items() if (folder / MODEL).exists())
-        raise InvalidConfig(f"stage {start!r} left no model; {left} did")
-    return folders
-
-
-class Judge:
+class Exam:
     """Held-out text and test examples, the same for every model."""
 
     def __init__(self, data: Path, rows: int, count: int) -> None:
@@ -117,11 +110,11 @@ class Judge:
         }
 
 
-def trained(stage: QatStage, loop: LoopConfig, folders: dict[str, Path], judge: Judge) -> dict[str, Any]:
+def trained(stage: QatStage, loop: LoopConfig, folders: dict[str, Path], exam: Exam) -> Row:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "stages" / stage.kind
         record = run_stage(replace(stage, loop=loop), folder, {key: folders[key] for key in stage.inputs})
-        scores = judge.both(whole_model(folder))
+        scores = exam.both(ModelDir(folder).load())
     tokens, pace = record["metrics"]["tokens"], record["metrics"]["tokens_per_s"]
     print(f"rounding {stage.rounding}, seed {loop.seed}: {tokens / pace:.0f} s of training, {scores}", flush=True)
     return {**scores, "train_seconds": round(tokens / pace, 1)}
@@ -139,32 +132,39 @@ def table(before: dict[str, Any], runs: list[dict[str, Any]]) -> list[dict[str, 
     ):  # fmt: skip
         values = {key: of(runs, arm, form, key) for key in before["float"]}
         means = {key: round(float(found.mean()), DIGITS) for key, found in values.items()}
-        rows.append({"model": name, **means, "interval": interval(values["bits_per_byte"]), "seeds": len(SEEDS)})
+        bounds = interval(values["bits_per_byte"], DIGITS)
+        rows.append({"model": name, **means, "interval": bounds, "seeds": len(SEEDS)})
     return rows
 
 
-def summarized(before: dict[str, Any], runs: list[dict[str, Any]], loop: LoopConfig) -> dict[str, Any]:
+def judge(before: Row, runs: list[Row]) -> dict[str, Any]:
+    """Each rounding against the bar: the share of the gap that it closes, from the start and from the control."""
     fp32, ptq = (before[form]["bits_per_byte"] for form in ("float", "exported"))
     control_fp32, control_ptq = (of(runs, CONTROL, form) for form in ("float", "exported"))
     arms = {"nearest": of(runs, QAT, "exported"), "stochastic": of(runs, STOCHASTIC, "exported")}
-    closed = {name: told((ptq - bits) / (ptq - fp32), 3) for name, bits in arms.items()}
+    closed = {name: change((ptq - bits) / (ptq - fp32), 3) for name, bits in arms.items()}
     gap, apart = control_ptq - control_fp32, [run["max_difference"] for run in runs]
     # the ratio of means: single gaps are small enough to make a mean of ratios meaningless
     against = {name: round(float((control_ptq - bits).mean() / gap.mean()), 3) for name, bits in arms.items()}
     return {
-        "ptq_gap": round(ptq - fp32, DIGITS), "control_gap": told(gap),
+        "ptq_gap": round(ptq - fp32, DIGITS), "control_gap": change(gap),
         "gap_closed": closed, "bar": BAR, "bar_met": {name: each["mean"] >= BAR for name, each in closed.items()},
         "gap_closed_against_control": against,
         "bar_met_against_control": {name: value >= BAR for name, value in against.items()},
-        "qat_minus_control_ptq": {name: told(bits - control_ptq) for name, bits in arms.items()},
-        "stochastic_minus_nearest": told(arms["stochastic"] - arms["nearest"]),
+        "qat_minus_control_ptq": {name: change(bits - control_ptq) for name, bits in arms.items()},
+        "stochastic_minus_nearest": change(arms["stochastic"] - arms["nearest"]),
         "success_minus_control_ptq": {
-            name: told(of(runs, arm, "exported", "success") - of(runs, CONTROL, "exported", "success"))
+            name: change(of(runs, arm, "exported", "success") - of(runs, CONTROL, "exported", "success"))
             for name, arm in (("nearest", QAT), ("stochastic", STOCHASTIC))
         },
         "trained_against_exported_difference": {
             name: float(f"{found(apart):.2g}") for name, found in (("median", np.median), ("max", np.max))
         },
+    }  # fmt: skip
+
+
+def setting(runs: list[Row], loop: LoopConfig) -> dict[str, Any]:
+    return {
         "steps": loop.steps, "learning_rate": loop.learning_rate, "seeds": len(SEEDS),
         "train_seconds": {arm: max(r["train_seconds"] for r in runs if r["arm"] == arm) for arm in (CONTROL, QAT)},
     }  # fmt: skip
@@ -175,14 +175,8 @@ def of(runs: list[dict[str, Any]], arm: str, form: str, key: str = "bits_per_byt
     return np.array([run[form][key] for run in runs if run["arm"] == arm])
 
 
-def told(values: NDArray[np.float64], digits: int = DIGITS) -> dict[str, Any]:
-    return {"mean": round(float(values.mean()), digits), "interval": interval(values, digits)}
-
-
-def interval(values: NDArray[np.float64], digits: int = DIGITS) -> list[float]:
-    """95 % over seeds (paired where the values are differences), by Student's t."""
-    half = T_QUANTILE * float(values.std(ddof=1)) / len(values) ** 0.5
-    return [round(float(values.mean()) - half, digits), round(float(values.mean()) + half, digits)]
+def change(values: NDArray[np.float64], digits: int = DIGITS) -> dict[str, Any]:
+    return mean_with_interval(values, digits)
 
 
 if __name__ == "__main__":

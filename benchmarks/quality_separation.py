@@ -7,6 +7,7 @@ import argparse
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 from benchmarks.record import publish
 from contracts.study import QualitySpec
@@ -24,20 +25,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     options = parser.parse_args()
-    spec = QualitySpec(steps=options.steps, seeds=options.seeds).model_dump()
+    rows = measure(options.steps, options.seeds)
+    publish("quality_separation", judge(rows), rows)
+
+
+def measure(steps: int, seeds: int) -> list[dict[str, Any]]:
+    """One row for each layout."""
+    spec = QualitySpec(steps=steps, seeds=seeds).model_dump()
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         jobs = {name: pool.submit(judge_in_worker, spec, arch_of(text).to_dict()) for name, text in LAYOUTS.items()}
         results = {name: job.result() for name, job in jobs.items()}
-    rows = [
+    return [
         {
             "layout": name, "score": r["score"], "low": r["low"], "high": r["high"],
-            "recall": statistics.mean(r["tasks"][task] for task in RECALL), **r["tasks"], "seconds_per_seed":
-            r["seconds"] / options.seeds,
+            "recall": statistics.mean(r["tasks"][task] for task in RECALL), **r["tasks"],
+            "seconds_per_seed": r["seconds"] / seeds,
         }
         for name, r in results.items()
     ]  # fmt: skip
+
+
+def judge(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Separated: the whole interval of convolution alone lies below that of the hybrid."""
     by_name = {row["layout"]: row for row in rows}
-    summary = {
+    return {
         "conv_only_recall": round(by_name["8 conv"]["recall"], 4),
         "hybrid_recall": round(by_name["5 conv 3 gqa"]["recall"], 4),
         "conv_only_score": [round(by_name["8 conv"][key], 4) for key in ("low", "score", "high")],
@@ -45,7 +56,6 @@ def main() -> None:
         "separated": by_name["8 conv"]["high"] < by_name["5 conv 3 gqa"]["low"],
         "seconds_per_judgement": round(statistics.mean(row["seconds_per_seed"] for row in rows), 1),
     }
-    publish("quality_separation", summary, rows)
 
 
 def arch_of(text: str) -> ArchConfig:

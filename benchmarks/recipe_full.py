@@ -1,5 +1,5 @@
 """The full recipe from a searched winner to the program on the device: minutes of the whole chain, each stage's
-metrics, and whether each stage improved what it is for. Targets of the first half are those of ``recipe_tiny``.
+metrics, and whether each stage improved what it is for. Targets of the first half are those of the tiny recipe.
 
 A stage that an earlier run finished is taken from there, and its recorded seconds count.
 """
@@ -7,23 +7,24 @@ A stage that an earlier run finished is taken from there, and its recorded secon
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recipe_tiny import improvements, searched, told
 from benchmarks.record import console, publish
-from trainer.engine.launch import MODEL, whole_model
-from trainer.engine.model_dir import on_device
+from hilnas.winner import searched_winner
+from search_space.arch import ArchConfig
+from trainer.engine.model_dir import ModelDir, on_device
 from trainer.examples.solved import share_solved
 from trainer.pipeline.chain import stage_folders
+from trainer.recipes import RecipeOptions
 from trainer.recipes.alignment import AGENTS
 from trainer.recipes.full import full, settings
+from trainer.recipes.improvements import improvements, main_figures
 from trainer.recipes.tiny import REASONING, TOOLS
 from trainer.rollout.episodes import RolloutConfig
 from trainer.runs.local import run_here
 from trainer.tasks.registry import task_named
-from trainer.teacher.directory import SMOLLM2
 
 MINUTES_BAR, POINTS_BAR, GAP_BAR = 45.0, 0.20, 0.5
 # where each begins, and its curriculum; the bar is that of the tools': half of the reasoning tasks never rise here
@@ -38,22 +39,43 @@ def main() -> None:
     options.add_argument("--scale", type=float, default=1.0)
     options.add_argument("--port", type=int, default=8128, help="of the coordinator that searches")
     given = options.parse_args()
-    arch = searched(given.root / "searched_winner.json", given.port)
-    recipe = full(arch, SMOLLM2, 1, given.scale)
-    results = run_here(recipe, given.root, "recipe_full", console.print)
-    metrics = {name: record["metrics"] for name, record in results.items()}
-    folders = stage_folders(recipe, given.root)
-    checks = {**improvements(metrics), **alignment(metrics, policies(folders, given.scale))}
-    minutes = sum(record["seconds"] for record in results.values()) / 60
-    summary = {
-        "minutes": round(minutes, 2), "minutes_bar": MINUTES_BAR, "scale": given.scale, "arch": arch.label,
+    measured = measure(given.root, given.scale, given.port)
+    rows = [{"stage": name, "seconds": record["seconds"], "figures": main_figures(record["metrics"])}
+            for name, record in measured.records.items()]  # fmt: skip
+    summary = {**judge(measured), "scale": given.scale, "arch": measured.arch.label}
+    publish("recipe_full", summary, rows, measured.metrics)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``success`` of each specialist before and after its stage, see ``policies``."""
+
+    arch: ArchConfig
+    records: dict[str, dict[str, Any]]
+    success: dict[str, dict[str, dict[str, float]]]
+
+    @property
+    def metrics(self) -> Metrics:
+        return {name: record["metrics"] for name, record in self.records.items()}
+
+
+def measure(root: Path, scale: float, port: int) -> Measured:
+    arch = searched_winner(root / "searched_winner.json", port)
+    recipe = full(arch, RecipeOptions(scale=scale))
+    records = run_here(recipe, root, "recipe_full", console.print)
+    return Measured(arch, records, policies(stage_folders(recipe, root), scale))
+
+
+def judge(measured: Measured) -> dict[str, Any]:
+    metrics = measured.metrics
+    checks = {**improvements(metrics), **alignment(metrics, measured.success)}
+    return {
+        "minutes": round(sum(record["seconds"] for record in measured.records.values()) / 60, 2),
+        "minutes_bar": MINUTES_BAR,
         "every_stage_improves_its_target": all(check["improved"] for check in checks.values()), "targets": checks,
         "doom_loops": {name.removeprefix("evaluate_"): round(found["doom_loops/greedy"]["value"], 4)
                        for name, found in metrics.items() if "doom_loops/greedy" in found},
     }  # fmt: skip
-    rows = [{"stage": name, "seconds": record["seconds"], "figures": told(record["metrics"])}
-            for name, record in results.items()]  # fmt: skip
-    publish("recipe_full", summary, rows, metrics)
 
 
 def policies(folders: dict[str, Path], scale: float) -> dict[str, dict[str, dict[str, float]]]:
@@ -70,9 +92,8 @@ def policies(folders: dict[str, Path], scale: float) -> dict[str, dict[str, dict
 
 
 def _success(folder: Path, tasks: tuple[str, ...], how: RolloutConfig) -> float:
-    from transformers import AutoTokenizer
 
-    model, tokenizer = on_device(whole_model(folder)), AutoTokenizer.from_pretrained(folder / MODEL)
+    model, tokenizer = on_device(ModelDir(folder).load()), ModelDir(folder).tokenizer()
     scores = [share_solved(model, tokenizer, task_named(task), "test", COUNT, how) for task in tasks]
     return round(sum(scores) / len(scores), 4)
 

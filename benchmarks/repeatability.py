@@ -6,6 +6,7 @@ import argparse
 import random
 import statistics
 import time
+from typing import Any
 
 from scipy.stats import spearmanr
 
@@ -15,6 +16,7 @@ from contracts.measurement import Measurement
 from contracts.plan import Plan, screening
 from device_agents.session import Session, summarize, take_run
 from hilnas.local import LocalMeasurer
+from search_space.arch import ArchConfig
 from search_space.sampling import spread_layouts
 from search_space.space import lfm2_350m_class
 
@@ -27,26 +29,36 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="pause between the two sessions")
     parser.add_argument("--rounds", type=int, default=5, help="cold runs of every layout in a session")
     options = parser.parse_args()
-    bench = LocalMeasurer()
     archs = spread_layouts(lfm2_350m_class(), options.layouts, seed=11)
+    sessions = measure(archs, options.minutes, options.rounds)
+    rows = [compare(arch.layout, *(session[arch.digest] for session in sessions)) for arch in archs]
+    publish("repeatability", {**judge(archs, sessions, rows), "minutes_between": options.minutes}, rows)
+
+
+def measure(archs: list[ArchConfig], minutes: float, rounds: int) -> list[dict[str, Measurement]]:
+    """Two sessions ``minutes`` apart."""
+    bench = LocalMeasurer()
     bench.compile(archs)
     plans = {arch.digest: bench.plan(arch, screening().model_copy(update={"repetitions": 5})) for arch in archs}
     sessions: list[dict[str, Measurement]] = []
     for turn in range(2):
         if turn:
-            console.print(f"pausing {options.minutes:g} minutes")
-            time.sleep(60 * options.minutes)
-        sessions.append(take_session(bench, plans, options.rounds, random.Random(turn)))
+            console.print(f"pausing {minutes:g} minutes")
+            time.sleep(60 * minutes)
+        sessions.append(take_session(bench, plans, rounds, random.Random(turn)))
     bench.close()
-    rows = [compare(arch.layout, *(session[arch.digest] for session in sessions)) for arch in archs]
-    summary = {
+    return sessions
+
+
+def judge(
+    archs: list[ArchConfig], sessions: list[dict[str, Measurement]], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
         "cv_raw": round(statistics.mean(row[f"{metric} raw"] for row in rows for metric in METRICS), 4),
         "cv_corrected": round(statistics.mean(row[f"{metric} cv"] for row in rows for metric in METRICS), 4),
         "spearman_between_runs": round(min(rank(sessions, archs, metric) for metric in METRICS), 4),
-        "minutes_between": options.minutes,
         "layouts": len(rows),
     }
-    publish("repeatability", summary, rows)
 
 
 def take_session(
@@ -66,9 +78,9 @@ def take_session(
     }
 
 
-def compare(layout: str, first: Measurement, second: Measurement) -> dict:
+def compare(layout: str, first: Measurement, second: Measurement) -> dict[str, Any]:
     """Coefficient of variation of the two sessions' medians, raw and canary-corrected, per metric."""
-    row: dict = {"layout": layout, "verdicts": f"{first.verdict}/{second.verdict}"}
+    row: dict[str, Any] = {"layout": layout, "verdicts": f"{first.verdict}/{second.verdict}"}
     for metric in METRICS:
         a, b = first.metrics[metric], second.metrics[metric]
         row |= {
@@ -84,7 +96,7 @@ def variation(a: float, b: float) -> float:
     return statistics.stdev((a, b)) / statistics.mean((a, b))
 
 
-def rank(sessions: list[dict[str, Measurement]], archs: list, metric: str) -> float:
+def rank(sessions: list[dict[str, Measurement]], archs: list[ArchConfig], metric: str) -> float:
     first, second = ([session[arch.digest].metrics[metric].median for arch in archs] for session in sessions)
     return float(spearmanr(first, second).statistic)
 

@@ -7,33 +7,33 @@ are greedy. A variant and seed that is done is kept, so the benchmark may be end
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import shutil
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.distillation import once
-from benchmarks.qat import folders_of
 from benchmarks.record import publish
+from benchmarks.resume import KeptRows
+from trainer.data.token_dir import TokenDir
+from trainer.engine.model_dir import ModelDir
 from trainer.evaluation.doom_loops import doom_loops
 from trainer.evaluation.subject import Settings, open_subject
 from trainer.examples.solved import share_solved
 from trainer.pipeline.chain import run_stage
-from trainer.pipeline.records import Records
 from trainer.recipes.alignment import AGENTS
 from trainer.recipes.full import settings
 from trainer.recipes.tiny import TOOLS
+from trainer.results.records import run_record
 from trainer.rl.config import RlConfig
 from trainer.rollout.episodes import RolloutConfig
 from trainer.stages.rl import RlStage
 from trainer.tasks.registry import task_named
 
 TASKS = (*TOOLS, *AGENTS)
+Row = dict[str, Any]
 ALL = RlConfig()
 VARIANTS = {
     "all levers": ALL,
@@ -57,34 +57,50 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=2)
     options.add_argument("--count", type=int, default=60, help="test questions of each task")
     given = options.parse_args()
-    folders = folders_of(given.root, given.run, given.start)
-    told = json.dumps([folders[given.start].name, given.rounds, given.count, asdict(settings(1.0).rl)])
-    kept = Records(given.root / f"rl-{hashlib.sha256(told.encode()).hexdigest()[:12]}.jsonl")
-    start = once(kept, "start", 0, lambda: judged(folders[given.start], folders["data"], given.count))
-    runs = [one(kept, name, seed, folders, given) for name in VARIANTS for seed in range(given.seeds)]
-    rows = [averaged(name, [one for one in runs if one["variant"] == name]) for name in VARIANTS]
+    start, runs = measure(given.root.resolve(), given.run, given.start, Size(given.rounds, given.seeds, given.count))
+    rows = judge(runs)
     summary = {
         "rounds": given.rounds,
         "seeds": given.seeds,
         "start": start,
-        "levers": {r.pop("variant"): r for r in map(dict, rows)},
+        "levers": {row.pop("variant"): row for row in map(dict, rows)},
     }
     publish("rl", summary, rows, runs)
 
 
-def one(kept: Records, name: str, seed: int, folders: dict[str, Path], given: argparse.Namespace) -> dict[str, Any]:
-    return {"variant": name, "seed": seed, **once(kept, name, seed, lambda: run(VARIANTS[name], seed, folders, given))}
+@dataclass(frozen=True)
+class Size:
+    """``count`` test questions of each task."""
+
+    rounds: int
+    seeds: int
+    count: int
 
 
-def run(levers: RlConfig, seed: int, folders: dict[str, Path], given: argparse.Namespace) -> dict[str, Any]:
-    setup = settings(1.0)
-    loop = replace(setup.rl, steps=given.rounds, seed=seed, save_every=10_000)
-    stage = RlStage(given.start, TASKS, setup.most_level, setup.sampling, levers, loop=loop)
-    folder = Path(tempfile.mkdtemp(dir=given.root))
-    inputs = {given.start: folders[given.start], "data": folders["data"]}
+def measure(root: Path, run: str, start: str, size: Size) -> tuple[Row, list[Row]]:
+    """The start, and every variant under every seed."""
+    record = run_record(root, run)
+    folders = {stage.name: stage.folder for stage in record.stages} | {start: record.stage(start).folder}
+    inputs = {name: folders[name] for name in (start, "data")}
+    kept = KeptRows(root, "rl", [folders[start].name, size.rounds, size.count, asdict(settings(1.0).rl)])
+    before = kept.once("start", 0, lambda: scores(inputs[start], inputs["data"], size.count))
+
+    def one(name: str, seed: int) -> Row:
+        row = kept.once(name, seed, lambda: trained(VARIANTS[name], seed, inputs, size))
+        return {"variant": name, "seed": seed, **row}
+
+    return before, [one(name, seed) for name in VARIANTS for seed in range(size.seeds)]
+
+
+def trained(levers: RlConfig, seed: int, inputs: dict[str, Path], size: Size) -> Row:
+    """``inputs``: the start, then the data."""
+    setup, start = settings(1.0), next(iter(inputs))
+    loop = replace(setup.rl, steps=size.rounds, seed=seed, save_every=10_000)
+    stage = RlStage(start, TASKS, setup.most_level, setup.sampling, levers, loop=loop)
+    folder = Path(tempfile.mkdtemp(dir=inputs[start].parents[1]))
     try:
         made = run_stage(stage, folder / "rl", inputs, lambda share, message: print(message, flush=True))["metrics"]
-        return {**judged(folder / "rl", folders["data"], given.count), **figures(made)}
+        return {**scores(folder / "rl", inputs["data"], size.count), **figures(made)}
     finally:
         shutil.rmtree(folder)
 
@@ -97,10 +113,10 @@ def figures(made: dict[str, Any]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def judged(stage: Path, data: Path, count: int) -> dict[str, float]:
+def scores(stage: Path, data: Path, count: int) -> dict[str, float]:
     """Success on the curriculum's tasks at level 0, sampled and greedy; greedy doom loops."""
     with tempfile.TemporaryDirectory() as folder:
-        subject = open_subject(stage, data, Path(folder), Settings(count=64, max_new_tokens=256))
+        subject = open_subject(ModelDir(stage), TokenDir(data), Path(folder), Settings(count=64, max_new_tokens=256))
         loops = next(iter(doom_loops(subject))).value
     play = settings(1.0).sampling.play
     return {"success_sampled": _success(subject, play, count), "doom_loops": round(loops, 4),
@@ -112,11 +128,16 @@ def _success(subject: Any, how: RolloutConfig, count: int) -> float:
     return round(float(np.mean(found)), 4)
 
 
-def averaged(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def judge(runs: list[Row]) -> list[Row]:
+    """Variant by variant; there is no bar."""
+    return [averaged(name, [run for run in runs if run["variant"] == name]) for name in VARIANTS]
+
+
+def averaged(name: str, runs: list[Row]) -> Row:
     """Means over seeds, and how far apart the seeds' sampled successes are."""
     keys = [key for key in runs[0] if key not in ("variant", "arm", "seed")]
-    means = {key: round(float(np.mean([one[key] for one in runs])), 4) for key in keys}
-    spread = [one["success_sampled"] for one in runs]
+    means = {key: round(float(np.mean([run[key] for run in runs])), 4) for key in keys}
+    spread = [run["success_sampled"] for run in runs]
     return {"variant": name, **means, "success_between_seeds": round(max(spread) - min(spread), 4)}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.record import publish
@@ -27,9 +28,26 @@ def main() -> None:
     parser.add_argument("--exports", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    measured = measure(options.candidates, options.exports, options.seed)
+    publish("search_throughput", judge(measured), measured.rows, {"exports": measured.exports})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``rows`` of composed candidates, ``exports`` of the first of them exported whole; ``entry`` is what
+    ``noise_against_prefill`` found."""
+
+    rows: list[dict[str, Any]]
+    exports: list[dict[str, Any]]
+    entry: dict[str, float]
+    blocks_compiled: int
+    compile_s: float
+
+
+def measure(candidates: int, num_exports: int, seed: int) -> Measured:
     device = ServedHostDevice(LIBRARY / "blocks")
     bench = LocalMeasurer(device=device)
-    archs = random_layouts(lfm2_350m_class(), options.candidates, options.seed)
+    archs = random_layouts(lfm2_350m_class(), candidates, seed)
     start = time.monotonic()
     compiled = bench.compile(archs)
     compile_s = time.monotonic() - start
@@ -38,23 +56,28 @@ def main() -> None:
     rows = [composed(bench, arch) for arch in archs]
     entry = noise_against_prefill(bench, archs[0])
     device.close()
-    exports = [exported(bench, arch) for arch in archs[: options.exports]]
+    exports = [exported(bench, arch) for arch in archs[:num_exports]]
     bench.close()
+    return Measured(rows, exports, entry, compiled, compile_s)
+
+
+def judge(measured: Measured) -> dict[str, Any]:
+    """A rate is 3,600 s over the mean wall time of one candidate."""
+    rows = measured.rows
     wall = [row["wall_s"] for row in rows]
     per_hour = 3600 / statistics.mean(wall)
-    each_per_hour = 3600 / statistics.mean(row["wall_s"] for row in exports)
-    summary = {
+    each_per_hour = 3600 / statistics.mean(row["wall_s"] for row in measured.exports)
+    return {
         "candidates_per_hour": round(per_hour, 1),
         "export_each_per_hour": round(each_per_hour, 2),
         "ratio": round(per_hour / each_per_hour, 2),
         "overhead_ratio": round(sum(wall) / sum(row["forward_s"] for row in rows), 3),
-        "blocks_compiled": compiled,
-        "compile_s": round(compile_s, 1),
+        "blocks_compiled": measured.blocks_compiled,
+        "compile_s": round(measured.compile_s, 1),
         "valid": sum(row["verdict"] == "valid" for row in rows),
         "candidates": len(rows),
-        **entry,
+        **measured.entry,
     }
-    publish("search_throughput", summary, rows, {"exports": exports})
 
 
 def composed(bench: LocalMeasurer, arch: ArchConfig) -> dict[str, Any]:

@@ -39,7 +39,7 @@ ARCH = ArchConfig(64, 256, (LayerConfig(GatedShortConv(3), SwiGLU(128)), LayerCo
 PROTOCOL = Protocol(
     name="contract", warmup=1, repetitions=2, prefill_lengths=[16], decode_contexts=[16], decode_tokens=2
 )
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 def never() -> bool:

@@ -4,7 +4,6 @@ PostgreSQL runs when HILNAS_TEST_POSTGRES_URL names an empty database that may b
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -42,7 +41,6 @@ from server.trials import service as trials
 from tests.server import samples
 from tests.server.helpers import FakeClock
 
-POSTGRES_URL = os.environ.get("HILNAS_TEST_POSTGRES_URL", "")
 LEASE_S = 60.0
 
 
@@ -319,11 +317,10 @@ class TestSqliteLeases(LeaseContract):
         queue.database.dispose()
 
 
-@pytest.mark.skipif(not POSTGRES_URL, reason="HILNAS_TEST_POSTGRES_URL is not set")
 class TestPostgresLeases(LeaseContract):
     @pytest.fixture
-    def queue(self, tmp_path: Path) -> Iterator[Queue]:
-        queue = Queue(POSTGRES_URL, tmp_path)
+    def queue(self, tmp_path: Path, postgres_url: str) -> Iterator[Queue]:
+        queue = Queue(postgres_url, tmp_path)
         yield queue
         Base.metadata.drop_all(queue.database.engine)
         queue.database.dispose()

@@ -12,7 +12,7 @@ from tests.e2e.processes import ROOT, Service, run_hilnas, wait_for
 
 EXAMPLES = sorted((ROOT / "examples" / "plugins").glob("*.py"))
 SEARCH = os.pathsep.join(str(file) for file in EXAMPLES if file.stem != "word_reversal")  # that one is for trainers
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
 
 
 def test_each_is_below_eighty_lines_of_code() -> None:

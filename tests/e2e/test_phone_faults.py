@@ -107,6 +107,7 @@ def test_in_mid_run(lab: Laboratory, fault: str) -> None:
     assert measured(lab.end(study_id))
 
 
+@pytest.mark.slow_ci
 def test_a_key_that_is_revoked_and_given_again(lab: Laboratory) -> None:
     study_id = lab.search()
     lab.when_running()
@@ -116,6 +117,7 @@ def test_a_key_that_is_revoked_and_given_again(lab: Laboratory) -> None:
     assert measured(lab.end(study_id))
 
 
+@pytest.mark.slow_ci
 def test_full_storage(lab: Laboratory) -> None:
     lab.phone.full_storage()
     study_id = lab.search(space_options={"depth": 2, "d_model": 96, "vocab_size": 256})

@@ -29,7 +29,7 @@ SPEC: dict[str, Any] = {
     "max_trials": 4,
     "confirm": 1,
 }
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

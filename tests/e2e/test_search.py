@@ -24,7 +24,7 @@ SPEC: dict[str, Any] = {
     "quality": {"steps": 5, "width": 32, "tasks": ["in_context_recall"]},
     "confirm": 1,
 }
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

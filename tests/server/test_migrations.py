@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from server.tables import Base
 from tests.server import samples
 from tests.server.helpers import local_client
 
-POSTGRES_URL = os.environ.get("HILNAS_TEST_POSTGRES_URL", "")
-
 
 def check(engine: Engine) -> None:
     upgrade(engine)
@@ -41,9 +38,8 @@ def test_alembic_check_on_sqlite(tmp_path: Path) -> None:
     engine.dispose()
 
 
-@pytest.mark.skipif(not POSTGRES_URL, reason="HILNAS_TEST_POSTGRES_URL is not set")
-def test_alembic_check_on_postgres() -> None:
-    engine = make_engine(POSTGRES_URL)
+def test_alembic_check_on_postgres(postgres_url: str) -> None:
+    engine = make_engine(postgres_url)
     _drop(engine)
     check(engine)
     _drop(engine)

@@ -67,3 +67,10 @@ def test_every_kept_result_is_listed() -> None:
     results = ROOT / "benchmarks" / "results"
     listed = set(re.findall(r"^\| `(\w+)` \|", (results / "README.md").read_text(), re.MULTILINE))
     assert listed == {path.stem for path in results.glob("*.json")}
+
+
+def test_every_path_of_the_sources_that_a_page_names_exists() -> None:
+    folders = "|".join((*PACKAGES, "search_space", "kernels", "benchmarks", "tests", "examples"))
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for name in re.findall(rf"`((?:{folders})/[\w./]*\w/?)", page.read_text()):
+            assert any((ROOT / f"{name}{ending}").exists() for ending in ("", ".py")), f"{page.name} names {name}"

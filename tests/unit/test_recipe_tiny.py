@@ -1,10 +1,10 @@
-"""How the benchmark judges a run: what is before and after for each stage, on figures made up for it."""
+"""How a run is judged: what is before and after for each stage, on figures made up for it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.recipe_tiny import improvements, told
+from trainer.recipes.improvements import improvements, main_figures
 from trainer.recipes.tiny import TASKS
 
 EVALUATED = ("pretrain", "extend", "stretch", "sft", "sft_reasoning", "sft_tools", "merge", "sft_reasoning_2",
@@ -39,5 +39,5 @@ def test_a_merge_below_its_best_specialist_is_no_improvement() -> None:
 
 
 def test_the_table_shows_figures_of_evaluations() -> None:
-    assert told(metrics()["evaluate_sft"]) == "bits_per_byte 2.0, tasks 0.3"
-    assert told({"a": 1, "nested": {"b": 2}}) == "a 1"
+    assert main_figures(metrics()["evaluate_sft"]) == "bits_per_byte 2.0, tasks 0.3"
+    assert main_figures({"a": 1, "nested": {"b": 2}}) == "a 1"

@@ -435,6 +435,7 @@ def test_a_full_disk_is_one_sentence(error: Exception, tmp_path: Path) -> None:
         raise OSError(errno.EPERM, "not permitted")
 
 
+@pytest.mark.alone  # its sessions would be repeated again and again beside other work
 @pytest.mark.slow
 def test_a_real_measurement_is_kept(
     library: BlockLibrary, runner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

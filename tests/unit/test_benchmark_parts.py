@@ -1,0 +1,66 @@
+"""What benchmarks share: intervals by Student's t for any number of seeds, and rows that are made once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.intervals import excludes_zero, interval, mean_with_interval, of_arm, t_quantile
+from benchmarks.record import RESULTS
+from benchmarks.resume import KeptRows
+
+
+def test_the_quantile_is_that_of_the_number_of_seeds() -> None:
+    assert [round(t_quantile(n), 3) for n in (2, 3, 5, 10)] == [12.706, 4.303, 2.776, 2.262]
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_the_interval_is_scipy_s(n: int) -> None:
+    values = np.random.default_rng(n).normal(1.0, 2.0, n)
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert interval(values, 8) == pytest.approx(list(expected), abs=1e-8)
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert mean_with_interval([2.0]) == {"mean": 2.0, "interval": None}
+    assert not excludes_zero(None)
+
+
+@pytest.mark.parametrize(("bounds", "expected"), [([0.1, 0.2], True), ([-0.2, -0.1], True), ([-0.1, 0.1], False)])
+def test_a_difference_is_shown_where_the_interval_leaves_out_zero(bounds: list[float], expected: bool) -> None:
+    assert excludes_zero(bounds) is expected
+
+
+def test_arms_pair_up_by_seed() -> None:
+    rows = [{"arm": arm, "seed": seed, "x": 10 * seed + len(arm)} for arm, seed in (("b", 1), ("aa", 0), ("b", 0))]
+    assert of_arm(rows, "b", "x").tolist() == [1, 11]
+
+
+def test_a_row_is_made_once(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, int]:
+        made.append(1)
+        return {"x": len(made)}
+
+    kept = KeptRows(tmp_path / "kept", "some", {"steps": 2})
+    assert kept.once("arm", 0, make) == {"arm": "arm", "seed": 0, "x": 1}
+    again = KeptRows(tmp_path / "kept", "some", {"steps": 2})
+    assert again.once("arm", 0, make)["x"] == 1
+    assert again.once("arm", 1, make)["x"] == 2, "another seed is another row"
+    assert KeptRows(tmp_path / "kept", "some", {"steps": 3}).once("arm", 0, make)["x"] == 3, "other settings too"
+
+
+@pytest.mark.parametrize(
+    "name", ["ablations", "composition_fidelity", "operator_costs", "phone_overhead", "quality_separation"]
+)
+def test_the_kept_summary_is_what_is_judged_from_the_kept_rows(name: str) -> None:
+    record = json.loads((RESULTS / f"{name}.json").read_text())
+    found = importlib.import_module(f"benchmarks.{name}").judge(record["rows"])
+    kept = record["summary"]["minus_own"] if name == "ablations" else record["summary"]
+    assert json.loads(json.dumps(found)) == kept
