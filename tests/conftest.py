@@ -61,7 +61,7 @@ def library():
     """One block library for all tests of a checkout: what one compiled, the next reuses."""
     from nas.export.library import BlockLibrary
 
-    shared = BlockLibrary(ROOT / "build" / "test-library", workers=2)
+    shared = BlockLibrary(ROOT / "build" / "test-library", workers=1 if WORKER else 2)
     yield shared
     shared.close()
 
