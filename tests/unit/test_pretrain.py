@@ -147,7 +147,7 @@ def test_schedules_warm_up_and_end_low() -> None:
         assert shares[-1] < 0.16
         assert all(a >= b for a, b in zip(shares[10:], shares[11:], strict=False))
     assert LoopConfig(steps=100, warmup=10).share(79) == 1.0
-    with pytest.raises(InvalidConfig, match="wsd and cosine"):
+    with pytest.raises(InvalidConfig, match="unknown schedule 'step'; known: wsd, cosine"):
         LoopConfig(schedule="step")  # type: ignore[arg-type]
 
 
