@@ -18,8 +18,9 @@ from nas.front import front_of, objectives_of, reference_point_of
 from nas.samplers.optuna_sampler import frozen_trial
 from nas.study import MAX_SESSIONS
 from nas.targets import Group, groups_of, unserved
+from tests.doubles.memory_store import MemoryStore
+from tests.doubles.workspace import FakeWorkspace, no_blocks, run, spec_of  # noqa: F401
 from tests.server import samples
-from tests.unit.test_study import FakeWorkspace, MemoryStore, no_blocks, run, spec_of  # noqa: F401
 
 HOST: dict[str, Any] = {"name": "host", "kind": "host", "objectives": [{"metric": "decode_ms@256"}]}
 S24: dict[str, Any] = {

@@ -1,0 +1,156 @@
+"""``StudyStore`` in dictionaries, for tests of the study loop. It passes the same contract as the server's store
+(``tests/contract/test_study_store.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from contracts.device import DeviceFacts
+from contracts.job import MeasureJob
+from contracts.measurement import Estimate, Measurement, Verdict
+from contracts.states import TRIAL_MOVES, StudyState, TrialState
+from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialRecord
+from nas.targets import Group
+from tests.server import samples
+
+DEVICES = {"device-1": DeviceFacts.model_validate(samples.facts())}
+
+
+class Killed(BaseException):
+    """kill -9: nothing in the loop may catch it."""
+
+
+class MemoryStore:
+    """``StudyStore`` in dictionaries. Devices answer a job when the study waits for them."""
+
+    def __init__(
+        self, spec: StudySpec, answer: Callable[[MeasureJob, int], Verdict] = lambda *_: Verdict.VALID
+    ) -> None:
+        self.record = StudyRecord(id="study-1", spec=spec, state=StudyState.RUNNING)
+        self.rows: dict[str, TrialRecord] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}  # submit key -> job
+        self.qualities: dict[tuple[str, str], QualityResult] = {}
+        self.found: dict[tuple[str, str], Measurement] = {}  # (plan digest, fingerprint) -> a row of another study
+        self.num_rows = 0
+        self.events: list[str] = []
+        self.states: list[tuple[int, TrialState]] = []
+        self.answer, self.num_waits, self.stopped = answer, 0, False
+        self.devices_now, self.calls_left = dict(DEVICES), 10**9
+
+    def _call(self) -> None:
+        """Counts writes, so that a test can kill the loop after any of them."""
+        if self.calls_left == 0:
+            raise Killed
+        self.calls_left -= 1
+
+    def study(self) -> StudyRecord:
+        return self.record
+
+    def trials(self) -> list[TrialRecord]:
+        return sorted(self.rows.values(), key=lambda trial: trial.number)
+
+    def devices(self) -> dict[str, DeviceFacts]:
+        return self.devices_now
+
+    def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
+        self._call()
+        number = len(self.rows)
+        trial = TrialRecord(
+            id=f"trial-{number}", study_id="study-1", number=number, state=TrialState.PROPOSED, assignment=assignment,
+            arch=arch, arch_digest=arch_digest,
+        )  # fmt: skip
+        self.rows[trial.id] = trial
+        return trial
+
+    def update_trial(self, trial_id: str, **changes: Any) -> TrialRecord:
+        self._call()
+        trial = self.rows[trial_id]
+        given = {key: value for key, value in changes.items() if value is not None}
+        state = given.get("state", trial.state)
+        assert state == trial.state or state in TRIAL_MOVES[trial.state], f"{trial.state} -> {state}"
+        self.rows[trial_id] = trial.model_copy(update=given)
+        self.states.append((trial.number, state))
+        return self.rows[trial_id]
+
+    def find_measurement(self, plan_digest: str, fingerprint: str) -> StoredMeasurement | None:
+        found = self.found.get((plan_digest, fingerprint))
+        whose = {"fingerprint": fingerprint, "device_id": "device-0"}
+        return StoredMeasurement.model_validate({**found.model_dump(), **whose}) if found else None
+
+    def find_quality(self, arch_digest: str, key: str) -> QualityResult | None:
+        return self.qualities.get((arch_digest, key))
+
+    def record_quality(self, arch_digest: str, key: str, quality: QualityResult) -> None:
+        self._call()
+        self.qualities[arch_digest, key] = quality
+
+    def attach_measurement(self, trial_id: str, group: Group, found: StoredMeasurement) -> None:
+        self._call()
+        self.keep(trial_id, "measurements", group, group.device_id or found.device_id, found)
+
+    def keep(self, trial_id: str, role: str, group: Group, device_id: str, row: Measurement) -> None:
+        self.num_rows += 1
+        given = {"target": group.target, "fingerprint": group.fingerprint, "device_id": device_id,
+                 "measured_at": datetime.fromtimestamp(self.num_rows, UTC)}  # fmt: skip
+        stored = StoredMeasurement.model_validate({**row.model_dump(), **given})
+        trial = self.rows[trial_id]
+        self.rows[trial_id] = trial.model_copy(update={role: {**getattr(trial, role), stored.key: stored}})
+
+    def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
+        self._call()
+        key = f"{trial_id}|{group}|{job.form}|{job.plan.digest}|{job.attempt}"
+        new = {"id": f"job-{len(self.jobs)}", "trial_id": trial_id, "device_id": group.device_id, "form": job.form,
+               "pool": None if group.device_id else group.fingerprint, "target": group.target, "state": "queued",
+               "job": job, "group": group, "avoid": avoid}  # fmt: skip
+        return str(self.jobs.setdefault(key, new)["id"])
+
+    def open_jobs(self) -> list[dict[str, Any]]:
+        return [job for job in self.jobs.values() if job["state"] == "queued"]
+
+    def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
+        return [job for job in self.jobs.values() if job["trial_id"] == trial_id and job["state"] == "failed"]
+
+    def put_artifact(self, path: Path, media_type: str) -> str:
+        return path.name
+
+    def emit(self, event: str, **fields: Any) -> None:
+        self.events.append(event)
+
+    def set_reference_point(self, point: dict[str, float]) -> None:
+        self._call()
+        self.record = self.record.model_copy(update={"reference_point": point})
+
+    def finish(self, state: StudyState, reason: str) -> None:
+        self._call()
+        self.record = self.record.model_copy(update={"state": state, "reason": reason})
+
+    def stop_requested(self) -> bool:
+        return self.stopped or self.record.state is not StudyState.RUNNING
+
+    def wait(self, seconds: float) -> None:
+        """The devices' turn. A loop that only waits hangs: that is a failure here."""
+        self.num_waits += 1
+        assert self.num_waits < 500, "the loop hangs"
+        for job in self.open_jobs():
+            job["state"] = "done"
+            role = "confirmed" if job["form"] == "one_piece" else "measurements"
+            self.keep(job["trial_id"], role, job["group"], self.taker(job), row_of(job["job"], self.answer))
+
+    def taker(self, job: dict[str, Any]) -> str:
+        """The device that leases the job: the first of its group, but for the one it avoids."""
+        group: Group = job["group"]
+        equal = [one for one, facts in self.devices_now.items() if facts.fingerprint == group.fingerprint]
+        return group.device_id or next((one for one in equal if one != job["avoid"]), equal[0])
+
+
+def row_of(job: MeasureJob, answer: Callable[[MeasureJob, int], Verdict]) -> Measurement:
+    """Time follows from the plan; what ``answer`` says is the verdict of this attempt."""
+    ms = 1 + int(job.plan.digest[:4], 16) / 65_536
+    estimate = Estimate(median=ms, low=ms, high=ms, unit="ms", num_samples=5)
+    return Measurement(
+        plan_digest=job.plan.digest, protocol="quick", verdict=answer(job, job.attempt), reason="as the test says",
+        metrics={"decode_ms@256": estimate},
+    )  # fmt: skip
