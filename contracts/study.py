@@ -209,13 +209,13 @@ class QualityResult(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     estimator: str
-    score: float
-    low: float
-    high: float
-    tasks: dict[str, float] = {}
+    score: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    tasks: dict[str, FiniteFloat] = {}
     seeds: list[int] = []
-    seconds: float = 0.0
-    details: dict[str, Any] = {}
+    seconds: FiniteFloat = 0.0
+    details: FreeJson = {}
 
 
 class StoredMeasurement(Measurement):
@@ -241,16 +241,16 @@ class TrialRecord(BaseModel):
     number: int
     state: TrialState
     reason: str = ""
-    assignment: dict[str, Any]
+    assignment: FreeJson
     arch: dict[str, Any]
     arch_digest: str
-    costs: dict[str, float] = {}  # closed-form metrics
+    costs: dict[str, FiniteFloat] = {}  # closed-form metrics
     blocks: list[str] = []  # digests, in chain order
     measurements: dict[str, StoredMeasurement] = {}  # of the chain of blocks
     confirmed: dict[str, StoredMeasurement] = {}  # of the one-piece program
     trained: dict[str, StoredMeasurement] = {}  # of the trained program
     quality: QualityResult | None = None
-    values: dict[str, float] = {}  # objective metric -> value
+    values: dict[str, FiniteFloat] = {}  # objective metric -> value
     artifacts: dict[str, str] = {}  # role (one_piece, onnx, checkpoint) -> sha256
     created_at: datetime | None = None
     updated_at: datetime | None = None

@@ -86,7 +86,7 @@ def resume(session: Session, ctx: Context, study_id: str) -> StudyRow:
 def summary(session: Session, row: StudyRow) -> StudySummary:
     return StudySummary(
         id=row.id, name=row.name, state=StudyState(row.state), reason=row.reason,
-        max_trials=row.spec["max_trials"], trials=trials.count_by_state(session, row.id),
+        max_trials=repository.record_of(row).spec.max_trials, trials=trials.count_by_state(session, row.id),
         jobs=jobs.count_by_state(session, row.id), created_at=row.created_at, finished_at=row.finished_at,
     )  # fmt: skip
 
@@ -116,5 +116,5 @@ def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:
     finished = sum(counts.get(state, 0) for state in FINISHED_TRIALS)
     if not finished:
         return None
-    left: int = max(0, row.spec["max_trials"] - finished)
+    left = max(0, repository.record_of(row).spec.max_trials - finished)
     return left * (ctx.now() - row.created_at).total_seconds() / finished

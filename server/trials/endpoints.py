@@ -48,8 +48,8 @@ def list_trainings(trial_id: str, ctx: Ctx, user: User) -> list[TrainingView]:
     with ctx.database.read() as session:
         repository.get_or_raise(session, trial_id)
         return [
-            TrainingView.model_validate(
-                {"id": row.id, "job_id": row.job_id, "created_at": row.created_at, "training": row.body}
+            TrainingView(
+                id=row.id, job_id=row.job_id, created_at=row.created_at, training=repository.training_of(row)
             )
             for row in repository.trainings(session, trial_id)
         ]
