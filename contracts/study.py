@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from contracts.device import DeviceKind
 from contracts.measurement import Measurement, Verdict
@@ -15,6 +25,7 @@ from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
 from contracts.states import StudyState, TrialState
 from contracts.values import Count, FreeJson
 from foundation.errors import InvalidConfig
+from search_space.arch import ArchConfig
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
 Budgets = Annotated[dict[str, FiniteFloat], Field(max_length=32)]
@@ -232,9 +243,24 @@ class StoredMeasurement(Measurement):
         return f"{self.target}:{self.device_id}" if self.target else self.device_id
 
 
-class TrialRecord(BaseModel):
-    """One candidate of one study, as stored. Rows are keyed by device id, ``target:device id`` where targets are named:
-    per device and target the latest valid row, else the latest."""
+def _read_arch(value: Any) -> ArchConfig:
+    try:
+        return value if isinstance(value, ArchConfig) else ArchConfig.from_dict(value)
+    except (TypeError, AttributeError) as error:  # no such shape at all
+        raise InvalidConfig(f"this is no architecture: {error}") from error
+
+
+Arch = Annotated[
+    ArchConfig,
+    PlainValidator(_read_arch),
+    PlainSerializer(lambda arch: arch.to_dict(), return_type=dict[str, Any]),
+    WithJsonSchema({"type": "object"}),
+]
+
+
+class TrialFacts(BaseModel):
+    """All of a trial but its architecture: enough for fronts, samplers and pages. Rows are keyed by device id,
+    ``target:device id`` where targets are named: per device and target the latest valid row, else the latest."""
 
     id: str
     study_id: str
@@ -242,7 +268,6 @@ class TrialRecord(BaseModel):
     state: TrialState
     reason: str = ""
     assignment: FreeJson
-    arch: dict[str, Any]
     arch_digest: str
     costs: dict[str, FiniteFloat] = {}  # closed-form metrics
     blocks: list[str] = []  # digests, in chain order
@@ -254,6 +279,12 @@ class TrialRecord(BaseModel):
     artifacts: dict[str, str] = {}  # role (one_piece, onnx, checkpoint) -> sha256
     created_at: datetime | None = None
     updated_at: datetime | None = None
+
+
+class TrialRecord(TrialFacts):
+    """One candidate of one study."""
+
+    arch: Arch
 
 
 class StudyRecord(BaseModel):

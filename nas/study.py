@@ -109,30 +109,28 @@ class Study:
             self.exhausted = True
             return False
         arch = self.space.decode(assignment)
-        trial = self.store.add_trial(assignment, arch.to_dict(), arch.digest)
+        trial = self.store.add_trial(assignment, arch)
         self.store.emit("trial_proposed", trial_id=trial.id, number=trial.number, layout=arch.layout)
         return True
 
     def gate(self, trial: TrialRecord) -> bool:
         """Free budgets first: a candidate over one never reaches a device."""
-        arch = ArchConfig.from_dict(trial.arch)
-        costs = free_costs(arch, self.spec)
+        costs = free_costs(trial.arch, self.spec)
         if sentence := over_budget(costs, self.spec):
             self.store.update_trial(trial.id, state=TrialState.GATED, reason=sentence, costs=costs)
             return True
-        self.workspace.library.start(self.workspace.specs_of(arch, self.spec.quantization))
+        self.workspace.library.start(self.workspace.specs_of(trial.arch, self.spec.quantization))
         self.store.update_trial(trial.id, state=TrialState.PREPARING, costs=costs)
         return True
 
     def prepare(self, trial: TrialRecord) -> bool:
         """Once its blocks are compiled, a candidate is a few kilobytes of plan; each group of devices gets it."""
-        arch = ArchConfig.from_dict(trial.arch)
-        specs = self.workspace.specs_of(arch, self.spec.quantization)
+        specs = self.workspace.specs_of(trial.arch, self.spec.quantization)
         self.workspace.library.start(specs)
         groups = self.groups()
         if not groups or unserved(self.spec, groups) or not self.workspace.library.ready(specs):
             return False
-        plan = self.plan_of(arch)
+        plan = self.plan_of(trial.arch)
         self.publish(plan)
         self.store.update_trial(trial.id, state=TrialState.MEASURING, blocks=[step.block for step in plan.chain])
         self.measure_on(trial, groups, plan)
@@ -158,17 +156,17 @@ class Study:
 
     def collect(self, trial: TrialRecord) -> bool:
         """Measured once every group of every target has answered with a valid row."""
-        if any(job["trial_id"] == trial.id for job in self.store.open_jobs()):
+        if any(job.trial_id == trial.id for job in self.store.open_jobs()):
             return False
-        if failed := [job for job in self.store.failed_jobs(trial.id) if job["form"] == "composed"]:
-            raise HilnasError(f"measurement failed: {failed[-1]['error']}")
+        if failed := [job for job in self.store.failed_jobs(trial.id) if job.form == "composed"]:
+            raise HilnasError(f"measurement failed: {failed[-1].error}")
         groups = self.groups()
         if not groups or unserved(self.spec, groups):
             return False
         rows = {group: group.row(trial.measurements) for group in groups}
         missing = [group for group, row in rows.items() if row is None]
         if missing:  # killed between the move to MEASURING and the queueing, or a device that came later
-            plan = self.plan_of(ArchConfig.from_dict(trial.arch))
+            plan = self.plan_of(trial.arch)
             self.publish(plan)
             self.measure_on(trial, missing, plan)
             return True
@@ -188,7 +186,7 @@ class Study:
         for group, row in invalid.items():
             if row.verdict not in SPOILED or self.next_attempt(trial, group) >= MAX_SESSIONS:
                 raise HilnasError(f"verdict {row.verdict}: {row.reason or 'no valid row'}")
-        plan = self.plan_of(ArchConfig.from_dict(trial.arch))
+        plan = self.plan_of(trial.arch)
         for group, row in invalid.items():
             attempt = self.attempts[trial.id, group, "composed"]
             job = self.job_of(self.plan_on(plan, group), attempt=attempt)
@@ -241,14 +239,13 @@ class Study:
         return True
 
     def start_judgement(self, trial: TrialRecord) -> None:
-        arch = ArchConfig.from_dict(trial.arch)
         assert self.quality is not None
-        known = self.store.find_quality(arch.digest, self.quality.key)
+        known = self.store.find_quality(trial.arch.digest, self.quality.key)
         if known is not None:
             future: Future[dict[str, Any]] = Future()
             future.set_result(known.model_dump())
         else:
-            future = self.workspace.start_quality(self.spec.quality, arch)
+            future = self.workspace.start_quality(self.spec.quality, trial.arch)
         self.judgements[trial.id] = future
 
     def collect_judgement(self, trial: TrialRecord) -> bool:
@@ -299,9 +296,8 @@ class Study:
         waiting = self.unconfirmed(trial)
         if not waiting:
             return True
-        arch = ArchConfig.from_dict(trial.arch)
         if trial.id not in self.one_pieces:
-            self.one_pieces[trial.id] = self.workspace.start_one_piece(arch, self.spec.quantization)
+            self.one_pieces[trial.id] = self.workspace.start_one_piece(trial.arch, self.spec.quantization)
             self.store.emit("one_piece_started", trial_id=trial.id, number=trial.number)
         if not self.one_pieces[trial.id].done():
             return False
@@ -310,12 +306,12 @@ class Study:
         except ExportFailed as error:
             self.store.emit("one_piece_failed", trial_id=trial.id, reason=str(error))
             return True
-        self.measure_one_piece(trial, arch, exported, waiting)
+        self.measure_one_piece(trial, exported, waiting)
         return False
 
     def unconfirmed(self, trial: TrialRecord) -> list[Group]:
         """Groups without a one-piece row, or whose only row is of a device that its peers contradict."""
-        failed = [job for job in self.store.failed_jobs(trial.id) if job["form"] == "one_piece"]
+        failed = [job for job in self.store.failed_jobs(trial.id) if job.form == "one_piece"]
         waiting = []
         for group in self.groups():
             row = group.row(trial.confirmed)
@@ -326,21 +322,19 @@ class Study:
                 waiting.append(group)
         return waiting
 
-    def measure_one_piece(
-        self, trial: TrialRecord, arch: ArchConfig, exported: dict[str, Any], groups: list[Group]
-    ) -> None:
+    def measure_one_piece(self, trial: TrialRecord, exported: dict[str, Any], groups: list[Group]) -> None:
         """Queues the one-piece program beside its composed form: one session, in turn, so that they can be compared."""
         digest = exported["digest"]
-        composed = self.plan_of(arch).model_copy(update={"check": None})
+        composed = self.plan_of(trial.arch).model_copy(update={"check": None})
         plan = composed.model_copy(
             update={
-                "chain": one_piece_chain(arch, digest), "id": f"{composed.id}-one-piece",
+                "chain": one_piece_chain(trial.arch, digest), "id": f"{composed.id}-one-piece",
                 "check": Check(**exported["check"]),
             }
         )  # fmt: skip
         self.publish(composed)
         self.publish(plan)
-        self.store.update_trial(trial.id, artifacts={**trial.artifacts, "one_piece": digest})
+        self.store.update_trial(trial.id, artifacts={"one_piece": digest})
         for group in groups:
             row = group.row(trial.confirmed)
             attempt = self.next_attempt(trial, group, "one_piece") if row else 0

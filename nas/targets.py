@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from contracts.device import DeviceFacts
+from contracts.job import JobRecord
 from contracts.measurement import Verdict
 from contracts.plan import Plan
 from contracts.study import StoredMeasurement, StudySpec, Target
@@ -32,10 +32,10 @@ class Group:
         valid = [row for row in own if row.verdict is Verdict.VALID]
         return max(valid or own, key=lambda row: row.measured_at.timestamp() if row.measured_at else 0.0, default=None)
 
-    def queued_as(self, job: Mapping[str, Any]) -> bool:
-        """True for a job (``target``, ``pool``, ``device_id``) that was submitted for this group."""
-        mine = job["device_id"] == self.device_id if self.device_id else job["pool"] == self.fingerprint
-        return mine and job["target"] == self.target
+    def queued_as(self, job: JobRecord) -> bool:
+        """True for a job that was submitted for this group."""
+        mine = job.device_id == self.device_id if self.device_id else job.pool == self.fingerprint
+        return mine and job.target == self.target
 
 
 def matches(target: Target, device_id: str, facts: DeviceFacts) -> bool:

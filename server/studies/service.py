@@ -105,7 +105,7 @@ def view(session: Session, ctx: Context, row: StudyRow) -> StudyView:
 
 def front(session: Session, study: StudyRecord, target: str | None = None) -> Front:
     rows = trials.rows_of(session, study.id, state="complete")
-    return view_of(study, trials.records(session, rows, lean=True), target)
+    return view_of(study, trials.views(session, rows, lean=True), target)
 
 
 def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import distinct, func, select
 from sqlalchemy.orm import Session
 
 from contracts.job import TrainResult
 from contracts.measurement import Verdict
-from contracts.study import StoredMeasurement, TrialRecord
+from contracts.study import StoredMeasurement, TrialFacts, TrialRecord
 from contracts.values import clean_json
 from nas.targets import Group
 from search_space.arch import ArchConfig
@@ -20,7 +20,9 @@ from server.context import new_id
 from server.errors import NotFound
 from server.readable import readable, unreadable
 from server.tables import DeviceRow, JobRow, MeasurementEventsRow, MeasurementRow, TrainingResultRow, TrialRow
+from server.trials.schemas import TrialView
 
+Trial = TypeVar("Trial", bound=TrialFacts)
 WITHOUT_EVENTS = {"events"}
 WHOSE = {"device_id", "fingerprint", "target", "measured_at"}  # columns of the row, not of its body
 DECISIVE = frozenset({"metrics", "beside", "verdict", "plan_digest", "everything"})
@@ -60,12 +62,22 @@ def count_by_state(session: Session, study_id: str) -> dict[str, int]:
     return dict(session.execute(query).all())
 
 
-def records(session: Session, rows: Sequence[TrialRow], *, lean: bool = False) -> list[TrialRecord]:
-    """Trials with their measurements (raw events left out; ``lean``: environment and block times too)."""
+def records(session: Session, rows: Sequence[TrialRow]) -> list[TrialRecord]:
+    """Trials with their measurements (raw events left out). Raises InvalidConfig for an architecture that cannot be
+    read here, e.g. of a plugin that is not loaded."""
+    return _read_all(TrialRecord, session, rows)
+
+
+def views(session: Session, rows: Sequence[TrialRow], *, lean: bool = False) -> list[TrialView]:
+    """The same for people, whatever their architectures are (``lean``: without environment and block times)."""
+    return _read_all(TrialView, session, rows, lean)
+
+
+def _read_all(cls: type[Trial], session: Session, rows: Sequence[TrialRow], lean: bool = False) -> list[Trial]:
     by_trial: defaultdict[str, list[MeasurementRow]] = defaultdict(list)
     for row in _measurements(session, [row.id for row in rows]):
         by_trial[row.trial_id].append(row)
-    return [_record(row, by_trial[row.id], lean) for row in rows]
+    return [_read(cls, row, by_trial[row.id], lean) for row in rows]
 
 
 def _measurements(session: Session, trial_ids: Sequence[str]) -> Iterable[MeasurementRow]:
@@ -75,11 +87,11 @@ def _measurements(session: Session, trial_ids: Sequence[str]) -> Iterable[Measur
         yield from session.scalars(query.order_by(MeasurementRow.created_at, MeasurementRow.id))
 
 
-def _record(row: TrialRow, measurements: Sequence[MeasurementRow], lean: bool) -> TrialRecord:
+def _read(cls: type[Trial], row: TrialRow, measurements: Sequence[MeasurementRow], lean: bool) -> Trial:
     known = {"id": row.id, "study_id": row.study_id, "number": row.number, "state": row.state, "arch": row.arch,
              "arch_digest": row.arch_digest, "assignment": {}}  # fmt: skip
     stored = {name: getattr(row, name) for name in STORED} | known | {"assignment": row.assignment}
-    found, left_out = readable(TrialRecord, stored, known)
+    found, left_out = readable(cls, stored, known)
     rows = {role: _preferred(measurements, form, lean) for role, form in FORMS.items()}
     noted = {"reason": f"{row.reason} {unreadable(left_out)}".strip()} if left_out else {}
     return found.model_copy(update=rows | noted)

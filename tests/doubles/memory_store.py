@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from contracts.device import DeviceFacts
-from contracts.job import MeasureJob
+from contracts.job import JobRecord, MeasureJob
 from contracts.measurement import Estimate, Measurement, Verdict
-from contracts.states import TRIAL_MOVES, StudyState, TrialState
+from contracts.states import TRIAL_MOVES, JobState, StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialRecord
+from foundation.errors import HilnasError
 from nas.targets import Group
+from search_space.arch import ArchConfig
 from tests.server import samples
 
 DEVICES = {"device-1": DeviceFacts.model_validate(samples.facts())}
@@ -21,6 +24,19 @@ DEVICES = {"device-1": DeviceFacts.model_validate(samples.facts())}
 
 class Killed(BaseException):
     """kill -9: nothing in the loop may catch it."""
+
+
+@dataclass
+class Queued:
+    """A job with what its devices need to know of it."""
+
+    record: JobRecord
+    job: MeasureJob
+    group: Group
+    avoid: str
+
+    def end(self, state: JobState, error: str = "") -> None:
+        self.record = self.record.model_copy(update={"state": state, "error": error})
 
 
 class MemoryStore:
@@ -31,7 +47,7 @@ class MemoryStore:
     ) -> None:
         self.record = StudyRecord(id="study-1", spec=spec, state=StudyState.RUNNING)
         self.rows: dict[str, TrialRecord] = {}
-        self.jobs: dict[str, dict[str, Any]] = {}  # submit key -> job
+        self.jobs: dict[str, Queued] = {}  # submit key -> job
         self.qualities: dict[tuple[str, str], QualityResult] = {}
         self.found: dict[tuple[str, str], Measurement] = {}  # (plan digest, fingerprint) -> a row of another study
         self.num_rows = 0
@@ -55,12 +71,12 @@ class MemoryStore:
     def devices(self) -> dict[str, DeviceFacts]:
         return self.devices_now
 
-    def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
+    def add_trial(self, assignment: dict[str, Any], arch: ArchConfig) -> TrialRecord:
         self._call()
         number = len(self.rows)
         trial = TrialRecord(
             id=f"trial-{number}", study_id="study-1", number=number, state=TrialState.PROPOSED, assignment=assignment,
-            arch=arch, arch_digest=arch_digest,
+            arch=arch, arch_digest=arch.digest,
         )  # fmt: skip
         self.rows[trial.id] = trial
         return trial
@@ -70,7 +86,10 @@ class MemoryStore:
         trial = self.rows[trial_id]
         given = {key: value for key, value in changes.items() if value is not None}
         state = given.get("state", trial.state)
-        assert state == trial.state or state in TRIAL_MOVES[trial.state], f"{trial.state} -> {state}"
+        if state != trial.state and state not in TRIAL_MOVES[trial.state]:
+            raise HilnasError(f"trial {trial.number} is {trial.state} and cannot become {state}")
+        if "artifacts" in given:
+            given["artifacts"] = {**trial.artifacts, **given["artifacts"]}
         self.rows[trial_id] = trial.model_copy(update=given)
         self.states.append((trial.number, state))
         return self.rows[trial_id]
@@ -102,16 +121,20 @@ class MemoryStore:
     def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
         self._call()
         key = f"{trial_id}|{group}|{job.form}|{job.plan.digest}|{job.attempt}"
-        new = {"id": f"job-{len(self.jobs)}", "trial_id": trial_id, "device_id": group.device_id, "form": job.form,
-               "pool": None if group.device_id else group.fingerprint, "target": group.target, "state": "queued",
-               "job": job, "group": group, "avoid": avoid}  # fmt: skip
-        return str(self.jobs.setdefault(key, new)["id"])
+        if key not in self.jobs:
+            record = JobRecord(
+                id=f"job-{len(self.jobs)}", trial_id=trial_id, device_id=group.device_id, form=job.form,
+                pool=None if group.device_id else group.fingerprint, target=group.target, state=JobState.QUEUED,
+            )  # fmt: skip
+            self.jobs[key] = Queued(record, job, group, avoid)
+        return self.jobs[key].record.id
 
-    def open_jobs(self) -> list[dict[str, Any]]:
-        return [job for job in self.jobs.values() if job["state"] == "queued"]
+    def open_jobs(self) -> list[JobRecord]:
+        return [job.record for job in self.jobs.values() if job.record.state is JobState.QUEUED]
 
-    def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
-        return [job for job in self.jobs.values() if job["trial_id"] == trial_id and job["state"] == "failed"]
+    def failed_jobs(self, trial_id: str) -> list[JobRecord]:
+        failed = [job.record for job in self.jobs.values() if job.record.state is JobState.FAILED]
+        return [job for job in failed if job.trial_id == trial_id]
 
     def put_artifact(self, path: Path, media_type: str) -> str:
         return path.name
@@ -134,16 +157,16 @@ class MemoryStore:
         """The devices' turn. A loop that only waits hangs: that is a failure here."""
         self.num_waits += 1
         assert self.num_waits < 500, "the loop hangs"
-        for job in self.open_jobs():
-            job["state"] = "done"
-            role = "confirmed" if job["form"] == "one_piece" else "measurements"
-            self.keep(job["trial_id"], role, job["group"], self.taker(job), row_of(job["job"], self.answer))
+        for job in self.jobs.values():
+            if job.record.state is JobState.QUEUED:
+                job.end(JobState.DONE)
+                role = "confirmed" if job.record.form == "one_piece" else "measurements"
+                self.keep(job.record.trial_id, role, job.group, self.taker(job), row_of(job.job, self.answer))
 
-    def taker(self, job: dict[str, Any]) -> str:
+    def taker(self, job: Queued) -> str:
         """The device that leases the job: the first of its group, but for the one it avoids."""
-        group: Group = job["group"]
-        equal = [one for one, facts in self.devices_now.items() if facts.fingerprint == group.fingerprint]
-        return group.device_id or next((one for one in equal if one != job["avoid"]), equal[0])
+        equal = [one for one, facts in self.devices_now.items() if facts.fingerprint == job.group.fingerprint]
+        return job.group.device_id or next((one for one in equal if one != job.avoid), equal[0])
 
 
 def row_of(job: MeasureJob, answer: Callable[[MeasureJob, int], Verdict]) -> Measurement:

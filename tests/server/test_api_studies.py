@@ -20,7 +20,7 @@ TO_COMPLETE = (TrialState.PREPARING, TrialState.MEASURING, TrialState.MEASURED, 
 
 
 def complete(store: SqlStudyStore, name: str, quality: float, prefill_ms: float) -> str:
-    trial = store.add_trial({"name": name}, samples.arch(), name)
+    trial = store.add_trial({"name": name}, samples.candidate())
     for state in TO_COMPLETE:
         store.update_trial(trial.id, state=state)
     judged = QualityResult(estimator="mechanistic", score=quality, low=quality - 0.02, high=quality + 0.02)
@@ -111,7 +111,7 @@ def test_time_left_follows_the_pace_so_far(client: TestClient, ctx: Context, stu
 
 def test_an_illegal_move_is_refused_and_changes_nothing(ctx: Context, study_id: str) -> None:
     store = SqlStudyStore(ctx, study_id)
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     with pytest.raises(Exception, match="trial 0 is proposed and cannot become complete"):
         store.update_trial(trial.id, state=TrialState.COMPLETE, reason="no")
     assert store.trials()[0].reason == ""
@@ -128,10 +128,10 @@ def test_a_judgement_is_found_again(ctx: Context, study_id: str) -> None:
 
 def test_trials_changed_since_a_moment(client: TestClient, ctx: Context, study_id: str, clock: FakeClock) -> None:
     store = SqlStudyStore(ctx, study_id)
-    store.add_trial({}, samples.arch(), "a")
+    store.add_trial({}, samples.candidate())
     clock.advance(10)
     moment = clock.now.isoformat()
-    store.add_trial({}, samples.arch(), "b")
+    store.add_trial({}, samples.candidate())
     found = client.get(f"studies/{study_id}/trials", params={"since": moment}).json()
     assert [trial["number"] for trial in found] == [1]
 

@@ -35,7 +35,7 @@ def test_free_budgets_gate_before_any_device() -> None:
     assert states[TrialState.COMPLETE] == 4
     gated = [trial for trial in store.trials() if trial.state is TrialState.GATED]
     assert all("over the budget" in trial.reason and "params" in trial.reason for trial in gated)
-    assert not {job["trial_id"] for job in store.jobs.values()} & {trial.id for trial in gated}
+    assert not {job.record.trial_id for job in store.jobs.values()} & {trial.id for trial in gated}
     assert [state for number, state in store.states if number == gated[0].number] == [TrialState.GATED]
 
 
@@ -149,12 +149,12 @@ def test_a_metric_the_protocol_lacks_is_said() -> None:
 def test_the_winner_is_confirmed_beside_its_composed_form() -> None:
     store = MemoryStore(spec_of(confirm=1))
     run(store)
-    (job,) = [job for job in store.jobs.values() if job["form"] == "one_piece"]
-    winner = store.rows[job["trial_id"]]
+    (job,) = [job for job in store.jobs.values() if job.record.form == "one_piece"]
+    winner = store.rows[job.record.trial_id]
     assert winner.artifacts == {"one_piece": "ee" * 32}
     assert set(winner.confirmed) == set(DEVICES)
-    assert job["job"].plan.check == CHECK
-    assert job["job"].beside.chain[0].block == winner.arch_digest
+    assert job.job.plan.check == CHECK
+    assert job.job.beside.chain[0].block == winner.arch_digest
     assert store.events.count("one_piece_started") == 1
 
 

@@ -12,7 +12,7 @@ from contracts.job import MeasureJob
 from contracts.measurement import Verdict
 from contracts.metrics import MetricKey, parse_metric
 from contracts.states import StudyState, TrialState
-from contracts.study import StudySpec, TrialRecord
+from contracts.study import StudySpec, TrialFacts, TrialRecord
 from foundation.errors import InvalidConfig
 from nas.front import front_of, objectives_of, reference_point_of
 from nas.samplers.optuna_sampler import frozen_trial
@@ -116,8 +116,8 @@ def test_studies_and_rows_stored_before_there_were_targets_still_load() -> None:
     del stored["targets"]
     assert StudySpec.model_validate(stored) == StudySpec.model_validate(samples.spec())
     trial = {
-        "id": "t", "study_id": "s", "number": 0, "state": "complete", "assignment": {}, "arch": {}, "arch_digest": "d",
-        "measurements": {"device-1": samples.measurement()},
+        "id": "t", "study_id": "s", "number": 0, "state": "complete", "assignment": {}, "arch": samples.arch(),
+        "arch_digest": "d", "measurements": {"device-1": samples.measurement()},
     }  # fmt: skip
     (row,) = TrialRecord.model_validate(trial).measurements.values()
     assert (row.target, row.agent_verdict) == ("", None)
@@ -156,9 +156,9 @@ def test_targets_that_nothing_matches_are_named() -> None:
 def test_every_target_s_group_answers_once_for_every_candidate() -> None:
     store = store_of(targeted(HOST, S24, max_trials=4, confirm=1))
     assert run(store) == {TrialState.COMPLETE: 4}
-    composed = Counter(job["target"] for job in store.jobs.values() if job["form"] == "composed")
+    composed = Counter(job.record.target for job in store.jobs.values() if job.record.form == "composed")
     assert composed == {"host": 4, "s24": 4}, "two phones share, nothing is measured twice"
-    assert sorted(job["target"] for job in store.jobs.values() if job["form"] == "one_piece") == ["host", "s24"]
+    assert sorted(job.record.target for job in store.jobs.values() if job.record.form == "one_piece") == ["host", "s24"]
     for trial in store.trials():
         assert set(trial.values) == {"memory_bytes@256", "decode_ms@256:host", "decode_ms@256:s24"}
         assert set(trial.measurements) == {"host:desk", "s24:a"}
@@ -168,7 +168,7 @@ def test_every_target_s_group_answers_once_for_every_candidate() -> None:
 def test_threads_of_a_target_are_part_of_its_plans() -> None:
     store = store_of(targeted(HOST, {**S24, "affinity": [6, 7]}, max_trials=1))
     run(store)
-    protocols = {job["target"]: job["job"].plan.protocol for job in store.jobs.values()}
+    protocols = {job.record.target: job.job.plan.protocol for job in store.jobs.values()}
     assert (protocols["host"].threads, protocols["host"].affinity) == (2, None)
     assert (protocols["s24"].threads, protocols["s24"].affinity) == (4, [6, 7])
 
@@ -219,8 +219,8 @@ def test_a_contradicted_row_is_taken_again_by_the_other_twin() -> None:
 
     store = store_of(targeted(HOST, S24, max_trials=3, confirm=1), answer=answer)
     assert run(store) == {TrialState.COMPLETE: 3}
-    again = [job for job in store.jobs.values() if job["avoid"]]
-    assert [job["avoid"] for job in again] == ["a"] * 4, "three candidates and the winner's one-piece program"
+    again = [job for job in store.jobs.values() if job.avoid]
+    assert [job.avoid for job in again] == ["a"] * 4, "three candidates and the winner's one-piece program"
     for trial in store.trials():
         assert trial.measurements["s24:a"].verdict is Verdict.UNLIKE_TWIN
         assert trial.measurements["s24:b"].verdict is Verdict.VALID
@@ -235,7 +235,7 @@ def test_sessions_are_counted_per_group() -> None:
 
     store = store_of(targeted(HOST, S24, max_trials=1), answer=answer)
     assert run(store) == {TrialState.FAILED: 1}
-    assert Counter(job["target"] for job in store.jobs.values()) == {"host": 2, "s24": MAX_SESSIONS}
+    assert Counter(job.record.target for job in store.jobs.values()) == {"host": 2, "s24": MAX_SESSIONS}
 
 
 def test_a_drained_twin_is_not_waited_for() -> None:
@@ -255,10 +255,10 @@ def test_a_drained_twin_is_not_waited_for() -> None:
 # --- the front -------------------------------------------------------------------------------------------------------
 
 
-def complete(number: int, quality: float, host: float, s24: float) -> TrialRecord:
+def complete(number: int, quality: float, host: float, s24: float) -> TrialFacts:
     values = {"quality": quality, "decode_ms@256:host": host, "decode_ms@256:s24": s24}
-    return TrialRecord(
-        id=f"t{number}", study_id="s", number=number, state=TrialState.COMPLETE, assignment={}, arch={}, arch_digest="",
+    return TrialFacts(
+        id=f"t{number}", study_id="s", number=number, state=TrialState.COMPLETE, assignment={}, arch_digest="",
         values=values,
     )  # fmt: skip
 
