@@ -15,6 +15,7 @@ from contracts.measurement import Estimate, Measurement, Verdict
 from contracts.states import TRIAL_MOVES, JobState, StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialRecord
 from foundation.errors import HilnasError
+from foundation.files import file_digest
 from nas.targets import Group
 from search_space.arch import ArchConfig
 from tests.server import samples
@@ -49,7 +50,7 @@ class MemoryStore:
         self.rows: dict[str, TrialRecord] = {}
         self.jobs: dict[str, Queued] = {}  # submit key -> job
         self.qualities: dict[tuple[str, str], QualityResult] = {}
-        self.found: dict[tuple[str, str], Measurement] = {}  # (plan digest, fingerprint) -> a row of another study
+        self.measured: list[tuple[str, str, Measurement]] = []  # (fingerprint, device, row), of any study
         self.num_rows = 0
         self.events: list[str] = []
         self.states: list[tuple[int, TrialState]] = []
@@ -95,9 +96,11 @@ class MemoryStore:
         return self.rows[trial_id]
 
     def find_measurement(self, plan_digest: str, fingerprint: str) -> StoredMeasurement | None:
-        found = self.found.get((plan_digest, fingerprint))
-        whose = {"fingerprint": fingerprint, "device_id": "device-0"}
-        return StoredMeasurement.model_validate({**found.model_dump(), **whose}) if found else None
+        for fingerprint_of, device_id, row in self.measured:
+            if (row.plan_digest, fingerprint_of, row.verdict) == (plan_digest, fingerprint, Verdict.VALID):
+                whose = {"fingerprint": fingerprint, "device_id": device_id}
+                return StoredMeasurement.model_validate({**row.model_dump(), **whose})
+        return None
 
     def find_quality(self, arch_digest: str, key: str) -> QualityResult | None:
         return self.qualities.get((arch_digest, key))
@@ -112,11 +115,14 @@ class MemoryStore:
 
     def keep(self, trial_id: str, role: str, group: Group, device_id: str, row: Measurement) -> None:
         self.num_rows += 1
-        given = {"target": group.target, "fingerprint": group.fingerprint, "device_id": device_id,
+        fingerprint = self.devices_now[device_id].fingerprint if device_id in self.devices_now else group.fingerprint
+        given = {"target": group.target, "fingerprint": fingerprint, "device_id": device_id,
                  "measured_at": datetime.fromtimestamp(self.num_rows, UTC)}  # fmt: skip
         stored = StoredMeasurement.model_validate({**row.model_dump(), **given})
         trial = self.rows[trial_id]
-        self.rows[trial_id] = trial.model_copy(update={role: {**getattr(trial, role), stored.key: stored}})
+        before = getattr(trial, role).get(stored.key)
+        if before is None or before.verdict is not Verdict.VALID or stored.verdict is Verdict.VALID:
+            self.rows[trial_id] = trial.model_copy(update={role: {**getattr(trial, role), stored.key: stored}})
 
     def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
         self._call()
@@ -137,7 +143,8 @@ class MemoryStore:
         return [job for job in failed if job.trial_id == trial_id]
 
     def put_artifact(self, path: Path, media_type: str) -> str:
-        return path.name
+        """Blocks of the workspace without torch are names without files."""
+        return file_digest(path) if path.exists() else path.name
 
     def emit(self, event: str, **fields: Any) -> None:
         self.events.append(event)
@@ -148,7 +155,8 @@ class MemoryStore:
 
     def finish(self, state: StudyState, reason: str) -> None:
         self._call()
-        self.record = self.record.model_copy(update={"state": state, "reason": reason})
+        if self.record.state is StudyState.RUNNING:
+            self.record = self.record.model_copy(update={"state": state, "reason": reason})
 
     def stop_requested(self) -> bool:
         return self.stopped or self.record.state is not StudyState.RUNNING
@@ -159,9 +167,21 @@ class MemoryStore:
         assert self.num_waits < 500, "the loop hangs"
         for job in self.jobs.values():
             if job.record.state is JobState.QUEUED:
-                job.end(JobState.DONE)
-                role = "confirmed" if job.record.form == "one_piece" else "measurements"
-                self.keep(job.record.trial_id, role, job.group, self.taker(job), row_of(job.job, self.answer))
+                self.answer_job(job, self.taker(job), row_of(job.job, self.answer))
+
+    def next_job(self, device_id: str) -> Queued:
+        """The first queued job that this device may take."""
+        fingerprint = self.devices_now[device_id].fingerprint
+        queued = [job for job in self.jobs.values() if job.record.state is JobState.QUEUED]
+        shared = lambda job: job.record.pool == fingerprint and job.avoid != device_id  # noqa: E731
+        return next(job for job in queued if job.record.device_id == device_id or shared(job))
+
+    def answer_job(self, job: Queued, device_id: str, row: Measurement, error: str = "") -> None:
+        job.end(JobState.FAILED if error else JobState.DONE, error)
+        if not error:
+            role = "confirmed" if job.record.form == "one_piece" else "measurements"
+            self.keep(job.record.trial_id, role, job.group, device_id, row)
+            self.measured.append((self.devices_now[device_id].fingerprint, device_id, row))
 
     def taker(self, job: Queued) -> str:
         """The device that leases the job: the first of its group, but for the one it avoids."""

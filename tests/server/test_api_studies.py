@@ -6,15 +6,18 @@ import asyncio
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from contracts.states import StudyState, TrialState
 from contracts.study import QualityResult
+from foundation.errors import InvalidConfig
 from server.context import Context
 from server.events.service import follow
 from server.store import SqlStudyStore
+from server.tables import TrialRow
 from tests.server import samples
-from tests.server.helpers import EnrolAgent, FakeClock
+from tests.server.helpers import EnrolAgent, FakeClock, require_all_pages
 
 TO_COMPLETE = (TrialState.PREPARING, TrialState.MEASURING, TrialState.MEASURED, TrialState.JUDGING, TrialState.COMPLETE)
 
@@ -176,3 +179,21 @@ def test_every_endpoint_of_the_api_is_described(client: TestClient) -> None:
     schema = client.get("http://127.0.0.1/openapi.json").json()
     assert "/api/v1/studies/{study_id}/front" in schema["paths"]
     assert all("summary" in operation for path in schema["paths"].values() for operation in path.values())
+
+
+def test_a_trial_of_a_mixer_whose_plugin_is_not_loaded_is_shown(
+    ctx: Context, client: TestClient, study_id: str, app: FastAPI
+) -> None:
+    """Pages show it as it was stored; the study that needs it says what is missing."""
+    store = SqlStudyStore(ctx, study_id)
+    trial = store.add_trial({}, samples.candidate())
+    arch = samples.candidate().to_dict()
+    arch["layers"][0]["mixer"] = {"kind": "gated_ema", "num_heads": 4}
+    with ctx.database.write() as session:
+        row = session.get_one(TrialRow, trial.id)
+        row.arch, row.state, row.values = arch, "complete", {"quality": 0.5, "prefill_ms@256": 9.0}
+    require_all_pages(app)
+    assert client.get(f"trials/{trial.id}").json()["arch"] == arch
+    assert [one["arch"] for one in client.get(f"studies/{study_id}/front").json()["members"]] == [arch]
+    with pytest.raises(InvalidConfig, match="unknown mixer 'gated_ema'; known: "):
+        store.trials()

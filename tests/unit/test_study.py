@@ -93,9 +93,7 @@ def test_known_rows_and_judgements_are_used_again() -> None:
     run(first)
     second, workspace = MemoryStore(spec), FakeWorkspace()
     second.qualities = first.qualities
-    second.found = {
-        (row.plan_digest, row.fingerprint): row for trial in first.trials() for row in trial.measurements.values()
-    }
+    second.measured = first.measured
     assert run(second, workspace) == {TrialState.COMPLETE: 6}
     assert second.jobs == {}
     assert workspace.judged == []

@@ -174,16 +174,7 @@ def test_threads_of_a_target_are_part_of_its_plans() -> None:
 
 
 def test_two_targets_that_ask_for_the_same_are_measured_once() -> None:
-    class Remembering(MemoryStore):
-        """Finds what it measured, as the tables do."""
-
-        def wait(self, seconds: float) -> None:
-            super().wait(seconds)
-            for trial in self.trials():
-                self.found |= {(row.plan_digest, row.fingerprint): row for row in trial.measurements.values()}
-
-    store = Remembering(targeted({**S24, "name": "one"}, {**S24, "name": "two"}, max_trials=2))
-    store.devices_now = dict(FLEET)
+    store = store_of(targeted({**S24, "name": "one"}, {**S24, "name": "two"}, max_trials=2))
     assert run(store) == {TrialState.COMPLETE: 2}
     assert len(store.jobs) == 2
     assert all(trial.values["decode_ms@256:one"] == trial.values["decode_ms@256:two"] for trial in store.trials())
