@@ -11,6 +11,14 @@ from contracts.values import Count, FreeJson, Name, Sentence
 
 DeviceKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 """Kinds are open: an agent may serve one that a plugin brought (device_agents.devices.kinds)."""
+KINDS = {"host": "a host", "android": "an Android phone", "replay": "a replay device"}
+"""Those that come with hilnas, in words."""
+
+
+def in_words(kind: str) -> str:
+    return KINDS.get(kind, f"a device of kind {kind}")
+
+
 Feature = Annotated[str, Field(max_length=60)]
 
 

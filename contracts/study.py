@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from contracts.device import DeviceKind
+from contracts.device import DeviceKind, in_words
 from contracts.measurement import Measurement, Verdict
 from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
 from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
@@ -108,8 +108,7 @@ class Target(BaseModel):
             return f"device {self.device}"
         if self.model:
             return f"a device of model {self.model}"
-        known = {"host": "a host", "android": "an Android phone", "replay": "a replay device"}
-        return known.get(str(self.kind), f"a device of kind {self.kind}")
+        return in_words(str(self.kind))
 
 
 class StudySpec(BaseModel):

@@ -30,6 +30,7 @@ from server.limits import RequestLimits
 from server.loops import NasLoop
 from server.meta.endpoints import router as meta
 from server.migrations import upgrade
+from server.registry.endpoints import router as registry
 from server.responses import COMMON
 from server.settings import Settings
 from server.studies.endpoints import router as studies
@@ -37,7 +38,7 @@ from server.trainings.endpoints import router as trainings
 from server.trials.endpoints import router as trials
 
 MAX_LAYERS = 512
-ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, meta)
+ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, registry, meta)
 
 
 def create_app(
