@@ -19,6 +19,8 @@ def in_words(kind: str) -> str:
     return KINDS.get(kind, f"a device of kind {kind}")
 
 
+RUNNER_DELEGATES = frozenset({"XnnpackBackend"})
+"""ExecuTorch backends that our runner is linked with (kernels/runner/CMakeLists.txt)."""
 Feature = Annotated[str, Field(max_length=60)]
 
 
@@ -36,6 +38,12 @@ class DeviceFacts(BaseModel):
     cpu_features: list[Feature] = Field(default=[], max_length=256)
     runner_version: Sentence = ""
     details: FreeJson = {}
+
+    @property
+    def delegates(self) -> frozenset[str]:
+        """ExecuTorch backends that its runner brings: what it says in its details, else those of our runner."""
+        said = self.details.get("delegates")
+        return frozenset(map(str, said)) if isinstance(said, list) else RUNNER_DELEGATES
 
     @property
     def fingerprint(self) -> str:

@@ -13,8 +13,10 @@ from pydantic import (
     FiniteFloat,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     WithJsonSchema,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -69,7 +71,7 @@ class Target(BaseModel):
     Devices with equal fingerprints are one group: they share its jobs, and one valid row of any of them answers for
     all. When a target matches several fingerprints there is one group for each; each must answer, the worst counts.
     ``objectives`` and ``budgets`` are device metrics without the target's name: ``decode_ms@512`` here is
-    ``decode_ms@512:<name>`` in the study. ``threads`` and ``affinity`` replace the study's on this target.
+    ``decode_ms@512:<name>`` in the study. ``threads``, ``affinity`` and ``backend`` replace the study's on this target.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +81,7 @@ class Target(BaseModel):
     kind: DeviceKind | None = None
     threads: int | None = Field(default=None, ge=1, le=256)
     affinity: list[Core] | None = Field(default=None, max_length=256)
+    backend: str | None = Field(default=None, max_length=120)
     objectives: list[Objective] = Field(default=[], max_length=6)
     budgets: Budgets = {}
 
@@ -101,6 +104,14 @@ class Target(BaseModel):
         _check_budgets(self.budgets)
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a backend where none is named, as targets were stored before there was a choice."""
+        stored: dict[str, Any] = handler(self)
+        if self.backend is None:
+            stored.pop("backend", None)
+        return stored
+
     @property
     def wanted(self) -> str:
         """What it selects, in words."""
@@ -121,7 +132,7 @@ class StudySpec(BaseModel):
     space_options: FreeJson = {}
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"
-    backend: str = DEFAULT_BACKEND
+    backend: str = Field(default=DEFAULT_BACKEND, max_length=120)
     objectives: list[Objective] = Field(max_length=6)  # may be empty when targets bring theirs
     budgets: Budgets = {}  # budgets on metrics that are not objectives
     sampler: str = Field(default="gp", max_length=120)
@@ -197,6 +208,15 @@ class StudySpec(BaseModel):
         for target in self.targets:
             bounds |= {f"{key}:{target.name}": bound for key, bound in target.budgets.items()}
         return bounds
+
+    def backend_of(self, target: str = "") -> str:
+        """That programs are compiled for on this target; the study's own where there are no targets."""
+        return (self.target(target).backend if target else None) or self.backend
+
+    @property
+    def backends(self) -> list[str]:
+        """Each once; the study's own alone where there are no targets."""
+        return list(dict.fromkeys(self.backend_of(target.name) for target in self.targets)) or [self.backend]
 
     def target(self, name: str) -> Target:
         """Raises InvalidConfig naming the known ones."""

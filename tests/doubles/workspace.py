@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from contracts.plan import Check, Plan, Step
+from contracts.plan import Cache, Check, Plan, Protocol, Step
 from contracts.states import TrialState
 from contracts.study import QualityResult, StudySpec
 from foundation.errors import ExportFailed
@@ -31,19 +31,19 @@ class FakeWorkspace:
     def __init__(self, quality: Callable[[ArchConfig], float] = lambda arch: 0.5, export: str = "works") -> None:
         self.quality, self.export, self.judged = quality, export, list[str]()
         self.library = SimpleNamespace(start=self._start, ready=lambda specs: True, path=lambda digest: Path(digest))
-        self.started = 0
+        self.compiled: set[str] = set()
 
-    def _start(self, specs: Sequence[Any]) -> list[Any]:
-        self.started += 1
+    def _start(self, specs: Sequence[str]) -> list[Any]:
+        self.compiled |= set(specs)
         return []
 
-    def specs_of(self, arch: ArchConfig, quantization: str) -> list[str]:
-        return [arch.digest]
+    def specs_of(self, arch: ArchConfig, quantization: str, backend: str) -> list[str]:
+        return [f"{backend} {arch.digest}"]
 
-    def check(self, arch: ArchConfig, quantization: str, cache_dtype: str) -> Check:
+    def check(self, arch: ArchConfig, quantization: str, cache_dtype: str, backend: str) -> Check:
         return CHECK
 
-    def canary(self, d_model: int, quantization: str) -> None:
+    def canary(self, d_model: int, quantization: str, backend: str) -> None:
         return None
 
     def start_quality(self, spec: Any, arch: ArchConfig) -> Future[dict[str, Any]]:
@@ -51,7 +51,7 @@ class FakeWorkspace:
         score = self.quality(arch)
         return done(QualityResult(estimator="fake", score=score, low=score, high=score).model_dump())
 
-    def start_one_piece(self, arch: ArchConfig, quantization: str) -> Future[dict[str, Any]]:
+    def start_one_piece(self, arch: ArchConfig, quantization: str, backend: str) -> Future[dict[str, Any]]:
         if self.export == "fails":
             return done(ExportFailed("lower", "no"))
         return done({"digest": "ee" * 32, "check": CHECK.model_dump(), "seconds": 1.0})
@@ -74,10 +74,19 @@ def no_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def plan_of(arch: ArchConfig, chain: list[Step], protocol: Any, cache_dtype: str, check: Check, canary: None) -> Plan:
+def plan_of(
+    arch: ArchConfig,
+    chain: list[Step],
+    protocol: Protocol,
+    *,
+    cache_dtype: str,
+    check: Check,
+    canary: None,
+    backend: str,
+) -> Plan:
     return Plan(
-        id=arch.digest[:12], chain=chain, cache={"capacity": 2048}, hidden_size=arch.d_model,  # type: ignore[arg-type]
-        vocab_size=arch.vocab_size, protocol=protocol, tokens=[1], check=check,
+        id=arch.digest[:12], chain=chain, cache=Cache(capacity=2048), hidden_size=arch.d_model,
+        vocab_size=arch.vocab_size, protocol=protocol, tokens=[1], check=check, backend=backend,
     )  # fmt: skip
 
 

@@ -173,6 +173,43 @@ def test_threads_of_a_target_are_part_of_its_plans() -> None:
     assert (protocols["s24"].threads, protocols["s24"].affinity) == (4, [6, 7])
 
 
+def test_each_target_has_its_backend_in_blocks_plans_and_one_piece_programs() -> None:
+    spec = targeted(HOST, {**S24, "backend": "portable"}, quantization="fp32", max_trials=2, confirm=1)
+    assert (spec.backend_of("host"), spec.backend_of("s24"), spec.backends) == (
+        "xnnpack", "portable", ["xnnpack", "portable"],
+    )  # fmt: skip
+    store, workspace = store_of(spec), FakeWorkspace()
+    assert run(store, workspace) == {TrialState.COMPLETE: 2}
+    assert {(job.record.target, job.job.plan.backend) for job in store.jobs.values()} == {
+        ("host", "xnnpack"), ("s24", "portable"),
+    }  # fmt: skip
+    assert {specs.split()[0] for specs in workspace.compiled} == {"xnnpack", "portable"}
+    (winner,) = [trial for trial in store.trials() if trial.artifacts]
+    assert set(winner.artifacts) == {"one_piece", "one_piece_portable"}
+    beside = {job.record.target: job.job.beside for job in store.jobs.values() if job.record.form == "one_piece"}
+    assert {target: plan.backend for target, plan in beside.items() if plan} == {"host": "xnnpack", "s24": "portable"}
+
+
+def test_a_study_with_one_backend_is_stored_as_before_there_was_a_choice() -> None:
+    stored = targeted(HOST, S24).model_dump(mode="json")
+    assert all("backend" not in target for target in stored["targets"])
+    other = targeted({**HOST, "backend": "portable"}).model_dump(mode="json")
+    assert other["targets"][0]["backend"] == "portable"
+    assert StudySpec.model_validate(other).backend_of("host") == "portable"
+
+
+def test_devices_whose_runner_lacks_the_delegate_are_in_no_group() -> None:
+    bare = facts("bare", model="a bare one", details={"delegates": []})
+    fleet = {**FLEET, "bare": bare}
+    hosts = [FLEET["desk"].fingerprint, bare.fingerprint]
+    spec = targeted({"name": "host", "kind": "host"})
+    assert [group.fingerprint for group in groups_of(spec, fleet)] == hosts[:1]
+    portable = targeted({"name": "host", "kind": "host", "backend": "portable"})
+    assert [group.fingerprint for group in groups_of(portable, fleet)] == hosts
+    assert len(groups_of(spec_of(), fleet)) == 2
+    assert len(groups_of(spec_of(backend="portable"), fleet)) == 3
+
+
 def test_two_targets_that_ask_for_the_same_are_measured_once() -> None:
     store = store_of(targeted({**S24, "name": "one"}, {**S24, "name": "two"}, max_trials=2))
     assert run(store) == {TrialState.COMPLETE: 2}
