@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from contracts.job import MeasureJob
 from contracts.measurement import Estimate, Measurement, Verdict
 from contracts.plan import Plan
@@ -109,7 +111,11 @@ def measure(
     except RunnerCrashed as error:
         return failed_row(job.plan, error, session, environment, start)
     environment["after"] = device.environment()
-    return summarize(job, session, beside, canaries, environment, time.monotonic() - start)
+    try:
+        return summarize(job, session, beside, canaries, environment, time.monotonic() - start)
+    except ValidationError as error:
+        what = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        return failed_row(job.plan, RunnerCrashed("implausible", what), session, environment, start)
 
 
 def summarize(

@@ -119,6 +119,15 @@ def test_rows_of_agents_that_wrote_zero_for_that_bound_stay_readable() -> None:
         Measurement(plan_digest="a", protocol="quick", verdict="noisy", metrics={"prefill_ms@100": rate})
 
 
+def test_a_runner_that_reports_what_cannot_be_is_a_failed_row() -> None:
+    """Not the end of the agent: the next job is another candidate's."""
+    claimed = [{**event, "vm_hwm_bytes": 2**62} if event["event"] == "memory" else event for event in STEADY]
+    row = measure(MeasureJob(plan=plan_of()), device_of(claimed), CanaryBook())
+    assert (row.verdict, row.metrics) == (Verdict.RUNNER_FAILED, {})
+    assert row.reason.startswith("implausible: no device measures peak_rss_bytes between 4.61169e+18")
+    assert row.events == [claimed]
+
+
 def test_a_wide_interval_is_measured_again_until_it_is_not() -> None:
     """More samples narrow it: wide once, then steady runs."""
     row = measure(MeasureJob(plan=plan_of(), max_repeats=6), device_of(run_of([100, 115]), STEADY), CanaryBook())
