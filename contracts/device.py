@@ -11,6 +11,16 @@ from contracts.values import Count, FreeJson, Name, Sentence
 
 DeviceKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 """Kinds are open: an agent may serve one that a plugin brought (device_agents.devices.kinds)."""
+KINDS = {"host": "a host", "android": "an Android phone", "replay": "a replay device"}
+"""Those that come with hilnas, in words."""
+
+
+def in_words(kind: str) -> str:
+    return KINDS.get(kind, f"a device of kind {kind}")
+
+
+RUNNER_DELEGATES = frozenset({"XnnpackBackend"})
+"""ExecuTorch backends that our runner is linked with (kernels/runner/CMakeLists.txt)."""
 Feature = Annotated[str, Field(max_length=60)]
 
 
@@ -28,6 +38,12 @@ class DeviceFacts(BaseModel):
     cpu_features: list[Feature] = Field(default=[], max_length=256)
     runner_version: Sentence = ""
     details: FreeJson = {}
+
+    @property
+    def delegates(self) -> frozenset[str]:
+        """ExecuTorch backends that its runner brings: what it says in its details, else those of our runner."""
+        said = self.details.get("delegates")
+        return frozenset(map(str, said)) if isinstance(said, list) else RUNNER_DELEGATES
 
     @property
     def fingerprint(self) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from contracts.device import DeviceFacts
 from contracts.measurement import Measurement
 from contracts.plan import Plan
+from contracts.states import JobState
 from contracts.values import Count, Digest, FreeJson, Identifier, Plausible, Sentence
 
 JobKind = Literal["measure", "train"]
@@ -46,6 +47,22 @@ class TrainJob(BaseModel):
     seed: int = 0
     options: dict[str, Any] = {}
     budget_bytes: float | None = None
+
+
+class JobRecord(BaseModel):
+    """A queued, running or ended job as its study sees it. It is for the group of equal devices whose fingerprint is
+    ``pool``; where that is None, for ``device_id`` alone."""
+
+    model_config = ConfigDict(frozen=True)
+    id: str
+    trial_id: str
+    target: str = ""
+    pool: str | None = None
+    device_id: str | None = None
+    form: str = ""
+    state: JobState
+    error: str = ""
+    error_code: str = ""
 
 
 class TrainResult(BaseModel):

@@ -52,8 +52,6 @@ class Estimate(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Estimate:
-        if self.high == 0 < self.median:  # a rate whose time may be zero has no upper bound
-            object.__setattr__(self, "high", self.median)
         if not self.low <= self.median <= self.high:
             raise ValueError(f"the interval {self.low:g} to {self.high:g} does not hold its median {self.median:g}")
         return self
@@ -77,7 +75,7 @@ class Measurement(BaseModel):
     reason: Sentence = ""
     metrics: dict[str, Estimate] = {}
     beside: dict[str, Estimate] = {}  # the other form of the same candidate, measured in turn in the same session
-    unknown_metrics: FreeJson = {}  # keys that this version does not know, as they came
+    unknown_metrics: FreeJson = {}  # keys that this version does not know, and rates without a bound, as they came
     block_ms: dict[str, dict[str, FiniteFloat]] = {}  # phase -> step name -> median ms
     outside_xnnpack: dict[str, FiniteFloat] = {}  # phase -> share of its time spent in our own operators
     canary: dict[str, FiniteFloat] = Field(default={}, max_length=16)  # reference_ms, median_ms, drift
@@ -96,7 +94,7 @@ class Measurement(BaseModel):
         aside = dict(data.get("unknown_metrics") or {}) if isinstance(data.get("unknown_metrics"), dict) else {}
         for field in ("metrics", "beside"):
             given = data.get(field)
-            if isinstance(given, dict) and (unknown := [key for key in given if not _is_measured(key)]):
+            if isinstance(given, dict) and (unknown := [key for key in given if not _is_measured(key, given[key])]):
                 data[field] = {key: value for key, value in given.items() if key not in unknown}
                 aside |= {str(key): _plain(given[key]) for key in unknown}
         return data | {"unknown_metrics": aside} if aside else data
@@ -115,13 +113,15 @@ class Measurement(BaseModel):
         return clean_json(events, depth=8) if isinstance(events, list) else events
 
 
-def _is_measured(key: object) -> bool:
-    """A metric that devices measure, without a target: ``decode_ms@512``."""
+def _is_measured(key: object, given: Any) -> bool:
+    """A metric that devices measure, without a target: ``decode_ms@512``. Agents used to write 0 for the upper bound
+    of a rate whose time may be zero; such a rate has none and is no estimate."""
     try:
         parsed = MetricKey.parse(str(key))
     except InvalidConfig:
         return False
-    return parsed.metric.source == "device" and not parsed.target
+    unbounded = parsed.metric.direction == "max" and isinstance(given, dict) and given.get("high") == 0
+    return parsed.metric.source == "device" and not parsed.target and not (unbounded and given.get("median") != 0)
 
 
 def _plain(value: Any) -> Any:

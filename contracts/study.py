@@ -6,15 +6,28 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from contracts.device import DeviceKind
+from contracts.device import DeviceKind, in_words
 from contracts.measurement import Measurement, Verdict
 from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
 from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
 from contracts.states import StudyState, TrialState
 from contracts.values import Count, FreeJson
 from foundation.errors import InvalidConfig
+from search_space.arch import ArchConfig
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
 Budgets = Annotated[dict[str, FiniteFloat], Field(max_length=32)]
@@ -58,7 +71,7 @@ class Target(BaseModel):
     Devices with equal fingerprints are one group: they share its jobs, and one valid row of any of them answers for
     all. When a target matches several fingerprints there is one group for each; each must answer, the worst counts.
     ``objectives`` and ``budgets`` are device metrics without the target's name: ``decode_ms@512`` here is
-    ``decode_ms@512:<name>`` in the study. ``threads`` and ``affinity`` replace the study's on this target.
+    ``decode_ms@512:<name>`` in the study. ``threads``, ``affinity`` and ``backend`` replace the study's on this target.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +81,7 @@ class Target(BaseModel):
     kind: DeviceKind | None = None
     threads: int | None = Field(default=None, ge=1, le=256)
     affinity: list[Core] | None = Field(default=None, max_length=256)
+    backend: str | None = Field(default=None, max_length=120)
     objectives: list[Objective] = Field(default=[], max_length=6)
     budgets: Budgets = {}
 
@@ -90,6 +104,14 @@ class Target(BaseModel):
         _check_budgets(self.budgets)
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a backend where none is named, as targets were stored before there was a choice."""
+        stored: dict[str, Any] = handler(self)
+        if self.backend is None:
+            stored.pop("backend", None)
+        return stored
+
     @property
     def wanted(self) -> str:
         """What it selects, in words."""
@@ -97,8 +119,7 @@ class Target(BaseModel):
             return f"device {self.device}"
         if self.model:
             return f"a device of model {self.model}"
-        known = {"host": "a host", "android": "an Android phone", "replay": "a replay device"}
-        return known.get(str(self.kind), f"a device of kind {self.kind}")
+        return in_words(str(self.kind))
 
 
 class StudySpec(BaseModel):
@@ -111,7 +132,7 @@ class StudySpec(BaseModel):
     space_options: FreeJson = {}
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"
-    backend: str = DEFAULT_BACKEND
+    backend: str = Field(default=DEFAULT_BACKEND, max_length=120)
     objectives: list[Objective] = Field(max_length=6)  # may be empty when targets bring theirs
     budgets: Budgets = {}  # budgets on metrics that are not objectives
     sampler: str = Field(default="gp", max_length=120)
@@ -188,6 +209,15 @@ class StudySpec(BaseModel):
             bounds |= {f"{key}:{target.name}": bound for key, bound in target.budgets.items()}
         return bounds
 
+    def backend_of(self, target: str = "") -> str:
+        """That programs are compiled for on this target; the study's own where there are no targets."""
+        return (self.target(target).backend if target else None) or self.backend
+
+    @property
+    def backends(self) -> list[str]:
+        """Each once; the study's own alone where there are no targets."""
+        return list(dict.fromkeys(self.backend_of(target.name) for target in self.targets)) or [self.backend]
+
     def target(self, name: str) -> Target:
         """Raises InvalidConfig naming the known ones."""
         for target in self.targets:
@@ -209,13 +239,13 @@ class QualityResult(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     estimator: str
-    score: float
-    low: float
-    high: float
-    tasks: dict[str, float] = {}
+    score: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    tasks: dict[str, FiniteFloat] = {}
     seeds: list[int] = []
-    seconds: float = 0.0
-    details: dict[str, Any] = {}
+    seconds: FiniteFloat = 0.0
+    details: FreeJson = {}
 
 
 class StoredMeasurement(Measurement):
@@ -232,28 +262,48 @@ class StoredMeasurement(Measurement):
         return f"{self.target}:{self.device_id}" if self.target else self.device_id
 
 
-class TrialRecord(BaseModel):
-    """One candidate of one study, as stored. Rows are keyed by device id, ``target:device id`` where targets are named:
-    per device and target the latest valid row, else the latest."""
+def _read_arch(value: Any) -> ArchConfig:
+    try:
+        return value if isinstance(value, ArchConfig) else ArchConfig.from_dict(value)
+    except (TypeError, AttributeError) as error:  # no such shape at all
+        raise InvalidConfig(f"this is no architecture: {error}") from error
+
+
+Arch = Annotated[
+    ArchConfig,
+    PlainValidator(_read_arch),
+    PlainSerializer(lambda arch: arch.to_dict(), return_type=dict[str, Any]),
+    WithJsonSchema({"type": "object"}),
+]
+
+
+class TrialFacts(BaseModel):
+    """All of a trial but its architecture: enough for fronts, samplers and pages. Rows are keyed by device id,
+    ``target:device id`` where targets are named: per device and target the latest valid row, else the latest."""
 
     id: str
     study_id: str
     number: int
     state: TrialState
     reason: str = ""
-    assignment: dict[str, Any]
-    arch: dict[str, Any]
+    assignment: FreeJson
     arch_digest: str
-    costs: dict[str, float] = {}  # closed-form metrics
+    costs: dict[str, FiniteFloat] = {}  # closed-form metrics
     blocks: list[str] = []  # digests, in chain order
     measurements: dict[str, StoredMeasurement] = {}  # of the chain of blocks
     confirmed: dict[str, StoredMeasurement] = {}  # of the one-piece program
     trained: dict[str, StoredMeasurement] = {}  # of the trained program
     quality: QualityResult | None = None
-    values: dict[str, float] = {}  # objective metric -> value
+    values: dict[str, FiniteFloat] = {}  # objective metric -> value
     artifacts: dict[str, str] = {}  # role (one_piece, onnx, checkpoint) -> sha256
     created_at: datetime | None = None
     updated_at: datetime | None = None
+
+
+class TrialRecord(TrialFacts):
+    """One candidate of one study."""
+
+    arch: Arch
 
 
 class StudyRecord(BaseModel):

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from contracts.job import MeasureJob
 from contracts.measurement import Estimate, Measurement, Verdict
 from contracts.plan import Plan
@@ -109,7 +111,11 @@ def measure(
     except RunnerCrashed as error:
         return failed_row(job.plan, error, session, environment, start)
     environment["after"] = device.environment()
-    return summarize(job, session, beside, canaries, environment, time.monotonic() - start)
+    try:
+        return summarize(job, session, beside, canaries, environment, time.monotonic() - start)
+    except ValidationError as error:
+        what = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        return failed_row(job.plan, RunnerCrashed("implausible", what), session, environment, start)
 
 
 def summarize(
@@ -247,9 +253,9 @@ def estimates(samples: Samples, factor: float) -> dict[str, Estimate]:
         name, _, context = key.partition("@")
         if name == "prefill_ms":
             rows[f"ttft_ms@{context}"] = rows[key]
-            rows[f"prefill_tok_s@{context}"] = _rate(rows[key], int(context))
+            rows |= _rate(f"prefill_tok_s@{context}", rows[key], int(context))
         elif name == "decode_ms":
-            rows[f"decode_tok_s@{context}"] = _rate(rows[key], 1)
+            rows |= _rate(f"decode_tok_s@{context}", rows[key], 1)
             rows[f"itl_ms_p50@{context}"] = rows[key]
             rows[f"itl_ms_p95@{context}"] = _single(percentile(values, 0.95), "ms", len(values))
     if samples.peak_rss:
@@ -288,12 +294,17 @@ def failed_row(
     )
 
 
-def _rate(time_ms: Estimate, num_tokens: int) -> Estimate:
-    rate = lambda ms: 1000.0 * num_tokens / ms if ms else 0.0  # noqa: E731
-    return Estimate(
-        median=rate(time_ms.median), low=rate(time_ms.high), high=rate(time_ms.low), unit="tok/s",
-        num_samples=time_ms.num_samples, raw=rate(time_ms.raw or time_ms.median),
-    )  # fmt: skip
+def _rate(key: str, time_ms: Estimate, num_tokens: int) -> dict[str, Estimate]:
+    """The rate under ``key``; none where the time may be zero, since such a rate has no upper bound."""
+    if time_ms.low <= 0:
+        return {}
+    rate = lambda ms: 1000.0 * num_tokens / ms  # noqa: E731
+    return {
+        key: Estimate(
+            median=rate(time_ms.median), low=rate(time_ms.high), high=rate(time_ms.low), unit="tok/s",
+            num_samples=time_ms.num_samples, raw=rate(time_ms.raw or time_ms.median),
+        )
+    }  # fmt: skip
 
 
 def _single(value: float, unit: str, num_samples: int) -> Estimate:

@@ -6,6 +6,7 @@ What lists parts for people (command line, REST, dashboard, documentation, error
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -67,6 +68,14 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+
+def title_of(part: object) -> str:
+    """The part's title, else the first sentence of its docstring."""
+    if title := getattr(part, "title", "") or getattr(part, "about", ""):
+        return str(title)
+    text = inspect.getdoc(part if callable(part) else type(part)) or ""
+    return text.split("\n\n")[0].split(". ")[0].replace("\n", " ").strip().removesuffix(".")
 
 
 def _origin(part: object) -> str:

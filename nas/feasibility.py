@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from contracts.metrics import parse_metric
 from contracts.states import TrialState
-from contracts.study import StudySpec, TrialRecord
+from contracts.study import StudySpec, TrialFacts
 from nas.objectives import known_values
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
@@ -33,7 +33,7 @@ def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
     return ""
 
 
-def nothing_feasible(trials: Sequence[TrialRecord], spec: StudySpec) -> str:
+def nothing_feasible(trials: Sequence[TrialFacts], spec: StudySpec) -> str:
     """A sentence when every candidate that was looked at broke a budget, with the best value seen."""
     kept = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.MEASURED, TrialState.DOMINATED)]
     rejected = [t for t in trials if t.state in (TrialState.INFEASIBLE, TrialState.GATED)]

@@ -6,18 +6,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from contracts.metrics import MetricKey
 from contracts.states import TrialState
-from contracts.study import Objective, StudySpec, TrialRecord
+from contracts.study import Objective, StudySpec, TrialFacts, TrialRecord
 from nas.hypervolume import hypervolume
 from nas.objectives import known_values
 from nas.pareto import as_losses, knee_index, non_domination_rank, pareto_mask
 from nas.quality.optimism import optimistic_quality
-from search_space.arch import ArchConfig
 
+Trial = TypeVar("Trial", bound=TrialFacts)
 REFERENCE_TRIALS = 8
 REFERENCE_MARGIN = 0.1
 
@@ -39,11 +40,11 @@ def objectives_of(spec: StudySpec, target: str | None = None) -> list[Objective]
 
 
 @dataclass(frozen=True)
-class Front:
+class Front(Generic[Trial]):
     """Complete ``trials`` on the axes ``objectives``; those that lack one of them are left out."""
 
     objectives: Sequence[Objective]
-    trials: Sequence[TrialRecord]
+    trials: Sequence[Trial]
 
     @property
     def keys(self) -> list[str]:
@@ -54,7 +55,7 @@ class Front:
         return [str(objective.direction) for objective in self.objectives]
 
     @cached_property
-    def completed(self) -> list[tuple[TrialRecord, dict[str, float]]]:
+    def completed(self) -> list[tuple[Trial, dict[str, float]]]:
         """Complete trials with their values on the axes."""
         found = []
         for trial in self.trials:
@@ -64,7 +65,7 @@ class Front:
                     found.append((trial, values))
         return found
 
-    def values_of(self, trial: TrialRecord) -> dict[str, float]:
+    def values_of(self, trial: Trial) -> dict[str, float]:
         """What is known of the axes; the stored values first, since they decided."""
         known = trial.values if all(key in trial.values for key in self.keys) else known_values(trial) | trial.values
         return {key: known[key] for key in self.keys if key in known}
@@ -74,7 +75,7 @@ class Front:
         return [list(values.values()) for _, values in self.completed]
 
     @cached_property
-    def members(self) -> list[TrialRecord]:
+    def members(self) -> list[Trial]:
         """The non-dominated ones, best first along the first axis."""
         if not self.points:
             return []
@@ -83,11 +84,11 @@ class Front:
         return [self.completed[i][0] for i in sorted(on_front, key=lambda i: sign * self.points[i][0])]
 
     @cached_property
-    def knee(self) -> TrialRecord | None:
+    def knee(self) -> Trial | None:
         return self.completed[knee_index(self.points, self.directions)][0] if self.points else None
 
     @property
-    def winners(self) -> list[TrialRecord]:
+    def winners(self) -> list[Trial]:
         """Members in the order in which they are confirmed: the knee first."""
         return sorted(self.members, key=lambda trial: trial is not self.knee)
 
@@ -104,11 +105,11 @@ class Front:
         return float(hypervolume(self.points, [point[key] for key in self.keys], self.directions))
 
 
-def front_of(trials: Sequence[TrialRecord], spec: StudySpec, target: str | None = None) -> Front:
+def front_of(trials: Sequence[Trial], spec: StudySpec, target: str | None = None) -> Front[Trial]:
     return Front(objectives_of(spec, target), trials)
 
 
-def reference_point_of(trials: Sequence[TrialRecord], spec: StudySpec) -> dict[str, float]:
+def reference_point_of(trials: Sequence[TrialFacts], spec: StudySpec) -> dict[str, float]:
     """Per objective: what the user gave, its budget, 0 for a maximized score, or the worst of the first complete
     trials plus a margin. Empty until there are enough of them; stored once, so that volumes stay comparable."""
     front = front_of(trials, spec)
@@ -137,11 +138,11 @@ def worth_judging(
 ) -> tuple[list[TrialRecord], list[tuple[TrialRecord, str]]]:
     """Measured candidates worth training, most promising first, and those beaten even at their optimistic quality."""
     front = front_of(trials, spec)
-    judged = [(ArchConfig.from_dict(t.arch), t.quality.score) for t in trials if t.quality is not None]
+    judged = [(t.arch, t.quality.score) for t in trials if t.quality is not None]
     rivals = as_losses(front.points, front.directions)
     open_trials, points, beaten = [], [], []
     for trial in (t for t in trials if t.state in (TrialState.MEASURED, TrialState.DOMINATED)):
-        bound = optimistic_quality(ArchConfig.from_dict(trial.arch), judged)
+        bound = optimistic_quality(trial.arch, judged)
         values = {**known_values(trial), "quality": bound}
         point = [values[key] for key in front.keys]
         winner = _first_dominating(as_losses([point], front.directions)[0], rivals)

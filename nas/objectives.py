@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from contracts.measurement import Verdict
 from contracts.metrics import parse_metric
-from contracts.study import StoredMeasurement, StudySpec, TrialRecord
+from contracts.study import StoredMeasurement, StudySpec, TrialFacts
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 
@@ -58,7 +58,7 @@ def device_values(rows: Mapping[str, StoredMeasurement]) -> dict[str, float]:
     return values
 
 
-def known_values(trial: TrialRecord) -> dict[str, float]:
+def known_values(trial: TrialFacts) -> dict[str, float]:
     """Everything known of a trial so far, by metric key."""
     values = {**trial.costs, **device_values(trial.measurements)}
     if trial.quality is not None:
@@ -66,7 +66,7 @@ def known_values(trial: TrialRecord) -> dict[str, float]:
     return values
 
 
-def objective_values(trial: TrialRecord, spec: StudySpec) -> dict[str, float] | None:
+def objective_values(trial: TrialFacts, spec: StudySpec) -> dict[str, float] | None:
     """The objectives of a trial, None while one is unknown."""
     values = known_values(trial)
     keys = [objective.metric for objective in spec.all_objectives]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from contracts.device import DeviceFacts
-from contracts.job import MeasureJob
+from contracts.job import JobRecord, MeasureJob
 from contracts.states import StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
 from nas.targets import Group
+from search_space.arch import ArchConfig
 
 
 class StudyStore(Protocol):
@@ -26,7 +27,7 @@ class StudyStore(Protocol):
         """Device id -> facts of the enrolled devices that measure and are not draining."""
         ...
 
-    def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
+    def add_trial(self, assignment: dict[str, Any], arch: ArchConfig) -> TrialRecord:
         """A new trial in state PROPOSED with the next number."""
         ...
 
@@ -42,7 +43,8 @@ class StudyStore(Protocol):
         artifacts: dict[str, str] | None = None,
         quality: QualityResult | None = None,
     ) -> TrialRecord:
-        """Changes what is given. A move that ``TRIAL_MOVES`` does not allow raises; the same state again is no move."""
+        """Changes what is given; ``artifacts`` are added to those that it has. Raises a HilnasError for a move that
+        ``TRIAL_MOVES`` does not allow; the same state again is no move."""
         ...
 
     def find_measurement(self, plan_digest: str, fingerprint: str) -> StoredMeasurement | None:
@@ -64,13 +66,12 @@ class StudyStore(Protocol):
         peer is to answer this time. The same plan for the same trial and group again returns the first job's id."""
         ...
 
-    def open_jobs(self) -> list[dict[str, Any]]:
-        """Jobs of this study that are queued or leased: {id, trial_id, target, pool, device_id, form, state}."""
+    def open_jobs(self) -> list[JobRecord]:
+        """Measurement jobs of this study's search that are queued or leased."""
         ...
 
-    def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
-        """Jobs of a trial that ended FAILED: {id, target, pool, device_id, form, error, error_code}. ``pool`` is the
-        fingerprint of the group it was for, None when only ``device_id`` may take it."""
+    def failed_jobs(self, trial_id: str) -> list[JobRecord]:
+        """Measurement jobs of a trial that ended FAILED, in the order in which they were queued."""
         ...
 
     def put_artifact(self, path: Path, media_type: str) -> str:

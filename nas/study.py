@@ -6,6 +6,7 @@ at any point and started again, it goes on from the stored trials.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,6 +18,7 @@ from contracts.states import StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, TrialRecord
 from foundation.errors import ExportFailed, HilnasError
 from foundation.measurement_lock import MeasurementLock
+from nas.export.blocks import BlockSpec
 from nas.export.compose import build_plan, chain_of
 from nas.export.one_piece import one_piece_chain
 from nas.feasibility import impossible_budget, nothing_feasible
@@ -54,7 +56,7 @@ class Study:
         self.quality = estimator(self.spec.quality) if needs_quality(self.spec) else None
         self.sampler = OptunaSampler(self.spec, self.space)
         self.judgements: dict[str, Future[dict[str, Any]]] = {}
-        self.one_pieces: dict[str, Future[dict[str, Any]]] = {}
+        self.one_pieces: dict[tuple[str, str], Future[dict[str, Any]]] = {}  # by trial and backend
         self.attempts: dict[tuple[str, Group, str], int] = {}  # by trial, group and form
         self.exhausted = False
 
@@ -109,40 +111,38 @@ class Study:
             self.exhausted = True
             return False
         arch = self.space.decode(assignment)
-        trial = self.store.add_trial(assignment, arch.to_dict(), arch.digest)
+        trial = self.store.add_trial(assignment, arch)
         self.store.emit("trial_proposed", trial_id=trial.id, number=trial.number, layout=arch.layout)
         return True
 
     def gate(self, trial: TrialRecord) -> bool:
         """Free budgets first: a candidate over one never reaches a device."""
-        arch = ArchConfig.from_dict(trial.arch)
-        costs = free_costs(arch, self.spec)
+        costs = free_costs(trial.arch, self.spec)
         if sentence := over_budget(costs, self.spec):
             self.store.update_trial(trial.id, state=TrialState.GATED, reason=sentence, costs=costs)
             return True
-        self.workspace.library.start(self.workspace.specs_of(arch, self.spec.quantization))
+        self.workspace.library.start(self.blocks_of(trial.arch))
         self.store.update_trial(trial.id, state=TrialState.PREPARING, costs=costs)
         return True
 
     def prepare(self, trial: TrialRecord) -> bool:
         """Once its blocks are compiled, a candidate is a few kilobytes of plan; each group of devices gets it."""
-        arch = ArchConfig.from_dict(trial.arch)
-        specs = self.workspace.specs_of(arch, self.spec.quantization)
+        specs = self.blocks_of(trial.arch)
         self.workspace.library.start(specs)
         groups = self.groups()
         if not groups or unserved(self.spec, groups) or not self.workspace.library.ready(specs):
             return False
-        plan = self.plan_of(arch)
-        self.publish(plan)
-        self.store.update_trial(trial.id, state=TrialState.MEASURING, blocks=[step.block for step in plan.chain])
-        self.measure_on(trial, groups, plan)
+        plans = self.plans_of(trial.arch, groups)
+        blocks = [step.block for plan in plans.values() for step in plan.chain]
+        self.store.update_trial(trial.id, state=TrialState.MEASURING, blocks=blocks)
+        self.measure_on(trial, groups, plans)
         return True
 
-    def measure_on(self, trial: TrialRecord, groups: list[Group], plan: Plan) -> None:
+    def measure_on(self, trial: TrialRecord, groups: list[Group], plans: Mapping[str, Plan]) -> None:
         """Of two targets that ask for the very same the second waits, and finds the first one's row later."""
         asked = set()
         for group in groups:
-            job = self.job_of(self.plan_on(plan, group))
+            job = self.job_of(self.plan_on(plans, group))
             where = (job.plan.digest, group.fingerprint, group.device_id)
             if where not in asked:
                 self.measure_once(trial, group, job)
@@ -158,19 +158,17 @@ class Study:
 
     def collect(self, trial: TrialRecord) -> bool:
         """Measured once every group of every target has answered with a valid row."""
-        if any(job["trial_id"] == trial.id for job in self.store.open_jobs()):
+        if any(job.trial_id == trial.id for job in self.store.open_jobs()):
             return False
-        if failed := [job for job in self.store.failed_jobs(trial.id) if job["form"] == "composed"]:
-            raise HilnasError(f"measurement failed: {failed[-1]['error']}")
+        if failed := [job for job in self.store.failed_jobs(trial.id) if job.form == "composed"]:
+            raise HilnasError(f"measurement failed: {failed[-1].error}")
         groups = self.groups()
         if not groups or unserved(self.spec, groups):
             return False
         rows = {group: group.row(trial.measurements) for group in groups}
         missing = [group for group, row in rows.items() if row is None]
         if missing:  # killed between the move to MEASURING and the queueing, or a device that came later
-            plan = self.plan_of(ArchConfig.from_dict(trial.arch))
-            self.publish(plan)
-            self.measure_on(trial, missing, plan)
+            self.measure_on(trial, missing, self.plans_of(trial.arch, missing))
             return True
         invalid = {group: row for group, row in rows.items() if row and row.verdict is not Verdict.VALID}
         if invalid:
@@ -188,10 +186,10 @@ class Study:
         for group, row in invalid.items():
             if row.verdict not in SPOILED or self.next_attempt(trial, group) >= MAX_SESSIONS:
                 raise HilnasError(f"verdict {row.verdict}: {row.reason or 'no valid row'}")
-        plan = self.plan_of(ArchConfig.from_dict(trial.arch))
+        plans = self.plans_of(trial.arch, invalid)
         for group, row in invalid.items():
             attempt = self.attempts[trial.id, group, "composed"]
-            job = self.job_of(self.plan_on(plan, group), attempt=attempt)
+            job = self.job_of(self.plan_on(plans, group), attempt=attempt)
             self.measure_once(trial, group, job, suspect_of(row))
             self.store.emit("trial_measured_again", trial_id=trial.id, number=trial.number, attempt=attempt)
         return True
@@ -241,14 +239,13 @@ class Study:
         return True
 
     def start_judgement(self, trial: TrialRecord) -> None:
-        arch = ArchConfig.from_dict(trial.arch)
         assert self.quality is not None
-        known = self.store.find_quality(arch.digest, self.quality.key)
+        known = self.store.find_quality(trial.arch.digest, self.quality.key)
         if known is not None:
             future: Future[dict[str, Any]] = Future()
             future.set_result(known.model_dump())
         else:
-            future = self.workspace.start_quality(self.spec.quality, arch)
+            future = self.workspace.start_quality(self.spec.quality, trial.arch)
         self.judgements[trial.id] = future
 
     def collect_judgement(self, trial: TrialRecord) -> bool:
@@ -295,27 +292,31 @@ class Study:
         return all(done)
 
     def confirm_one(self, trial: TrialRecord) -> bool:
-        """Exports and measures one winner; True when nothing is left to do for it."""
-        waiting = self.unconfirmed(trial)
-        if not waiting:
-            return True
-        arch = ArchConfig.from_dict(trial.arch)
-        if trial.id not in self.one_pieces:
-            self.one_pieces[trial.id] = self.workspace.start_one_piece(arch, self.spec.quantization)
+        """Exports and measures one winner, once for every backend; True when nothing is left to do for it."""
+        waiting: dict[str, list[Group]] = {}
+        for group in self.unconfirmed(trial):
+            waiting.setdefault(self.spec.backend_of(group.target), []).append(group)
+        done = [self.confirm_for(trial, backend, groups) for backend, groups in waiting.items()]
+        return all(done)
+
+    def confirm_for(self, trial: TrialRecord, backend: str, groups: list[Group]) -> bool:
+        key = (trial.id, backend)
+        if key not in self.one_pieces:
+            self.one_pieces[key] = self.workspace.start_one_piece(trial.arch, self.spec.quantization, backend)
             self.store.emit("one_piece_started", trial_id=trial.id, number=trial.number)
-        if not self.one_pieces[trial.id].done():
+        if not self.one_pieces[key].done():
             return False
         try:
-            exported = self.one_pieces[trial.id].result()
+            exported = self.one_pieces[key].result()
         except ExportFailed as error:
             self.store.emit("one_piece_failed", trial_id=trial.id, reason=str(error))
             return True
-        self.measure_one_piece(trial, arch, exported, waiting)
+        self.measure_one_piece(trial, backend, exported, groups)
         return False
 
     def unconfirmed(self, trial: TrialRecord) -> list[Group]:
         """Groups without a one-piece row, or whose only row is of a device that its peers contradict."""
-        failed = [job for job in self.store.failed_jobs(trial.id) if job["form"] == "one_piece"]
+        failed = [job for job in self.store.failed_jobs(trial.id) if job.form == "one_piece"]
         waiting = []
         for group in self.groups():
             row = group.row(trial.confirmed)
@@ -327,36 +328,55 @@ class Study:
         return waiting
 
     def measure_one_piece(
-        self, trial: TrialRecord, arch: ArchConfig, exported: dict[str, Any], groups: list[Group]
+        self, trial: TrialRecord, backend: str, exported: dict[str, Any], groups: list[Group]
     ) -> None:
         """Queues the one-piece program beside its composed form: one session, in turn, so that they can be compared."""
         digest = exported["digest"]
-        composed = self.plan_of(arch).model_copy(update={"check": None})
+        composed = self.plan_of(trial.arch, backend).model_copy(update={"check": None})
         plan = composed.model_copy(
             update={
-                "chain": one_piece_chain(arch, digest), "id": f"{composed.id}-one-piece",
+                "chain": one_piece_chain(trial.arch, digest), "id": f"{composed.id}-one-piece",
                 "check": Check(**exported["check"]),
             }
         )  # fmt: skip
         self.publish(composed)
         self.publish(plan)
-        self.store.update_trial(trial.id, artifacts={**trial.artifacts, "one_piece": digest})
+        self.store.update_trial(trial.id, artifacts={self.role_of_one_piece(backend): digest})
         for group in groups:
             row = group.row(trial.confirmed)
             attempt = self.next_attempt(trial, group, "one_piece") if row else 0
-            beside = self.plan_on(composed, group)
-            job = self.job_of(self.plan_on(plan, group), beside=beside, form="one_piece", attempt=attempt)
+            beside = self.plan_on({backend: composed}, group)
+            job = self.job_of(self.plan_on({backend: plan}, group), beside=beside, form="one_piece", attempt=attempt)
             self.store.submit(trial.id, group, job, avoid=suspect_of(row))
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
-    def plan_of(self, arch: ArchConfig) -> Plan:
+    def blocks_of(self, arch: ArchConfig) -> list[BlockSpec]:
+        """All blocks that its measurements need, for every backend of the study."""
+        quantization = self.spec.quantization
+        return [spec for backend in self.spec.backends for spec in self.workspace.specs_of(arch, quantization, backend)]
+
+    def plans_of(self, arch: ArchConfig, groups: Iterable[Group]) -> dict[str, Plan]:
+        """A plan for every backend of these groups, its blocks available to agents."""
+        backends = dict.fromkeys(self.spec.backend_of(group.target) for group in groups)
+        plans = {backend: self.plan_of(arch, backend) for backend in backends}
+        for plan in plans.values():
+            self.publish(plan)
+        return plans
+
+    def plan_of(self, arch: ArchConfig, backend: str) -> Plan:
         library, spec = self.workspace.library, self.spec
         return build_plan(
-            arch, chain_of(arch, spec.quantization, library), PROTOCOLS[spec.protocol](spec.threads),
-            cache_dtype=spec.cache_dtype, check=self.workspace.check(arch, spec.quantization, spec.cache_dtype),
-            canary=self.workspace.canary(arch.d_model, spec.quantization),
+            arch, chain_of(arch, spec.quantization, library, backend), PROTOCOLS[spec.protocol](spec.threads),
+            cache_dtype=spec.cache_dtype, backend=backend,
+            check=self.workspace.check(arch, spec.quantization, spec.cache_dtype, backend),
+            canary=self.workspace.canary(arch.d_model, spec.quantization, backend),
         )  # fmt: skip
+
+    def role_of_one_piece(self, backend: str) -> str:
+        """Of several backends the study's own has the plain name."""
+        own = backend == self.spec.backend or len(self.spec.backends) == 1
+        return "one_piece" if own else f"one_piece_{backend}"
 
     def job_of(self, plan: Plan, **options: Any) -> MeasureJob:
         half_width, repeats = PRECISION[self.spec.protocol]
@@ -368,8 +388,9 @@ class Study:
         for digest in plan.blocks:
             self.store.put_artifact(self.workspace.library.path(digest), "application/x-executorch")
 
-    def plan_on(self, plan: Plan, group: Group) -> Plan:
-        """The plan with what the group's target, else its device, says of threads and cores."""
+    def plan_on(self, plans: Mapping[str, Plan], group: Group) -> Plan:
+        """The plan of the group's backend with what its target, else its device, says of threads and cores."""
+        plan = plans[self.spec.backend_of(group.target)]
         facts = [facts for facts in self.store.devices().values() if facts.fingerprint == group.fingerprint]
         return on_cores(on_target(plan, self.spec, group.target), facts)
 

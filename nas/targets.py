@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from contracts.device import DeviceFacts
+from contracts.job import JobRecord
 from contracts.measurement import Verdict
 from contracts.plan import Plan
 from contracts.study import StoredMeasurement, StudySpec, Target
+from nas.export.backends import BACKENDS
 
 MAX_CORES = 1024
 
@@ -32,10 +33,10 @@ class Group:
         valid = [row for row in own if row.verdict is Verdict.VALID]
         return max(valid or own, key=lambda row: row.measured_at.timestamp() if row.measured_at else 0.0, default=None)
 
-    def queued_as(self, job: Mapping[str, Any]) -> bool:
-        """True for a job (``target``, ``pool``, ``device_id``) that was submitted for this group."""
-        mine = job["device_id"] == self.device_id if self.device_id else job["pool"] == self.fingerprint
-        return mine and job["target"] == self.target
+    def queued_as(self, job: JobRecord) -> bool:
+        """True for a job that was submitted for this group."""
+        mine = job.device_id == self.device_id if self.device_id else job.pool == self.fingerprint
+        return mine and job.target == self.target
 
 
 def matches(target: Target, device_id: str, facts: DeviceFacts) -> bool:
@@ -44,20 +45,29 @@ def matches(target: Target, device_id: str, facts: DeviceFacts) -> bool:
     return facts.model == target.model if target.model else facts.kind == target.kind
 
 
-def groups_of(spec: StudySpec, devices: Mapping[str, DeviceFacts]) -> list[Group]:
-    """The groups a candidate must be measured on, among ``devices``; a target nothing matches has none."""
+def groups_of(spec: StudySpec, devices: Mapping[str, DeviceFacts], backend: str | None = None) -> list[Group]:
+    """The groups a candidate must be measured on, among ``devices`` that can run its programs; a target nothing matches
+    has none. ``backend``: that the programs were compiled for, where it is not what the study asks for."""
+    able = {key: facts for key, facts in devices.items() if _runs(backend or spec.backend, facts)}
     if spec.devices:
-        return [Group("", devices[one].fingerprint, one) for one in spec.devices if one in devices]
+        return [Group("", able[one].fingerprint, one) for one in spec.devices if one in able]
     if not spec.targets:
-        return _by_fingerprint("", devices.values())
-    return [group for target in spec.targets for group in _groups_of_target(target, devices)]
+        return _by_fingerprint("", able.values())
+    return [group for target in spec.targets for group in _groups_of_target(spec, target, devices, backend)]
 
 
-def _groups_of_target(target: Target, devices: Mapping[str, DeviceFacts]) -> list[Group]:
-    found = {device_id: facts for device_id, facts in devices.items() if matches(target, device_id, facts)}
+def _groups_of_target(
+    spec: StudySpec, target: Target, devices: Mapping[str, DeviceFacts], backend: str | None
+) -> list[Group]:
+    asked = backend or spec.backend_of(target.name)
+    found = {key: facts for key, facts in devices.items() if matches(target, key, facts) and _runs(asked, facts)}
     if target.device:
         return [Group(target.name, facts.fingerprint, device_id) for device_id, facts in found.items()]
     return _by_fingerprint(target.name, found.values())
+
+
+def _runs(backend: str, facts: DeviceFacts) -> bool:
+    return BACKENDS.get_or_raise(backend).runs_on(facts)
 
 
 def _by_fingerprint(target: str, devices: Iterable[DeviceFacts]) -> list[Group]:

@@ -11,7 +11,11 @@ from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig
 from search_space.mixers.base import Linear
 
-QUANTIZATIONS = ("8da4w", "8da8w", "fp32")
+QUANTIZATIONS = {
+    "8da4w": "4-bit weights in groups of 32, 8-bit dynamic activations",
+    "8da8w": "8-bit weights, 8-bit dynamic activations",
+    "fp32": "float32",
+}
 GROUP_SIZE = 32
 CACHE_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
@@ -42,7 +46,7 @@ def layer_params(arch: ArchConfig, layer: LayerConfig) -> int:
 
 
 def num_layer_norms(arch: ArchConfig, layer: LayerConfig) -> int:
-    sublayers = (not layer.mixer.is_identity) + (layer.ffn is not None)
+    sublayers = (not layer.mixer.identity) + (layer.ffn is not None)
     return sublayers * (2 if arch.sandwich_norm else 1)
 
 

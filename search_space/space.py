@@ -103,6 +103,7 @@ def lfm2_350m_class(depth: int = 16) -> SearchSpace:
 
 
 def lfm2_1_2b_class(depth: int = 16) -> SearchSpace:
+    """Around LFM2-1.2B."""
     mixers = (
         GatedShortConv(3), GatedShortConv(7), Gqa(32, 8, 64), Gqa(32, 4, 64), SlidingWindow(32, 8, 64, window=1024),
         Skip(),

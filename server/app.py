@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from contracts.study import StudySpec
 from foundation.errors import InvalidConfig
-from nas.export.backends import BACKENDS, DEFAULT_BACKEND
+from nas.export.backends import BACKENDS
 from nas.quality.contract import ESTIMATORS
 from nas.samplers import SAMPLERS
 from search_space.space import space
@@ -30,6 +30,7 @@ from server.limits import RequestLimits
 from server.loops import NasLoop
 from server.meta.endpoints import router as meta
 from server.migrations import upgrade
+from server.registry.endpoints import router as registry
 from server.responses import COMMON
 from server.settings import Settings
 from server.studies.endpoints import router as studies
@@ -37,7 +38,7 @@ from server.trainings.endpoints import router as trainings
 from server.trials.endpoints import router as trials
 
 MAX_LAYERS = 512
-ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, meta)
+ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, registry, meta)
 
 
 def create_app(
@@ -97,11 +98,8 @@ def _default_check_spec(spec: StudySpec) -> None:
     """Raises InvalidConfig naming the known parts where the study names one that is not registered here."""
     SAMPLERS.get_or_raise(spec.sampler)
     ESTIMATORS.get_or_raise(spec.quality.estimator)
-    BACKENDS.get_or_raise(spec.backend).check(spec.quantization)
-    if spec.backend != DEFAULT_BACKEND:
-        raise InvalidConfig(
-            f"studies measure on {DEFAULT_BACKEND} only; `hilnas measure --backend {spec.backend}` measures one model"
-        )
+    for backend in spec.backends:
+        BACKENDS.get_or_raise(backend).check(spec.quantization)
     found = space(spec.space, spec.space_options)
     if found.depth > MAX_LAYERS:
         raise InvalidConfig(f"a candidate has at most {MAX_LAYERS} layers, got depth {found.depth}")

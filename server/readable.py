@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -40,6 +41,12 @@ def _leave_out(data: dict[str, Any], where: Sequence[int | str], filler: Mapping
     if field in filler:
         data[field] = filler[field]
     return [field] if field else []
+
+
+def finite(value: Any) -> float | None:
+    """A number that JSON can say, else None."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
 
 
 def unreadable(names: Sequence[str]) -> str:

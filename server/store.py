@@ -12,11 +12,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contracts.device import DeviceFacts
-from contracts.job import MeasureJob
+from contracts.job import JobRecord, MeasureJob
 from contracts.measurement import Verdict
 from contracts.states import JobState, StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
 from nas.targets import Group
+from search_space.arch import ArchConfig
 from server.artifacts.repository import record
 from server.context import Context
 from server.devices import repository as devices
@@ -57,9 +58,9 @@ class SqlStudyStore:
         with self._ctx.database.read() as session:
             return devices.measuring_facts(session)
 
-    def add_trial(self, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str) -> TrialRecord:
+    def add_trial(self, assignment: dict[str, Any], arch: ArchConfig) -> TrialRecord:
         with self._ctx.database.write() as session:
-            row = trial_service.add(session, self._ctx, self._study_id, assignment, arch, arch_digest)
+            row = trial_service.add(session, self._ctx, self._study_id, assignment, arch)
             return trials.records(session, [row])[0]
 
     def update_trial(
@@ -113,22 +114,17 @@ class SqlStudyStore:
             )
             return row.id
 
-    def open_jobs(self) -> list[dict[str, Any]]:
+    def open_jobs(self) -> list[JobRecord]:
         """Training, and measuring what it brought, is not the study's: it ends without waiting for them."""
-        fields = ("id", "trial_id", "target", "pool", "device_id", "form", "state")
-        mine = (JobRow.study_id == self._study_id, JobRow.kind == "measure", JobRow.form != "trained")
-        return self._jobs(fields, *mine, JobRow.state.in_(jobs.OPEN))
+        return self._jobs(JobRow.study_id == self._study_id, JobRow.form != "trained", JobRow.state.in_(jobs.OPEN))
 
-    def failed_jobs(self, trial_id: str) -> list[dict[str, Any]]:
-        fields = ("id", "target", "pool", "device_id", "form", "error", "error_code")
-        return self._jobs(
-            fields, JobRow.trial_id == trial_id, JobRow.kind == "measure", JobRow.state == JobState.FAILED
-        )
+    def failed_jobs(self, trial_id: str) -> list[JobRecord]:
+        return self._jobs(JobRow.trial_id == trial_id, JobRow.state == JobState.FAILED)
 
-    def _jobs(self, fields: Sequence[str], *conditions: jobs.Condition) -> list[dict[str, Any]]:
+    def _jobs(self, *conditions: jobs.Condition) -> list[JobRecord]:
+        query = select(JobRow).where(JobRow.kind == "measure", *conditions).order_by(JobRow.created_at, JobRow.id)
         with self._ctx.database.read() as session:
-            rows = session.scalars(select(JobRow).where(*conditions).order_by(JobRow.created_at, JobRow.id))
-            return [{name: getattr(row, name) for name in fields} for row in rows]
+            return [jobs.record_of(row) for row in session.scalars(query)]
 
     def put_artifact(self, path: Path, media_type: str) -> str:
         """A full disk is no candidate's fault, so it is not a HilnasError here: it ends this run, and the study can be

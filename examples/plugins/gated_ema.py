@@ -75,7 +75,7 @@ class GatedEma(MixerConfig):
     kind: ClassVar[str] = "gated_ema"
     title: ClassVar[str] = "gated moving average"
     letter: ClassVar[str] = "E"
-    colour: ClassVar[str] = "#2a9d3a"
+    colour: ClassVar[str] = "#b8649c"
     num_heads: int = 4
 
     def validate(self, d_model: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from foundation.errors import InvalidConfig
-from foundation.registry import Registry
+from foundation.registry import Registry, title_of
 from hilnas.plugins import all_registries
 
 app = typer.Typer(help="List everything that plugins can add to.")
@@ -31,7 +30,7 @@ def plugins(
         raise InvalidConfig(f"unknown kind of part {kind!r}; known: {', '.join(registries)}")
     wanted = {noun: registry for noun, registry in registries.items() if kind in (None, noun)}
     if as_json:
-        typer.echo(json.dumps({noun: {name: summary(part) for name, part in r.items()} for noun, r in wanted.items()}))
+        typer.echo(json.dumps({noun: {name: title_of(part) for name, part in r.items()} for noun, r in wanted.items()}))
         return
     for registry in wanted.values():
         console.print(table_of(registry))
@@ -43,16 +42,8 @@ def table_of(registry: Registry[object]) -> Table:
     table.add_column(overflow="fold")
     table.add_column(style="dim", no_wrap=True)
     for name, part in registry.items():
-        table.add_row(name, escape(summary(part)), origin(part))
+        table.add_row(name, escape(title_of(part)), origin(part))
     return table
-
-
-def summary(part: object) -> str:
-    """The part's title or what it says it is about, else the first sentence of its docstring."""
-    if title := getattr(part, "title", "") or getattr(part, "about", ""):
-        return str(title)
-    text = inspect.getdoc(part if callable(part) else type(part)) or ""
-    return text.split("\n\n")[0].split(". ")[0].replace("\n", " ").strip().removesuffix(".")
 
 
 def origin(part: object) -> str:

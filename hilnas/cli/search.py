@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from contracts.device import KINDS
 from contracts.http import RestClient
 from contracts.plan import PROTOCOLS
 from foundation.errors import HilnasError, InvalidConfig
@@ -202,7 +203,7 @@ def _target(text: str) -> dict[str, Any]:
     if name and re.fullmatch("[a-z][a-z0-9_-]*", wanted):
         return {"name": name, "kind": wanted}
     raise InvalidConfig(
-        f"a target is written name=model:SM-S921B, name=device:ID or name=KIND (host, android, ...); got {text!r}"
+        f"a target is written name=model:SM-S921B, name=device:ID or name=KIND ({', '.join(KINDS)}, ...); got {text!r}"
     )
 
 

@@ -13,15 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.metrics import parse_metric
+from contracts.states import FINISHED_TRIALS, TrialState
 from search_space.mixers import MIXERS, MixerConfig
 
 
 def strip_of(arch: dict[str, Any]) -> Text:
-    """One letter per layer, coloured by mixer; a mixer that is not known here (a plugin's) is a question mark."""
+    """One letter per layer, coloured by mixer; one whose plugin is not loaded here is grey, under its own initial."""
     text = Text()
     for layer in arch["layers"]:
-        mixer = MIXERS.get(layer["mixer"]["kind"], MixerConfig)
-        text.append(mixer.letter, style=mixer.colour)
+        kind = layer["mixer"]["kind"]
+        mixer = MIXERS.get(kind, MixerConfig)
+        text.append(mixer.letter if kind in MIXERS else kind[0].upper(), style=mixer.colour)
     return text
 
 
@@ -61,7 +63,7 @@ def front_table(front: dict[str, Any], title: str = "Pareto front") -> Table:
 def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str, int], devices: int) -> RenderableType:
     """Trials, jobs, ETA and the front so far."""
     trials = study["trials"]
-    done = sum(trials.get(state, 0) for state in ("complete", "dominated", "gated", "infeasible", "failed", "measured"))
+    done = sum(trials.get(state, 0) for state in FINISHED_TRIALS | {TrialState.MEASURED})
     bar = ProgressBar(total=study["max_trials"], completed=min(done, study["max_trials"]), width=40)
     eta = f"{study['eta_s'] / 60:.1f} min" if study.get("eta_s") else "-"
     facts = Table.grid(padding=(0, 2))

@@ -95,7 +95,7 @@ def blocks_of(arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEN
 def _layer_blocks(index: int, layer: LayerConfig, arch: ArchConfig, form: ProgramForm) -> list[PlacedBlock]:
     shared = {"norm_eps": arch.norm_eps, "sandwich_norm": arch.sandwich_norm}
     found = []
-    if not layer.mixer.is_identity:
+    if not layer.mixer.identity:
         states = layer.mixer.states(arch.d_model)
         rotated = _rotated(arch) if layer.mixer.rotates else {}
         options = {**shared, **rotated, "mixer": layer.mixer.to_dict()}

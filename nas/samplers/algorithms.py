@@ -21,6 +21,7 @@ def gp(seed: int, spec: StudySpec) -> BaseSampler:
 
 @SAMPLERS.register("nsga2")
 def nsga2(seed: int, spec: StudySpec) -> BaseSampler:
+    """Genetic algorithm by dominance and crowding."""
     from optuna.samplers import NSGAIISampler
 
     return NSGAIISampler(seed=seed, population_size=population_size(spec))
@@ -28,6 +29,7 @@ def nsga2(seed: int, spec: StudySpec) -> BaseSampler:
 
 @SAMPLERS.register("nsga3")
 def nsga3(seed: int, spec: StudySpec) -> BaseSampler:
+    """Genetic algorithm by dominance and reference points, for many objectives."""
     from optuna.samplers import NSGAIIISampler
 
     return NSGAIIISampler(seed=seed, population_size=population_size(spec))
@@ -43,6 +45,7 @@ def tpe(seed: int, spec: StudySpec) -> BaseSampler:
 
 @SAMPLERS.register("random")
 def random(seed: int, spec: StudySpec) -> BaseSampler:
+    """Independent draws."""
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=seed)

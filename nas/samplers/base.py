@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from contracts.study import StudySpec, TrialRecord
+from contracts.study import StudySpec, TrialFacts
 from foundation.registry import Registry
 from search_space.space import Assignment
 
@@ -21,6 +21,6 @@ class Sampler(Protocol):
         """A candidate not seen before, None when the space has no more."""
         ...
 
-    def tell(self, trial: TrialRecord) -> None:
+    def tell(self, trial: TrialFacts) -> None:
         """Takes in the present state of a stored trial; the same trial again replaces what was known of it."""
         ...

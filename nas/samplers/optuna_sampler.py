@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from contracts.states import TrialState as OurState
-from contracts.study import StudySpec, TrialRecord
+from contracts.study import StudySpec, TrialFacts
 from nas.samplers.base import SAMPLERS
 from search_space.space import Assignment, SearchSpace
 
@@ -33,14 +33,14 @@ class OptunaSampler:
         self._distributions: Distributions = {
             name: CategoricalDistribution(choices) for name, choices in space.parameters().items()
         }
-        self._trials: dict[str, TrialRecord] = {}
+        self._trials: dict[str, TrialFacts] = {}
         self._seen: set[str] = set()
 
-    def tell(self, trial: TrialRecord) -> None:
+    def tell(self, trial: TrialFacts) -> None:
         self._trials[trial.id] = trial
         self._seen.add(_key(trial.assignment))
 
-    def replay(self, trials: Iterable[TrialRecord]) -> None:
+    def replay(self, trials: Iterable[TrialFacts]) -> None:
         for trial in trials:
             self.tell(trial)
 
@@ -67,7 +67,7 @@ class OptunaSampler:
         study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in self._ordered()])
         return study
 
-    def _ordered(self) -> list[TrialRecord]:
+    def _ordered(self) -> list[TrialFacts]:
         return sorted(self._trials.values(), key=lambda trial: trial.number)
 
     def _neighbour(self) -> Assignment | None:
@@ -82,7 +82,7 @@ class OptunaSampler:
         return None
 
 
-def frozen_trial(trial: TrialRecord, spec: StudySpec, distributions: Distributions) -> FrozenTrial:
+def frozen_trial(trial: TrialFacts, spec: StudySpec, distributions: Distributions) -> FrozenTrial:
     """A stored trial as Optuna sees it. Only measured and judged numbers count: what failed, broke a budget or was
     not worth judging is a failed trial there, never a made-up value."""
     keys = [objective.metric for objective in spec.all_objectives]

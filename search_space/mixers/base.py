@@ -46,14 +46,17 @@ class MixerConfig:
     """Base of all mixers. A mixer is one folder: ``config.py`` (this class), ``module.py`` (torch), ``deploy.py``
     (export form), and one line in ``search_space/mixers/__init__.py``; a plugin registers its class in ``MIXERS``.
 
-    ``title``, ``letter`` and ``colour`` draw it in dashboard, terminal and documentation. ``traits`` are what a model
-    of quality may learn from: ``whole_context`` (reads any earlier token), ``local`` (reads a few tokens back).
+    ``title``, ``letter`` and ``colour`` draw it in dashboard, terminal and documentation; ``settings`` are its options
+    in words (``{num_heads} heads``; all by name where it is empty). ``traits`` are what a model of quality may learn
+    from: ``whole_context`` (reads any earlier token), ``local`` (reads a few tokens back).
     """
 
     kind: ClassVar[str] = ""
     title: ClassVar[str] = ""
     letter: ClassVar[str] = "?"
     colour: ClassVar[str] = "#888888"
+    settings: ClassVar[str] = ""
+    identity: ClassVar[bool] = False  # the layer has no mixer at all (no pre-norm either)
     traits: ClassVar[tuple[str, ...]] = ()
     rotates: ClassVar[bool] = False  # positions enter by rotation, so its block depends on theta and YaRN
 
@@ -63,11 +66,6 @@ class MixerConfig:
         """Raises InvalidConfig with a sentence when this mixer cannot be built at ``d_model``."""
 
     @property
-    def is_identity(self) -> bool:
-        """True when the layer has no mixer at all (no pre-norm either)."""
-        return False
-
-    @property
     def label(self) -> str:
         """Short name with what differs from the defaults, e.g. ``gqa(16/8x64)``; unique within a space."""
         return self.kind
@@ -75,7 +73,9 @@ class MixerConfig:
     @property
     def details(self) -> str:
         """Its settings in a few words, for people."""
-        return ""
+        options = {f.name: getattr(self, f.name) for f in fields(self)}
+        by_name = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items())
+        return self.settings.format(**options) if self.settings else by_name
 
     # --- what it costs ---
 

@@ -59,7 +59,7 @@ class Layer(nn.Module):
 
 def _mixer(config: LayerConfig, arch: ArchConfig) -> nn.Module | None:
     """The trainable module of a layer's mixer, None where there is none."""
-    if config.mixer.is_identity:
+    if config.mixer.identity:
         return None
     return config.mixer.module_class()(config.mixer, arch.d_model, arch.norm_eps, Rope(arch.rope_theta, arch.yarn))
 

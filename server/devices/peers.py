@@ -14,8 +14,8 @@ import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from contracts.job import MeasureJob
 from contracts.measurement import Measurement, Verdict
-from contracts.plan import Plan
 from contracts.study import StoredMeasurement
 from server.context import Context
 from server.devices import repository
@@ -141,8 +141,8 @@ def shares_work(session: Session, ctx: Context, device: DeviceRow) -> bool:
 
 
 def _canary_key(job: JobRow) -> str:
-    plan = (job.payload or {}).get("plan")
-    return Plan.model_validate(plan).canary_key if plan else ""
+    asked = jobs.job_of(job)
+    return asked.plan.canary_key if isinstance(asked, MeasureJob) else ""
 
 
 def _latest_of_peers(session: Session, device: DeviceRow, key: str) -> list[CanaryTime]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 
 import structlog
@@ -20,6 +19,7 @@ from server.devices.schemas import CanaryView, CurrentJob, DeviceView, Enrolment
 from server.errors import Conflict, Gone, NotAllowed, NotAuthenticated
 from server.hub import publish, queue_topic, work_topic
 from server.jobs import repository as jobs
+from server.readable import finite
 from server.tables import AgentRow, DeviceRow, EnrolmentTokenRow, JobRow, TrialRow
 
 log = structlog.get_logger(__name__)
@@ -165,10 +165,8 @@ def _canary(row: DeviceRow) -> CanaryView | None:
     """The three numbers that mean something; an agent may have stored others."""
     if not row.canary:
         return None
-    known = {name: row.canary.get(name) for name in ("reference_ms", "median_ms", "drift")}
-    numbers = {k: v for k, v in known.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    finite = {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
-    return CanaryView.model_validate({**finite, "measured_at": row.canary_at})
+    known = {name: finite(row.canary.get(name)) for name in ("reference_ms", "median_ms", "drift")}
+    return CanaryView.model_validate({**known, "measured_at": row.canary_at})
 
 
 def is_online(ctx: Context, row: DeviceRow) -> bool:

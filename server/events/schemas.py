@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel
+
+from contracts.values import FreeJson
 
 
 class EventView(BaseModel):
     id: int
     study_id: str
     event: str
-    fields: dict[str, Any]
+    fields: FreeJson
     created_at: datetime

@@ -10,7 +10,7 @@ from contracts.measurement import Verdict
 from nas.targets import Group
 from server.context import Context
 from server.devices import peers
-from server.jobs import queue
+from server.jobs import queue, repository
 from server.tables import DeviceRow, JobRow
 from server.trials import repository as trials
 
@@ -29,7 +29,7 @@ def measurement_finished(session: Session, ctx: Context, row: JobRow, result: Jo
 
 def _measure_trained_again(session: Session, ctx: Context, row: JobRow) -> None:
     """No study waits for this row, so its second session on another device is queued here."""
-    job = queue.job_of(row)
+    job = repository.job_of(row)
     if not isinstance(job, MeasureJob) or row.pool is None or job.attempt + 1 >= MAX_TRAINED_SESSIONS:
         return
     again = job.model_copy(update={"attempt": job.attempt + 1})

@@ -107,7 +107,7 @@ def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
          fencing_token=row.fencing_token)  # fmt: skip
     return Lease(
         job_id=row.id, fencing_token=row.fencing_token, expires_at=expires_at, heartbeat_s=ctx.settings.heartbeat_s,
-        job=job_of(row),
+        job=repository.job_of(row),
     )  # fmt: skip
 
 
@@ -121,13 +121,8 @@ def upcoming(session: Session, ctx: Context, agent: Agent) -> list[str]:
     if device.draining:
         return []
     rows = repository.upcoming(session, device.id, _pool_of(session, ctx, device), device.serves, NUM_UPCOMING)
-    jobs = [job for job in map(job_of, rows) if isinstance(job, MeasureJob)]
+    jobs = [job for job in map(repository.job_of, rows) if isinstance(job, MeasureJob)]
     return list(dict.fromkeys(digest for job in jobs for digest in job.blocks))
-
-
-def job_of(row: JobRow) -> MeasureJob | TrainJob:
-    cls = MeasureJob if row.kind == "measure" else TrainJob
-    return cls.model_validate(row.payload)
 
 
 def heartbeat(session: Session, ctx: Context, agent: Agent, job_id: str, beat: Heartbeat) -> HeartbeatReply:
@@ -172,7 +167,7 @@ def requeue_ended(session: Session, ctx: Context, row: JobRow) -> None:
     repository.change(
         session, JobRow.id == row.id, state=JobState.QUEUED, attempts=0, error="", error_code="", finished_at=None,
         lease_expires_at=None, message="", submit_key=_submit_key(row.trial_id, row.pool or row.device_id, row.target,
-        job_of(row)),
+        repository.job_of(row)),
     )  # fmt: skip
     publish(session, queue_topic(row.device_id or row.pool))
     emit(session, ctx.now(), row.study_id, "job_requeued", job_id=row.id, trial_id=row.trial_id, device_id=None,

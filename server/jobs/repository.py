@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session, aliased, undefer
 
+from contracts.job import JobRecord, MeasureJob, TrainJob
 from contracts.states import JobState
 from server.tables import JobRow, LateResultRow
 
@@ -102,6 +103,19 @@ def change(session: Session, condition: ColumnElement[bool], **values: Any) -> J
     """One conditional UPDATE; None when the condition no longer holds."""
     statement = update(JobRow).where(condition).values(**values).returning(JobRow)
     return session.scalars(statement.execution_options(synchronize_session=False, populate_existing=True)).one_or_none()
+
+
+def record_of(row: JobRow) -> JobRecord:
+    return JobRecord(
+        id=row.id, trial_id=row.trial_id, target=row.target, pool=row.pool, device_id=row.device_id, form=row.form,
+        state=JobState(row.state), error=row.error, error_code=row.error_code,
+    )  # fmt: skip
+
+
+def job_of(row: JobRow) -> MeasureJob | TrainJob:
+    """What its agent is to do."""
+    cls = MeasureJob if row.kind == "measure" else TrainJob
+    return cls.model_validate(row.payload)
 
 
 def exists(session: Session, condition: Condition) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel
+
+from contracts.values import FreeJson
 
 
 class JobView(BaseModel):
@@ -24,7 +25,7 @@ class JobView(BaseModel):
     attempts: int
     progress: float | None
     message: str
-    details: dict[str, Any]
+    details: FreeJson
     verdict: str
     error: str
     error_code: str

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import AfterValidator
 
 from contracts.states import TrialState
-from contracts.study import TrialRecord
 from server.auth.dependencies import User
 from server.context import Ctx, Loops
 from server.responses import CONFLICT, NOT_FOUND
 from server.studies import repository, service
 from server.studies.schemas import EXAMPLE, Front, SpecBody, StudySummary, StudyView
 from server.trials import repository as trials
+from server.trials.schemas import TrialView
 
 
 def _in_utc(moment: datetime | None) -> datetime | None:
@@ -89,11 +89,11 @@ def list_trials(
     since: Annotated[
         datetime | None, AfterValidator(_in_utc), Query(description="only trials changed at or after this moment")
     ] = None,
-) -> list[TrialRecord]:
+) -> list[TrialView]:
     """By number. Measurements come without raw events, environment and block times (see /trials/{id})."""
     with ctx.database.read() as session:
         repository.get_or_raise(session, study_id)
-        return trials.records(session, trials.rows_of(session, study_id, since, state), lean=True)
+        return trials.views(session, trials.rows_of(session, study_id, since, state), lean=True)
 
 
 @router.get("/{study_id}/front", responses=NOT_FOUND)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from contracts.measurement import Estimate
 from contracts.metrics import MetricKey
-from contracts.study import StoredMeasurement, StudyRecord, TrialRecord
+from contracts.study import StoredMeasurement, StudyRecord
 from nas.front import front_of
 from nas.objectives import known_values
 from server.studies.schemas import Front, FrontMember
+from server.trials.schemas import TrialView
 
 
-def view_of(study: StudyRecord, trials: Sequence[TrialRecord], target: str | None = None) -> Front:
+def view_of(study: StudyRecord, trials: Sequence[TrialView], target: str | None = None) -> Front:
     """The joint front, or one target's. Raises InvalidConfig for a target the study does not have."""
     front = front_of(trials, study.spec, target)
     return Front(
@@ -26,7 +27,7 @@ def view_of(study: StudyRecord, trials: Sequence[TrialRecord], target: str | Non
     )
 
 
-def _member(trial: TrialRecord, keys: Sequence[str], knee: bool) -> FrontMember:
+def _member(trial: TrialView, keys: Sequence[str], knee: bool) -> FrontMember:
     values = known_values(trial) | trial.values
     estimates = {key: _estimate(trial, key, values[key]) for key in keys}
     rows = list(trial.confirmed.values())
@@ -39,7 +40,7 @@ def _member(trial: TrialRecord, keys: Sequence[str], knee: bool) -> FrontMember:
     )  # fmt: skip
 
 
-def _estimate(trial: TrialRecord, key: str, value: float) -> Estimate | None:
+def _estimate(trial: TrialView, key: str, value: float) -> Estimate | None:
     """The measured interval whose median is the trial's value (with several devices: the one that decided)."""
     if key == "quality" and trial.quality is not None:
         quality = trial.quality

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from sqlalchemy import select
@@ -11,7 +10,7 @@ from sqlalchemy.orm import Session
 from contracts.states import StudyState
 from contracts.study import StudyRecord, StudySpec
 from server.errors import NotFound
-from server.readable import readable, unreadable
+from server.readable import finite, readable, unreadable
 from server.tables import StudyRow
 
 
@@ -42,9 +41,9 @@ def record_of(row: StudyRow) -> StudyRecord:
     return StudyRecord(
         id=row.id, spec=spec, state=StudyState(row.state),
         reason=f"{row.reason} {unreadable(left_out)}".strip() if left_out else row.reason,
-        reference_point=_finite(row.reference_point), created_at=row.created_at, finished_at=row.finished_at,
+        reference_point=_numbers(row.reference_point), created_at=row.created_at, finished_at=row.finished_at,
     )  # fmt: skip
 
 
-def _finite(values: dict[str, Any]) -> dict[str, float]:
-    return {key: value for key, value in values.items() if isinstance(value, int | float) and math.isfinite(value)}
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {key: number for key, value in values.items() if (number := finite(value)) is not None}

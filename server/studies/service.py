@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
+from contracts.device import RUNNER_DELEGATES, DeviceFacts
 from contracts.states import FINISHED_TRIALS, JobState, StudyState
 from contracts.study import StudyRecord, StudySpec
 from foundation.errors import InvalidConfig
+from nas.export.backends import BACKENDS
+from nas.targets import matches
 from server.context import Context, new_id
 from server.devices import repository as devices
 from server.errors import Conflict
@@ -31,6 +36,7 @@ def create(session: Session, ctx: Context, spec: StudySpec, idempotency_key: str
         return known, False
     _check_devices(session, spec)
     ctx.check_spec(spec)
+    _check_backends(session, spec)
     row = StudyRow(
         id=new_id("study"), name=spec.name, state=StudyState.RUNNING, spec=spec.model_dump(mode="json"),
         reason="", reference_point={}, generation=1, idempotency_key=idempotency_key or None, created_at=ctx.now(),
@@ -47,6 +53,30 @@ def _check_devices(session: Session, spec: StudySpec) -> None:
     if unknown:
         known = ", ".join(f"{device_id} ({name})" for device_id, name in enrolled.items()) or "none"
         raise InvalidConfig(f"device {unknown[0]!r} is not enrolled; enrolled devices: {known}")
+
+
+def _check_backends(session: Session, spec: StudySpec) -> None:
+    """Raises InvalidConfig where programs would be compiled that no device can run."""
+    measuring = devices.measuring_facts(session)
+    for target in spec.targets:
+        chosen = [facts for device_id, facts in measuring.items() if matches(target, device_id, facts)]
+        _require_able(spec.backend_of(target.name), chosen, f"of target {target.name} ")
+    for device_id in spec.devices:
+        chosen = [measuring[device_id]] if device_id in measuring else []
+        _require_able(spec.backend, chosen, f"{device_id} ")
+    if not spec.targets and not spec.devices:
+        _require_able(spec.backend, list(measuring.values()), "")
+
+
+def _require_able(name: str, chosen: Sequence[DeviceFacts], whose: str) -> None:
+    """A device that is yet to be enrolled is taken to have our runner."""
+    backend, brought = BACKENDS.get_or_raise(name), [facts.delegates for facts in chosen] or [RUNNER_DELEGATES]
+    if not any(delegates.issuperset(backend.delegates) for delegates in brought):
+        theirs = ", ".join(sorted(frozenset[str]().union(*brought))) or "no delegate"
+        raise InvalidConfig(
+            f"no enrolled device {whose}runs programs of the backend {name}: that needs a runner with"
+            f" {', '.join(backend.delegates)}, there is {theirs}"
+        )
 
 
 def stop(session: Session, ctx: Context, study_id: str) -> StudyRow:
@@ -86,7 +116,7 @@ def resume(session: Session, ctx: Context, study_id: str) -> StudyRow:
 def summary(session: Session, row: StudyRow) -> StudySummary:
     return StudySummary(
         id=row.id, name=row.name, state=StudyState(row.state), reason=row.reason,
-        max_trials=row.spec["max_trials"], trials=trials.count_by_state(session, row.id),
+        max_trials=repository.record_of(row).spec.max_trials, trials=trials.count_by_state(session, row.id),
         jobs=jobs.count_by_state(session, row.id), created_at=row.created_at, finished_at=row.finished_at,
     )  # fmt: skip
 
@@ -105,7 +135,7 @@ def view(session: Session, ctx: Context, row: StudyRow) -> StudyView:
 
 def front(session: Session, study: StudyRecord, target: str | None = None) -> Front:
     rows = trials.rows_of(session, study.id, state="complete")
-    return view_of(study, trials.records(session, rows, lean=True), target)
+    return view_of(study, trials.views(session, rows, lean=True), target)
 
 
 def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:
@@ -116,5 +146,5 @@ def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:
     finished = sum(counts.get(state, 0) for state in FINISHED_TRIALS)
     if not finished:
         return None
-    left: int = max(0, row.spec["max_trials"] - finished)
+    left = max(0, repository.record_of(row).spec.max_trials - finished)
     return left * (ctx.now() - row.created_at).total_seconds() / finished

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.training import StageProgress
+from contracts.values import FreeJson
 
 
 class NewTraining(BaseModel):
@@ -47,7 +48,7 @@ class TrainingView(TrainingSummary):
     """``result`` is what the trainer brought back, without its losses."""
 
     stages: list[StageProgress]
-    result: dict[str, Any] | None
+    result: FreeJson | None
 
 
 class Curve(BaseModel):

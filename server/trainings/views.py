@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from contracts.training import StageProgress
 from server.context import Context
+from server.readable import finite, readable, unreadable
 from server.tables import DeviceRow, JobRow, TrainingCurveRow, TrainingResultRow, TrainingRunRow, TrialRow
 from server.trainings.schemas import Curve, TrainingSummary, TrainingView
 from server.trainings.service import state_of
@@ -24,7 +25,7 @@ def summary(session: Session, ctx: Context, row: TrainingRunRow) -> TrainingSumm
 def view(session: Session, ctx: Context, row: TrainingRunRow) -> TrainingView:
     result = session.scalars(select(TrainingResultRow).where(TrainingResultRow.job_id == row.job_id)).first()
     brought = {k: v for k, v in result.body.items() if k not in ("losses", "measure")} if result else None
-    stages = [StageProgress.model_validate(stage) for stage in row.stages]
+    stages = [_stage(stage) for stage in row.stages]
     return TrainingView(**_fields(session, ctx, row), stages=stages, result=brought)
 
 
@@ -33,7 +34,7 @@ def _fields(session: Session, ctx: Context, row: TrainingRunRow) -> dict[str, An
     job = session.get(JobRow, row.job_id) if row.job_id else None
     holder = session.get(DeviceRow, job.leased_by) if job and job.leased_by else None
     trial = session.get(TrialRow, row.trial_id) if row.trial_id else None
-    done = sum(stage.get("state") == "done" for stage in row.stages)
+    done = sum(stage.state == "done" for stage in map(_stage, row.stages))
     failed = row.message if row.state == "failed" and job is None else ""
     return fields | {
         "state": state_of(session, ctx, row), "study_id": job.study_id if job else None,
@@ -43,6 +44,12 @@ def _fields(session: Session, ctx: Context, row: TrainingRunRow) -> dict[str, An
         "attempts": job.attempts if job else 0, "num_stages": len(row.stages), "num_done": done,
         "finished_at": job.finished_at if job else row.finished_at,
     }  # fmt: skip
+
+
+def _stage(stored: Any) -> StageProgress:
+    found, left_out = readable(StageProgress, stored if isinstance(stored, dict) else {}, {"name": "unnamed"})
+    noted = {"message": f"{found.message} {unreadable(left_out)}".strip()} if left_out else {}
+    return found.model_copy(update=noted)
 
 
 def curves(rows: Sequence[TrainingCurveRow]) -> list[Curve]:
@@ -55,5 +62,5 @@ def curves(rows: Sequence[TrainingCurveRow]) -> list[Curve]:
 
 def _curve(stage: str, lines: Sequence[TrainingCurveRow]) -> Curve:
     names = dict.fromkeys(name for line in lines for name in line.values)
-    columns = {name: [line.values.get(name) for line in lines] for name in names}
+    columns = {name: [finite(line.values.get(name)) for line in lines] for name in names}
     return Curve(stage=stage, steps=[line.step for line in lines], columns=columns)

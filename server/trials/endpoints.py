@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from contracts.study import TrialRecord
 from server.auth.dependencies import User
 from server.context import Ctx
 from server.jobs.schemas import JobView
 from server.jobs.views import job_view
 from server.responses import NOT_FOUND
 from server.trials import repository, service
-from server.trials.schemas import MeasurementView, TrainingView, TrainRequest
+from server.trials.schemas import MeasurementView, TrainingView, TrainRequest, TrialView
 
 router = APIRouter(prefix="/trials", tags=["trials"], responses=NOT_FOUND)
 
 
 @router.get("/{trial_id}")
-def get_trial(trial_id: str, ctx: Ctx, user: User) -> TrialRecord:
+def get_trial(trial_id: str, ctx: Ctx, user: User) -> TrialView:
     """One trial with its measurements; raw events are under /measurements."""
     with ctx.database.read() as session:
-        return repository.records(session, [repository.get_or_raise(session, trial_id)])[0]
+        return repository.views(session, [repository.get_or_raise(session, trial_id)])[0]
 
 
 @router.get("/{trial_id}/measurements")
@@ -48,8 +47,8 @@ def list_trainings(trial_id: str, ctx: Ctx, user: User) -> list[TrainingView]:
     with ctx.database.read() as session:
         repository.get_or_raise(session, trial_id)
         return [
-            TrainingView.model_validate(
-                {"id": row.id, "job_id": row.job_id, "created_at": row.created_at, "training": row.body}
+            TrainingView(
+                id=row.id, job_id=row.job_id, created_at=row.created_at, training=repository.training_of(row)
             )
             for row in repository.trainings(session, trial_id)
         ]

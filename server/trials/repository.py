@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import distinct, func, select
 from sqlalchemy.orm import Session
 
 from contracts.job import TrainResult
 from contracts.measurement import Verdict
-from contracts.states import TrialState
-from contracts.study import QualityResult, StoredMeasurement, TrialRecord
+from contracts.study import StoredMeasurement, TrialFacts, TrialRecord
+from contracts.values import clean_json
 from nas.targets import Group
 from search_space.arch import ArchConfig
 from server.context import new_id
 from server.errors import NotFound
 from server.readable import readable, unreadable
 from server.tables import DeviceRow, JobRow, MeasurementEventsRow, MeasurementRow, TrainingResultRow, TrialRow
+from server.trials.schemas import TrialView
 
+Trial = TypeVar("Trial", bound=TrialFacts)
 WITHOUT_EVENTS = {"events"}
 WHOSE = {"device_id", "fingerprint", "target", "measured_at"}  # columns of the row, not of its body
 DECISIVE = frozenset({"metrics", "beside", "verdict", "plan_digest", "everything"})
+STORED = ("reason", "costs", "blocks", "values", "artifacts", "quality", "created_at", "updated_at")
+FORMS = {"measurements": "composed", "confirmed": "one_piece", "trained": "trained"}
+NO_FILE = "0" * 64
 LEAN: dict[str, Any] = {"environment": {}, "block_ms": {}}
 
 
@@ -57,12 +62,22 @@ def count_by_state(session: Session, study_id: str) -> dict[str, int]:
     return dict(session.execute(query).all())
 
 
-def records(session: Session, rows: Sequence[TrialRow], *, lean: bool = False) -> list[TrialRecord]:
-    """Trials with their measurements (raw events left out; ``lean``: environment and block times too)."""
+def records(session: Session, rows: Sequence[TrialRow]) -> list[TrialRecord]:
+    """Trials with their measurements (raw events left out). Raises InvalidConfig for an architecture that cannot be
+    read here, e.g. of a plugin that is not loaded."""
+    return _read_all(TrialRecord, session, rows)
+
+
+def views(session: Session, rows: Sequence[TrialRow], *, lean: bool = False) -> list[TrialView]:
+    """The same for people, whatever their architectures are (``lean``: without environment and block times)."""
+    return _read_all(TrialView, session, rows, lean)
+
+
+def _read_all(cls: type[Trial], session: Session, rows: Sequence[TrialRow], lean: bool = False) -> list[Trial]:
     by_trial: defaultdict[str, list[MeasurementRow]] = defaultdict(list)
     for row in _measurements(session, [row.id for row in rows]):
         by_trial[row.trial_id].append(row)
-    return [_record(row, by_trial[row.id], lean) for row in rows]
+    return [_read(cls, row, by_trial[row.id], lean) for row in rows]
 
 
 def _measurements(session: Session, trial_ids: Sequence[str]) -> Iterable[MeasurementRow]:
@@ -72,15 +87,14 @@ def _measurements(session: Session, trial_ids: Sequence[str]) -> Iterable[Measur
         yield from session.scalars(query.order_by(MeasurementRow.created_at, MeasurementRow.id))
 
 
-def _record(row: TrialRow, measurements: Sequence[MeasurementRow], lean: bool) -> TrialRecord:
-    return TrialRecord(
-        id=row.id, study_id=row.study_id, number=row.number, state=TrialState(row.state), reason=row.reason,
-        assignment=row.assignment, arch=row.arch, arch_digest=row.arch_digest, costs=row.costs, blocks=row.blocks,
-        measurements=_preferred(measurements, "composed", lean), confirmed=_preferred(measurements, "one_piece", lean),
-        trained=_preferred(measurements, "trained", lean),
-        quality=QualityResult.model_validate(row.quality) if row.quality else None, values=row.values,
-        artifacts=row.artifacts, created_at=row.created_at, updated_at=row.updated_at,
-    )  # fmt: skip
+def _read(cls: type[Trial], row: TrialRow, measurements: Sequence[MeasurementRow], lean: bool) -> Trial:
+    known = {"id": row.id, "study_id": row.study_id, "number": row.number, "state": row.state, "arch": row.arch,
+             "arch_digest": row.arch_digest, "assignment": {}}  # fmt: skip
+    stored = {name: getattr(row, name) for name in STORED} | known | {"assignment": row.assignment}
+    found, left_out = readable(cls, stored, known)
+    rows = {role: _preferred(measurements, form, lean) for role, form in FORMS.items()}
+    noted = {"reason": f"{row.reason} {unreadable(left_out)}".strip()} if left_out else {}
+    return found.model_copy(update=rows | noted)
 
 
 def _preferred(rows: Sequence[MeasurementRow], form: str, lean: bool) -> dict[str, StoredMeasurement]:
@@ -190,9 +204,15 @@ def measurements_with_events(session: Session, trial_id: str) -> list[tuple[Meas
     query = select(MeasurementEventsRow).where(MeasurementEventsRow.measurement_id.in_(keys))
     events = {found.measurement_id: found.events for found in session.scalars(query)}
     return [
-        (row, measurement_of(row).model_copy(update={"events": events.get(key, [])}))
+        (row, measurement_of(row).model_copy(update={"events": _lines(events.get(key, []))}))
         for row, key in zip(rows, keys, strict=True)
     ]
+
+
+def _lines(events: list[Any]) -> list[list[dict[str, Any]]]:
+    """Lists of events; what is neither is left out."""
+    runs = [run for run in clean_json(events) if isinstance(run, list)]
+    return [[event for event in run if isinstance(event, dict)] for run in runs]
 
 
 def add_training(session: Session, now: datetime, job: JobRow, training: TrainResult) -> None:
@@ -209,6 +229,14 @@ def add_training(session: Session, now: datetime, job: JobRow, training: TrainRe
 def trainings(session: Session, trial_id: str) -> list[TrainingResultRow]:
     query = select(TrainingResultRow).where(TrainingResultRow.trial_id == trial_id)
     return list(session.scalars(query.order_by(TrainingResultRow.created_at)))
+
+
+def training_of(row: TrainingResultRow) -> TrainResult:
+    """What a trainer brought; an older version's fields that cannot be read are left out and named as its recipe."""
+    filler = {"recipe": "", "steps": 0, "tokens": 0, "seconds": 0, "losses": [], "held_out_bits_per_byte": {},
+              "checkpoint": NO_FILE, "program": NO_FILE, "program_bytes": 0}  # fmt: skip
+    found, left_out = readable(TrainResult, row.body, filler)
+    return found.model_copy(update={"recipe": f"{found.recipe} {unreadable(left_out)}".strip()}) if left_out else found
 
 
 def touch(session: Session, trial_id: str, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""What the trial endpoints take and answer, beside ``TrialRecord``."""
+"""What the trial endpoints take and answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.job import TrainResult
-from contracts.study import Quantization, StoredMeasurement
+from contracts.study import Quantization, StoredMeasurement, TrialFacts
 from contracts.values import Count, FreeJson
 
 
@@ -19,6 +19,12 @@ class TrainRequest(BaseModel):
     quantization: Quantization = "8da4w"
     seed: Count = 0
     options: FreeJson = {}
+
+
+class TrialView(TrialFacts):
+    """``arch`` as it was stored: it is shown even where the plugin of its mixer is not loaded."""
+
+    arch: FreeJson
 
 
 class MeasurementView(BaseModel):

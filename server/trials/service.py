@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from contracts.job import TrainJob
 from contracts.states import TRIAL_MOVES, JobState, TrialState
 from contracts.study import memory_budget
+from search_space.arch import ArchConfig
 from server.context import Context, new_id
 from server.errors import Conflict
 from server.events.repository import emit
@@ -22,13 +23,13 @@ from server.trials.schemas import TrainRequest
 
 
 def add(
-    session: Session, ctx: Context, study_id: str, assignment: dict[str, Any], arch: dict[str, Any], arch_digest: str
+    session: Session, ctx: Context, study_id: str, assignment: dict[str, Any], arch: ArchConfig
 ) -> TrialRow:
     now = ctx.now()
     row = TrialRow(
         id=new_id("trial"), study_id=study_id, number=repository.next_number(session, study_id),
-        state=TrialState.PROPOSED, assignment=assignment, arch=arch, arch_digest=arch_digest, reason="", costs={},
-        blocks=[], values={}, artifacts={}, created_at=now, updated_at=now,
+        state=TrialState.PROPOSED, assignment=assignment, arch=arch.to_dict(), arch_digest=arch.digest, reason="",
+        costs={}, blocks=[], values={}, artifacts={}, created_at=now, updated_at=now,
     )  # fmt: skip
     session.add(row)
     session.flush()
@@ -81,6 +82,5 @@ def train(session: Session, ctx: Context, trial_id: str, request: TrainRequest) 
 def _stopped(session: Session, trial_id: str, job: TrainJob) -> JobRow | None:
     """The cancelled job of the same request, if it has a run."""
     query = job_rows.jobs_query(trial_id=trial_id, state=JobState.CANCELLED).where(JobRow.kind == "train")
-    asked = job.model_dump(mode="json")
     return next((row for row in session.scalars(query.join(TrainingRunRow, TrainingRunRow.job_id == JobRow.id))
-                 if row.payload == asked), None)  # fmt: skip
+                 if job_rows.job_of(row) == job), None)  # fmt: skip

@@ -71,7 +71,7 @@ class Queue:
         """None: any device may take it, or any of ``pool``, which is how two agents come to want one job."""
         name = f"trial-{len(self.jobs)}"
         with self.database.write() as session:
-            trial = trials.add(session, self.ctx, self.study_id, {}, samples.arch(), name)
+            trial = trials.add(session, self.ctx, self.study_id, {}, samples.candidate())
             target = None if device is None else self.agents[device].device_id
             job = samples.job(name).model_copy(update={"plan": samples.with_canary(samples.plan(name))})
             row = job_queue.submit(

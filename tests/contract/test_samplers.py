@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from contracts.states import TrialState
-from contracts.study import StudySpec, TrialRecord
+from contracts.study import StudySpec, TrialFacts
 from foundation.errors import InvalidConfig
 from nas.samplers import SAMPLERS
 from nas.samplers.optuna_sampler import OptunaSampler, frozen_trial
@@ -29,12 +29,12 @@ def spec_for(sampler: str, **changes: Any) -> StudySpec:
     )
 
 
-def trial_of(number: int, assignment: Assignment, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
+def trial_of(number: int, assignment: Assignment, state: TrialState = TrialState.COMPLETE) -> TrialFacts:
     """A stored trial; its values follow from the assignment, so that equal histories have equal values."""
     value = random.Random(repr(sorted(assignment.items()))).random()
     values = {OBJECTIVES[0]: value, OBJECTIVES[1]: 1 - value**2}
-    return TrialRecord(
-        id=f"trial-{number}", study_id="study", number=number, state=state, assignment=assignment, arch={},
+    return TrialFacts(
+        id=f"trial-{number}", study_id="study", number=number, state=state, assignment=assignment,
         arch_digest=str(number), values=values if state is TrialState.COMPLETE else {},
     )  # fmt: skip
 
@@ -45,9 +45,9 @@ class SamplerContract:
     def sampler(self, space: SearchSpace, **changes: Any) -> OptunaSampler:
         return OptunaSampler(spec_for(self.name, **changes), space)
 
-    def run(self, sampler: OptunaSampler, count: int, state: TrialState = TrialState.COMPLETE) -> list[TrialRecord]:
+    def run(self, sampler: OptunaSampler, count: int, state: TrialState = TrialState.COMPLETE) -> list[TrialFacts]:
         """The history of a live search: ask, tell, ``count`` times or until the space is exhausted."""
-        history: list[TrialRecord] = []
+        history: list[TrialFacts] = []
         while len(history) < count and (assignment := sampler.ask()) is not None:
             history.append(trial_of(len(history), assignment, state))
             sampler.tell(history[-1])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from nas.targets import Group
+from server.tables import DeviceRow, JobRow, StudyRow, TrainingRunRow, TrialRow
 from tests.server import samples
 
 
@@ -60,3 +64,28 @@ class AgentClient:
     def heartbeat(self, lease: dict[str, Any], **fields: Any) -> Any:
         body = {"fencing_token": lease["fencing_token"], **fields}
         return self.http.post(f"jobs/{lease['job_id']}/heartbeat", json=body)
+
+
+def answers_of_all_pages(app: FastAPI) -> Iterator[tuple[str, Any]]:
+    """(path, answer) of every GET route that users have, for every study, trial, job, device and training there is."""
+    rows = {"study_id": StudyRow, "trial_id": TrialRow, "job_id": JobRow, "device_id": DeviceRow,
+            "training_id": TrainingRunRow}  # fmt: skip
+    with app.state.context.database.read() as session:
+        ids = {name: session.scalars(select(row.id)).all() for name, row in rows.items()}
+    client = local_client(app, raise_server_exceptions=False)
+    for path, operations in app.openapi()["paths"].items():
+        names = re.findall(r"{(\w+)}", path)
+        if "get" in operations and set(names) <= set(ids) and "/agents/" not in path:
+            for chosen in itertools.product(*(ids[name] for name in names)):
+                address = path.format(**dict(zip(names, chosen, strict=True)))
+                wait = {"wait": "false"} if address.endswith("/events") else {}
+                yield address, client.get(f"http://127.0.0.1{address}", params=wait)
+
+
+def require_all_pages(app: FastAPI) -> dict[str, Any]:
+    """What every page answers, all of them with 200."""
+    answers = dict(answers_of_all_pages(app))
+    refused = {path: answer.text for path, answer in answers.items() if answer.status_code != 200}
+    assert not refused, refused
+    return {path: answer.json() if "json" in answer.headers["content-type"] else answer.text
+            for path, answer in answers.items()}  # fmt: skip

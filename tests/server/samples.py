@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from contracts.job import MeasureJob
 from contracts.measurement import Measurement
 from contracts.plan import Cache, Canary, Plan, Step, quick
+from search_space.arch import ArchConfig
 
 
 def spec(**changes: Any) -> dict[str, Any]:
@@ -69,6 +71,11 @@ def training() -> dict[str, Any]:
 
 def as_measurement(name: str = "trial-0", **changes: Any) -> Measurement:
     return Measurement.model_validate(measurement(name, **changes))
+
+
+def candidate(number: int = 0) -> ArchConfig:
+    """Architectures with other digests by ``number``."""
+    return replace(ArchConfig.from_dict(arch()), norm_eps=1e-5 * (1 + number))
 
 
 def arch(depth: int = 4) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _trial(ctx: Context, store: SqlStudyStore, agents: dict[str, Agent], number:
         f"{name}@{context}" if context else name: closed_form(arch, name, context, "8da4w", "fp32")
         for name, context in COSTS.items()
     }
-    trial = store.add_trial({}, arch.to_dict(), arch.digest)
+    trial = store.add_trial({}, arch)
     if costs["memory_bytes@4096"] > 330e6 and number % 3:
         reason = f"memory_bytes@4096 is {costs['memory_bytes@4096']:.4g} bytes, over the budget of 3.3e+08 bytes"
         store.update_trial(trial.id, state=TrialState.GATED, reason=reason, costs=costs)

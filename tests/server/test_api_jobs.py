@@ -27,7 +27,7 @@ def fingerprint(**changes: Any) -> str:
 
 
 def submit(store: SqlStudyStore, device_id: str, name: str = "trial-0", **options: Any) -> tuple[str, str]:
-    trial = store.add_trial({"layer_00.mixer": name}, samples.arch(), "digest-" + name)
+    trial = store.add_trial({"layer_00.mixer": name}, samples.candidate())
     return trial.id, store.submit(trial.id, only(device_id), samples.job(name, **options))
 
 
@@ -102,8 +102,8 @@ def test_a_job_fails_with_a_sentence_after_the_last_attempt(
         clock.advance(61)
     assert agent.lease() is None
     (failed,) = store.failed_jobs(trial_id)
-    assert failed["error"] == "given up after 3 attempts: its agent went silent"
-    assert failed["error_code"] == "device_lost"
+    assert failed.error == "given up after 3 attempts: its agent went silent"
+    assert failed.error_code == "device_lost"
     assert client.get(f"jobs/{job_id}").json()["attempts"] == 3
 
 
@@ -147,7 +147,7 @@ def test_submitting_again_is_the_same_job(store: SqlStudyStore, enrol: EnrolAgen
     trial_id, job_id = submit(store, agent.device_id)
     assert store.submit(trial_id, only(agent.device_id), samples.job()) == job_id
     assert store.submit(trial_id, only(agent.device_id), samples.job(form="one_piece")) != job_id
-    assert [job["form"] for job in store.open_jobs()] == ["composed", "one_piece"]
+    assert [job.form for job in store.open_jobs()] == ["composed", "one_piece"]
 
 
 def test_the_device_may_ask_for_another_try(store: SqlStudyStore, enrol: EnrolAgent) -> None:
@@ -158,7 +158,7 @@ def test_the_device_may_ask_for_another_try(store: SqlStudyStore, enrol: EnrolAg
         assert lease["fencing_token"] == attempt + 1
         assert agent.result(lease, error="too hot", error_code="thermal_limit", retry=True).json()["accepted"]
     (failed,) = store.failed_jobs(trial_id)
-    assert (failed["error"], failed["error_code"]) == ("too hot", "thermal_limit")
+    assert (failed.error, failed.error_code) == ("too hot", "thermal_limit")
 
 
 def test_a_not_valid_verdict_is_a_done_job(store: SqlStudyStore, enrol: EnrolAgent) -> None:
@@ -228,7 +228,7 @@ def test_training_jobs_go_to_whoever_serves_them(store: SqlStudyStore, enrol: En
     assert (phone.lease() or {})["job"]["kind"] == "measure"
     lease = trainer.lease() or {}
     assert (lease["job_id"], lease["job"]["recipe"], lease["job"]["seed"]) == (job["id"], "smoke", 3)
-    assert lease["job"]["arch"] == samples.arch()
+    assert lease["job"]["arch"] == samples.candidate().to_dict()
     trainer.result(lease, training=samples.training())
     assert client.get(f"trials/{trial_id}/trainings").json()[0]["training"]["losses"] == [6.2, 4.1]
     assert client.get(f"trials/{trial_id}").json()["artifacts"] == {"checkpoint": "ab" * 32, "trained": "cd" * 32}
@@ -238,7 +238,7 @@ def test_a_trained_program_goes_back_to_the_devices_even_of_a_stopped_study(
     store: SqlStudyStore, enrol: EnrolAgent, client: TestClient, study_id: str
 ) -> None:
     phone, trainer = enrol("phone"), enrol("trainer", serves=("train",))
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     client.post(f"trials/{trial.id}/train", json={})
     lease = trainer.lease() or {}
     client.post(f"studies/{study_id}/stop")
@@ -265,7 +265,7 @@ def test_a_valid_row_serves_every_device_of_its_fingerprint(store: SqlStudyStore
     assert found.device_id == first.device_id
     assert store.find_measurement(digest, fingerprint(model="i5-1240P")) is None
     assert other.lease() is None
-    again = store.add_trial({}, samples.arch(), "same")
+    again = store.add_trial({}, samples.candidate())
     for _ in range(2):
         store.attach_measurement(again.id, only(peer.device_id), found)
     assert list(store.trials()[1].measurements) == [peer.device_id]

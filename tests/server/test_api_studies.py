@@ -6,21 +6,24 @@ import asyncio
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from contracts.states import StudyState, TrialState
 from contracts.study import QualityResult
+from foundation.errors import InvalidConfig
 from server.context import Context
 from server.events.service import follow
 from server.store import SqlStudyStore
+from server.tables import TrialRow
 from tests.server import samples
-from tests.server.helpers import EnrolAgent, FakeClock
+from tests.server.helpers import EnrolAgent, FakeClock, require_all_pages
 
 TO_COMPLETE = (TrialState.PREPARING, TrialState.MEASURING, TrialState.MEASURED, TrialState.JUDGING, TrialState.COMPLETE)
 
 
 def complete(store: SqlStudyStore, name: str, quality: float, prefill_ms: float) -> str:
-    trial = store.add_trial({"name": name}, samples.arch(), name)
+    trial = store.add_trial({"name": name}, samples.candidate())
     for state in TO_COMPLETE:
         store.update_trial(trial.id, state=state)
     judged = QualityResult(estimator="mechanistic", score=quality, low=quality - 0.02, high=quality + 0.02)
@@ -111,7 +114,7 @@ def test_time_left_follows_the_pace_so_far(client: TestClient, ctx: Context, stu
 
 def test_an_illegal_move_is_refused_and_changes_nothing(ctx: Context, study_id: str) -> None:
     store = SqlStudyStore(ctx, study_id)
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     with pytest.raises(Exception, match="trial 0 is proposed and cannot become complete"):
         store.update_trial(trial.id, state=TrialState.COMPLETE, reason="no")
     assert store.trials()[0].reason == ""
@@ -128,10 +131,10 @@ def test_a_judgement_is_found_again(ctx: Context, study_id: str) -> None:
 
 def test_trials_changed_since_a_moment(client: TestClient, ctx: Context, study_id: str, clock: FakeClock) -> None:
     store = SqlStudyStore(ctx, study_id)
-    store.add_trial({}, samples.arch(), "a")
+    store.add_trial({}, samples.candidate())
     clock.advance(10)
     moment = clock.now.isoformat()
-    store.add_trial({}, samples.arch(), "b")
+    store.add_trial({}, samples.candidate())
     found = client.get(f"studies/{study_id}/trials", params={"since": moment}).json()
     assert [trial["number"] for trial in found] == [1]
 
@@ -176,3 +179,21 @@ def test_every_endpoint_of_the_api_is_described(client: TestClient) -> None:
     schema = client.get("http://127.0.0.1/openapi.json").json()
     assert "/api/v1/studies/{study_id}/front" in schema["paths"]
     assert all("summary" in operation for path in schema["paths"].values() for operation in path.values())
+
+
+def test_a_trial_of_a_mixer_whose_plugin_is_not_loaded_is_shown(
+    ctx: Context, client: TestClient, study_id: str, app: FastAPI
+) -> None:
+    """Pages show it as it was stored; the study that needs it says what is missing."""
+    store = SqlStudyStore(ctx, study_id)
+    trial = store.add_trial({}, samples.candidate())
+    arch = samples.candidate().to_dict()
+    arch["layers"][0]["mixer"] = {"kind": "gated_ema", "num_heads": 4}
+    with ctx.database.write() as session:
+        row = session.get_one(TrialRow, trial.id)
+        row.arch, row.state, row.values = arch, "complete", {"quality": 0.5, "prefill_ms@256": 9.0}
+    require_all_pages(app)
+    assert client.get(f"trials/{trial.id}").json()["arch"] == arch
+    assert [one["arch"] for one in client.get(f"studies/{study_id}/front").json()["members"]] == [arch]
+    with pytest.raises(InvalidConfig, match="unknown mixer 'gated_ema'; known: "):
+        store.trials()

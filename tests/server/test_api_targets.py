@@ -76,7 +76,7 @@ def test_progress_is_counted_per_target(
     client: TestClient, enrol: EnrolAgent, study_id: str, store: SqlStudyStore
 ) -> None:
     desk, phone = enrol("desk"), enrol("galaxy-s24-a", **PHONE)
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     for group in groups(store).values():
         store.submit(trial.id, group, samples.job())
     desk.result(desk.lease() or {})
@@ -95,7 +95,7 @@ def test_one_job_for_two_peers_waits_under_both_names(
 ) -> None:
     enrol("desk")
     first, second = enrol("galaxy-s24-b", **PHONE), enrol("galaxy-s24-a", **PHONE)
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     store.submit(trial.id, groups(store)["s24"], samples.job())
     (job,) = client.get("jobs").json()
     assert (job["device_name"], job["target"]) == ("galaxy-s24-a or galaxy-s24-b", "s24")
@@ -108,7 +108,7 @@ def test_one_job_for_two_peers_waits_under_both_names(
 
 def test_the_front_of_each_target_and_of_all(client: TestClient, study_id: str, store: SqlStudyStore) -> None:
     for quality, desk, s24 in ((0.9, 9.0, 30.0), (0.7, 5.0, 40.0), (0.7, 8.0, 20.0)):
-        trial = store.add_trial({"at": desk}, samples.arch(), f"arch-{desk}")
+        trial = store.add_trial({"at": desk}, samples.candidate())
         for state in TO_COMPLETE:
             store.update_trial(trial.id, state=state)
         values = {"quality": quality, "decode_ms@256:desk": desk, "decode_ms@256:s24": s24}
@@ -130,7 +130,7 @@ def test_the_front_of_each_target_and_of_all(client: TestClient, study_id: str, 
 def test_the_rows_of_a_target_stand_behind_its_values(enrol: EnrolAgent, client: TestClient, study_id: str,
                                                       store: SqlStudyStore) -> None:  # fmt: skip
     desk, phone = enrol("desk"), enrol("galaxy-s24-a", **PHONE)
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     for form in ("composed", "one_piece"):
         for group in groups(store).values():
             store.submit(trial.id, group, samples.job(form=form))
@@ -153,7 +153,7 @@ def test_an_agent_hears_what_it_will_need(app: FastAPI, enrol: EnrolAgent, store
     agent = CoordinatorClient("http://127.0.0.1")
     agent._http = phone.http
     assert agent.upcoming() == []
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     store.submit(trial.id, groups(store)["s24"], samples.job(beside=samples.plan("beside")))
     assert agent.upcoming() == ["ab" * 32, "cd" * 32]
 
@@ -170,7 +170,7 @@ def test_a_device_shows_its_last_environment_and_verdicts(
     phone, _ = enrol("galaxy-s24-a", **PHONE, details=details), enrol("desk")
     environment = {"after": {"battery_c": 31.5, "thermal_status": 0, "gate": {"waited_s": 12.0, "timed_out": False}}}
     for number, verdict in enumerate(["valid", "hot_start", "valid"]):
-        trial = store.add_trial({}, samples.arch(), f"arch-{number}")
+        trial = store.add_trial({}, samples.candidate())
         store.submit(trial.id, groups(store)["s24"], samples.job(f"trial-{number}"))
         row = {**samples.measurement(f"trial-{number}", verdict), "environment": environment}
         phone.result(phone.lease() or {}, measurement=row)
@@ -183,7 +183,7 @@ def test_a_device_shows_its_last_environment_and_verdicts(
 def test_a_trained_program_goes_to_every_target(enrol: EnrolAgent, client: TestClient, store: SqlStudyStore) -> None:
     phone = enrol("galaxy-s24-a", **PHONE, details={"affinity": {"2": [6, 7]}})
     desk, trainer = enrol("desk"), enrol("trainer", serves=("train",))
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     client.post(f"trials/{trial.id}/train", json={})
     measure = samples.job("trained", form="trained").model_dump(mode="json")
     trainer.result(trainer.lease() or {}, training={**samples.training(), "measure": measure})

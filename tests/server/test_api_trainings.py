@@ -23,7 +23,7 @@ STAGES = [
 
 @pytest.fixture
 def trial_id(ctx: Context, study_id: str) -> str:
-    return SqlStudyStore(ctx, study_id).add_trial({}, samples.arch(), "a").id
+    return SqlStudyStore(ctx, study_id).add_trial({}, samples.candidate()).id
 
 
 @pytest.fixture

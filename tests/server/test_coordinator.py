@@ -89,7 +89,7 @@ def test_a_study_runs_to_its_end(serve: StartServer, loop: Loop) -> None:
 
 def test_what_a_loop_raises_fails_its_study_with_the_sentence(serve: StartServer, loop: Loop) -> None:
     def fail(store: StudyStore) -> None:
-        store.add_trial({}, samples.arch(), "kept")
+        store.add_trial({}, samples.candidate())
         raise InvalidConfig("no block of this space can be exported")
 
     client = serve()

@@ -126,7 +126,7 @@ def test_the_coordinator_makes_the_plan_of_a_trained_program(
 
 def bring(store: SqlStudyStore, enrol: EnrolAgent, client: TestClient, measure: dict[str, Any]) -> Any:
     trainer = enrol("trainer", serves=("train",))
-    trial = store.add_trial({}, samples.arch(), "a")
+    trial = store.add_trial({}, samples.candidate())
     client.post(f"trials/{trial.id}/train", json={})
     return trainer.result(trainer.lease() or {}, training={**samples.training(), "measure": measure})
 

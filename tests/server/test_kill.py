@@ -27,7 +27,7 @@ from contracts.job import MeasureJob
 from tests.server import samples
 
 def run_study(store: StudyStore) -> None:
-    for trial in store.trials() or [store.add_trial({}, samples.arch(), "a")]:
+    for trial in store.trials() or [store.add_trial({}, samples.candidate())]:
         for group in groups_of(store.study().spec, store.devices()):
             store.submit(trial.id, group, samples.job())
     while not store.stop_requested():

@@ -94,7 +94,7 @@ class Phones:
     ) -> StoredMeasurement | None:
         """A new candidate measured by this phone; None when it gets no job."""
         self.num_trials += 1
-        trial = self.store.add_trial({"n": self.num_trials}, samples.arch(), f"arch-{self.num_trials}")
+        trial = self.store.add_trial({"n": self.num_trials}, samples.candidate())
         agent = self.agents[name]
         job = samples.job().model_copy(update={"plan": self.plan(threads)})
         self.store.submit(trial.id, only(agent.device_id) if alone else self.group, job)

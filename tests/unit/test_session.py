@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from contracts.job import MeasureJob
-from contracts.measurement import Verdict
+from contracts.measurement import Measurement, Verdict
 from contracts.plan import Cache, Canary, Plan, Protocol, Step
 from contracts.runner_events import RunnerEvent
 from device_agents.canary import CanaryBook
@@ -99,6 +100,32 @@ def test_intervals_of_rates_are_turned() -> None:
     rate = measure(MeasureJob(plan=plan_of()), device_of(STEADY), CanaryBook()).metrics["prefill_tok_s@100"]
     assert rate.low < rate.median <= rate.high
     assert rate.unit == "tok/s"
+
+
+def test_a_rate_whose_time_may_be_zero_has_no_upper_bound_and_is_left_out() -> None:
+    row = measure(MeasureJob(plan=plan_of(), max_repeats=1), device_of(run_of([1, 300])), CanaryBook())
+    assert (row.verdict, row.metrics["prefill_ms@100"].low) == (Verdict.NOISY, 0)
+    assert "prefill_tok_s@100" not in row.metrics
+
+
+def test_rows_of_agents_that_wrote_zero_for_that_bound_stay_readable() -> None:
+    rate = {"median": 6.0, "low": 2.0, "high": 0.0, "unit": "tok/s", "num_samples": 2}
+    time = {"median": 150.0, "low": 0.0, "high": 900.0, "unit": "ms", "num_samples": 2}
+    metrics = {"prefill_tok_s@100": rate, "prefill_ms@100": time}
+    row = Measurement(plan_digest="a", protocol="quick", verdict="noisy", metrics=metrics)
+    assert list(row.metrics) == ["prefill_ms@100"]
+    assert row.unknown_metrics == {"prefill_tok_s@100": rate}
+    with pytest.raises(ValidationError, match="does not hold its median"):
+        Measurement(plan_digest="a", protocol="quick", verdict="noisy", metrics={"prefill_ms@100": rate})
+
+
+def test_a_runner_that_reports_what_cannot_be_is_a_failed_row() -> None:
+    """Not the end of the agent: the next job is another candidate's."""
+    claimed = [{**event, "vm_hwm_bytes": 2**62} if event["event"] == "memory" else event for event in STEADY]
+    row = measure(MeasureJob(plan=plan_of()), device_of(claimed), CanaryBook())
+    assert (row.verdict, row.metrics) == (Verdict.RUNNER_FAILED, {})
+    assert row.reason.startswith("implausible: no device measures peak_rss_bytes between 4.61169e+18")
+    assert row.events == [claimed]
 
 
 def test_a_wide_interval_is_measured_again_until_it_is_not() -> None:

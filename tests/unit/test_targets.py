@@ -12,14 +12,15 @@ from contracts.job import MeasureJob
 from contracts.measurement import Verdict
 from contracts.metrics import MetricKey, parse_metric
 from contracts.states import StudyState, TrialState
-from contracts.study import StudySpec, TrialRecord
+from contracts.study import StudySpec, TrialFacts, TrialRecord
 from foundation.errors import InvalidConfig
 from nas.front import front_of, objectives_of, reference_point_of
 from nas.samplers.optuna_sampler import frozen_trial
 from nas.study import MAX_SESSIONS
 from nas.targets import Group, groups_of, unserved
+from tests.doubles.memory_store import MemoryStore
+from tests.doubles.workspace import FakeWorkspace, no_blocks, run, spec_of  # noqa: F401
 from tests.server import samples
-from tests.unit.test_study import FakeWorkspace, MemoryStore, no_blocks, run, spec_of  # noqa: F401
 
 HOST: dict[str, Any] = {"name": "host", "kind": "host", "objectives": [{"metric": "decode_ms@256"}]}
 S24: dict[str, Any] = {
@@ -115,8 +116,8 @@ def test_studies_and_rows_stored_before_there_were_targets_still_load() -> None:
     del stored["targets"]
     assert StudySpec.model_validate(stored) == StudySpec.model_validate(samples.spec())
     trial = {
-        "id": "t", "study_id": "s", "number": 0, "state": "complete", "assignment": {}, "arch": {}, "arch_digest": "d",
-        "measurements": {"device-1": samples.measurement()},
+        "id": "t", "study_id": "s", "number": 0, "state": "complete", "assignment": {}, "arch": samples.arch(),
+        "arch_digest": "d", "measurements": {"device-1": samples.measurement()},
     }  # fmt: skip
     (row,) = TrialRecord.model_validate(trial).measurements.values()
     assert (row.target, row.agent_verdict) == ("", None)
@@ -155,9 +156,9 @@ def test_targets_that_nothing_matches_are_named() -> None:
 def test_every_target_s_group_answers_once_for_every_candidate() -> None:
     store = store_of(targeted(HOST, S24, max_trials=4, confirm=1))
     assert run(store) == {TrialState.COMPLETE: 4}
-    composed = Counter(job["target"] for job in store.jobs.values() if job["form"] == "composed")
+    composed = Counter(job.record.target for job in store.jobs.values() if job.record.form == "composed")
     assert composed == {"host": 4, "s24": 4}, "two phones share, nothing is measured twice"
-    assert sorted(job["target"] for job in store.jobs.values() if job["form"] == "one_piece") == ["host", "s24"]
+    assert sorted(job.record.target for job in store.jobs.values() if job.record.form == "one_piece") == ["host", "s24"]
     for trial in store.trials():
         assert set(trial.values) == {"memory_bytes@256", "decode_ms@256:host", "decode_ms@256:s24"}
         assert set(trial.measurements) == {"host:desk", "s24:a"}
@@ -167,22 +168,50 @@ def test_every_target_s_group_answers_once_for_every_candidate() -> None:
 def test_threads_of_a_target_are_part_of_its_plans() -> None:
     store = store_of(targeted(HOST, {**S24, "affinity": [6, 7]}, max_trials=1))
     run(store)
-    protocols = {job["target"]: job["job"].plan.protocol for job in store.jobs.values()}
+    protocols = {job.record.target: job.job.plan.protocol for job in store.jobs.values()}
     assert (protocols["host"].threads, protocols["host"].affinity) == (2, None)
     assert (protocols["s24"].threads, protocols["s24"].affinity) == (4, [6, 7])
 
 
+def test_each_target_has_its_backend_in_blocks_plans_and_one_piece_programs() -> None:
+    spec = targeted(HOST, {**S24, "backend": "portable"}, quantization="fp32", max_trials=2, confirm=1)
+    assert (spec.backend_of("host"), spec.backend_of("s24"), spec.backends) == (
+        "xnnpack", "portable", ["xnnpack", "portable"],
+    )  # fmt: skip
+    store, workspace = store_of(spec), FakeWorkspace()
+    assert run(store, workspace) == {TrialState.COMPLETE: 2}
+    assert {(job.record.target, job.job.plan.backend) for job in store.jobs.values()} == {
+        ("host", "xnnpack"), ("s24", "portable"),
+    }  # fmt: skip
+    assert {specs.split()[0] for specs in workspace.compiled} == {"xnnpack", "portable"}
+    (winner,) = [trial for trial in store.trials() if trial.artifacts]
+    assert set(winner.artifacts) == {"one_piece", "one_piece_portable"}
+    beside = {job.record.target: job.job.beside for job in store.jobs.values() if job.record.form == "one_piece"}
+    assert {target: plan.backend for target, plan in beside.items() if plan} == {"host": "xnnpack", "s24": "portable"}
+
+
+def test_a_study_with_one_backend_is_stored_as_before_there_was_a_choice() -> None:
+    stored = targeted(HOST, S24).model_dump(mode="json")
+    assert all("backend" not in target for target in stored["targets"])
+    other = targeted({**HOST, "backend": "portable"}).model_dump(mode="json")
+    assert other["targets"][0]["backend"] == "portable"
+    assert StudySpec.model_validate(other).backend_of("host") == "portable"
+
+
+def test_devices_whose_runner_lacks_the_delegate_are_in_no_group() -> None:
+    bare = facts("bare", model="a bare one", details={"delegates": []})
+    fleet = {**FLEET, "bare": bare}
+    hosts = [FLEET["desk"].fingerprint, bare.fingerprint]
+    spec = targeted({"name": "host", "kind": "host"})
+    assert [group.fingerprint for group in groups_of(spec, fleet)] == hosts[:1]
+    portable = targeted({"name": "host", "kind": "host", "backend": "portable"})
+    assert [group.fingerprint for group in groups_of(portable, fleet)] == hosts
+    assert len(groups_of(spec_of(), fleet)) == 2
+    assert len(groups_of(spec_of(backend="portable"), fleet)) == 3
+
+
 def test_two_targets_that_ask_for_the_same_are_measured_once() -> None:
-    class Remembering(MemoryStore):
-        """Finds what it measured, as the tables do."""
-
-        def wait(self, seconds: float) -> None:
-            super().wait(seconds)
-            for trial in self.trials():
-                self.found |= {(row.plan_digest, row.fingerprint): row for row in trial.measurements.values()}
-
-    store = Remembering(targeted({**S24, "name": "one"}, {**S24, "name": "two"}, max_trials=2))
-    store.devices_now = dict(FLEET)
+    store = store_of(targeted({**S24, "name": "one"}, {**S24, "name": "two"}, max_trials=2))
     assert run(store) == {TrialState.COMPLETE: 2}
     assert len(store.jobs) == 2
     assert all(trial.values["decode_ms@256:one"] == trial.values["decode_ms@256:two"] for trial in store.trials())
@@ -218,8 +247,8 @@ def test_a_contradicted_row_is_taken_again_by_the_other_twin() -> None:
 
     store = store_of(targeted(HOST, S24, max_trials=3, confirm=1), answer=answer)
     assert run(store) == {TrialState.COMPLETE: 3}
-    again = [job for job in store.jobs.values() if job["avoid"]]
-    assert [job["avoid"] for job in again] == ["a"] * 4, "three candidates and the winner's one-piece program"
+    again = [job for job in store.jobs.values() if job.avoid]
+    assert [job.avoid for job in again] == ["a"] * 4, "three candidates and the winner's one-piece program"
     for trial in store.trials():
         assert trial.measurements["s24:a"].verdict is Verdict.UNLIKE_TWIN
         assert trial.measurements["s24:b"].verdict is Verdict.VALID
@@ -234,7 +263,7 @@ def test_sessions_are_counted_per_group() -> None:
 
     store = store_of(targeted(HOST, S24, max_trials=1), answer=answer)
     assert run(store) == {TrialState.FAILED: 1}
-    assert Counter(job["target"] for job in store.jobs.values()) == {"host": 2, "s24": MAX_SESSIONS}
+    assert Counter(job.record.target for job in store.jobs.values()) == {"host": 2, "s24": MAX_SESSIONS}
 
 
 def test_a_drained_twin_is_not_waited_for() -> None:
@@ -254,10 +283,10 @@ def test_a_drained_twin_is_not_waited_for() -> None:
 # --- the front -------------------------------------------------------------------------------------------------------
 
 
-def complete(number: int, quality: float, host: float, s24: float) -> TrialRecord:
+def complete(number: int, quality: float, host: float, s24: float) -> TrialFacts:
     values = {"quality": quality, "decode_ms@256:host": host, "decode_ms@256:s24": s24}
-    return TrialRecord(
-        id=f"t{number}", study_id="s", number=number, state=TrialState.COMPLETE, assignment={}, arch={}, arch_digest="",
+    return TrialFacts(
+        id=f"t{number}", study_id="s", number=number, state=TrialState.COMPLETE, assignment={}, arch_digest="",
         values=values,
     )  # fmt: skip
 

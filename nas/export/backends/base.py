@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from contracts.device import DeviceFacts
 from contracts.plan import DEFAULT_BACKEND
 from foundation.errors import InvalidConfig
 from foundation.registry import Registry
@@ -37,6 +38,10 @@ class Backend:
             raise InvalidConfig(
                 f"backend {self.name} does not run {quantization!r} programs; it runs {', '.join(self.min_sqnr_db)}"
             )
+
+    def runs_on(self, facts: DeviceFacts) -> bool:
+        """True when the device's runner brings what its programs delegate to."""
+        return facts.delegates.issuperset(self.delegates)
 
     def quantize(self, module: nn.Module, quantization: str) -> nn.Module:
         """Replaces weights in place; returns the module."""

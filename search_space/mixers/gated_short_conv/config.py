@@ -20,7 +20,8 @@ class GatedShortConv(MixerConfig):
     kind: ClassVar[str] = "gated_short_conv"
     title: ClassVar[str] = "gated short convolution"
     letter: ClassVar[str] = "C"
-    colour: ClassVar[str] = "#0e9aa7"
+    colour: ClassVar[str] = "#2f7fc1"
+    settings: ClassVar[str] = "kernel {kernel}"
     traits: ClassVar[tuple[str, ...]] = ("local",)
     kernel: int = 3
 
@@ -46,10 +47,6 @@ class GatedShortConv(MixerConfig):
     @property
     def label(self) -> str:
         return f"gated_short_conv(k{self.kernel})"
-
-    @property
-    def details(self) -> str:
-        return f"kernel {self.kernel}"
 
     @classmethod
     def module_class(cls) -> type[nn.Module]:

@@ -23,7 +23,8 @@ class Gqa(MixerConfig):
     kind: ClassVar[str] = "gqa"
     title: ClassVar[str] = "grouped-query attention"
     letter: ClassVar[str] = "A"
-    colour: ClassVar[str] = "#b5179e"
+    colour: ClassVar[str] = "#e08a00"
+    settings: ClassVar[str] = "{num_heads}/{num_kv_heads} heads × {head_dim}"
     traits: ClassVar[tuple[str, ...]] = ("whole_context",)
     rotates: ClassVar[bool] = True
     num_heads: int = 16
@@ -83,10 +84,6 @@ class Gqa(MixerConfig):
     def label(self) -> str:
         options = "".join((",no-qk-norm" if not self.qk_norm else "", ",gate" if self.gate else ""))
         return f"{self.kind}({self.num_heads}/{self.num_kv_heads}x{self.head_dim}{options})"
-
-    @property
-    def details(self) -> str:
-        return f"{self.num_heads}/{self.num_kv_heads} heads × {self.head_dim}"
 
     @classmethod
     def module_class(cls) -> type[nn.Module]:

@@ -13,8 +13,5 @@ class Skip(MixerConfig):
     kind: ClassVar[str] = "skip"
     title: ClassVar[str] = "no mixer"
     letter: ClassVar[str] = "·"
-    colour: ClassVar[str] = "#9aa0a6"
-
-    @property
-    def is_identity(self) -> bool:
-        return True
+    colour: ClassVar[str] = "#9aa4af"
+    identity: ClassVar[bool] = True

@@ -17,7 +17,8 @@ class SlidingWindow(Gqa):
     kind: ClassVar[str] = "sliding_window"
     title: ClassVar[str] = "sliding window attention"
     letter: ClassVar[str] = "W"
-    colour: ClassVar[str] = "#d9a400"
+    colour: ClassVar[str] = "#0b9a74"
+    settings: ClassVar[str] = f"{Gqa.settings}, window {{window}}"
     traits: ClassVar[tuple[str, ...]] = ()
     window: int = 512
 
@@ -40,7 +41,3 @@ class SlidingWindow(Gqa):
     @property
     def label(self) -> str:
         return f"{super().label[:-1]},w{self.window})"
-
-    @property
-    def details(self) -> str:
-        return f"{super().details}, window {self.window}"

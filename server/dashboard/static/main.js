@@ -5,9 +5,10 @@ import { noDevices, startAStudy } from "./guide.js";
 import { deviceCards } from "./devices.js";
 import { askForToken, startTheme } from "./page.js";
 import { candidate, frontTable, jobsTable, summary } from "./panels.js";
+import { loadRegistry } from "./registry.js";
 import { drawScatter, scatterLegend } from "./scatter.js";
-import { operatorLegend, widestOf } from "./strip.js";
-import { knownKeys, setMetrics } from "./values.js";
+import { mixerLegend, widestOf } from "./strip.js";
+import { knownKeys } from "./values.js";
 
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 4000, POLL_LIVE_MS = 10000, DEBOUNCE_MS = 250;
@@ -41,7 +42,7 @@ async function refresh() {
 }
 
 async function load() {
-  if (!state.metrics) setMetrics((state.metrics = await call("metrics")));
+  await loadRegistry();
   [state.studies, state.devices] = await Promise.all([call("studies"), call("devices")]);
   const id = idInPath() || state.studies[0]?.id;
   if (!id) return void (state.study = null);
@@ -107,7 +108,7 @@ function render() {
   scatter(trials, widest);
   card(trials, widest);
   frontPanel(widest);
-  $("operators").replaceChildren(...operatorLegend(trials));
+  $("mixers").replaceChildren(...mixerLegend(trials));
   $("jobs").replaceChildren(...jobsTable(state.jobs));
   $("jobs-count").textContent = state.jobs.length === 40 ? "the last 40" : "";
   devicesPanel(study);
@@ -195,7 +196,7 @@ function hoverCard(box, trial, x, y, widest) {
 
 function card(trials, widest) {
   const chosen = state.trials.get(state.selected) || state.trials.get(kneeId());
-  const train = (trial, recipe) => attempt(() => call(`trials/${trial.id}/train`, { method: "POST", body: { recipe, quantization: state.study.spec.quantization } }));
+  const train = (trial, recipe) => attempt(() => call(`trials/${trial.id}/train`, { method: "POST", body: { ...(recipe && { recipe }), quantization: state.study.spec.quantization } }));
   const trainings = state.trainings.filter((one) => one.trial_id === chosen?.id);
   $("candidate").replaceChildren(...candidate(chosen, state.study, widest, chosen?.id === kneeId(), { train, trainings }));
 }

@@ -1,11 +1,12 @@
 // Study header, candidate card, front table, jobs: each takes data and fills its box.
 import { ago, duration, h, pill, plain, quantity, scientific, spread, words } from "./format.js";
+import { metricOf, recipes, sizes } from "./registry.js";
 import { layerText, strip } from "./strip.js";
-import { budgetOf, estimateOf, metricOf } from "./values.js";
+import { budgetOf, estimateOf } from "./values.js";
 
 const STATE_COLOURS = {
-  complete: "var(--accent)", judging: "var(--window)", measured: "var(--window)", measuring: "var(--conv)", preparing: "var(--conv)",
-  proposed: "var(--conv)", dominated: "var(--skip)", gated: "var(--skip)", infeasible: "var(--attention)", failed: "var(--bad)",
+  complete: "var(--accent)", judging: "var(--green)", measured: "var(--green)", measuring: "var(--blue)", preparing: "var(--blue)",
+  proposed: "var(--blue)", dominated: "var(--grey)", gated: "var(--grey)", infeasible: "var(--orange)", failed: "var(--bad)",
 };
 const FINISHED = ["complete", "dominated", "infeasible", "failed", "gated"];
 
@@ -63,11 +64,14 @@ export function candidate(trial, study, widest, isKnee, { short = false, train, 
   ].filter(Boolean);
 }
 
-let recipe = "smoke"; // kept while the card is drawn anew
+let recipe = ""; // kept while the card is drawn anew; empty: the coordinator's default
 
 function trainer(trial, train, trainings) {
-  const option = (name) => h("option", { value: name, selected: name === recipe }, name);
-  const choice = h("select", { "aria-label": "recipe", onchange: (event) => { recipe = event.target.value; } }, ["smoke", "short", "tiny", "full", "small"].map(option));
+  const option = ({ name, title }) => h("option", { value: name, title, selected: name === recipe }, name);
+  const keep = (event) => { recipe = event.target.value; };
+  const choice = recipes().length
+    ? h("select", { "aria-label": "recipe", onchange: keep }, h("option", { value: "" }, "default recipe"), recipes().map(option))
+    : h("input", { "aria-label": "recipe", placeholder: "default recipe", title: "no enrolled trainer says which recipes it runs", value: recipe, oninput: keep });
   const link = (one) => h("p.small", {}, h("a", { href: `/trainings/${one.id}` }, one.name), " ", pill(one.state), one.state === "running" && one.share != null ? ` ${Math.round(100 * one.share)} %` : "");
   return h("div.trainer", {}, trainings.map(link), h("div.controls", {}, choice, h("button.button.small", { onclick: () => train(trial, recipe) }, "Train this candidate")));
 }
@@ -89,12 +93,12 @@ function byTarget(trial, study) {
     return h("td.number", { title: spread(estimate) }, quantity(estimate?.median, metricOf(key).unit));
   };
   const head = h("tr", {}, h("th", {}, ""), names.map((name) => h("th.number", {}, name)));
-  const rows = keys.map((key) => h("tr", {}, h("td", { title: metricOf(key).definition }, key), names.map((name) => cell(key, name))));
+  const rows = keys.map((key) => h("tr", {}, h("td", { title: metricOf(key).title }, key), names.map((name) => cell(key, name))));
   return h("div.table-wrap", {}, h("table.small.by-target", {}, h("thead", {}, head), h("tbody", {}, rows)));
 }
 
 function fact(trial, study, key) {
-  const estimate = estimateOf(trial, key), { unit, definition } = metricOf(key), budget = budgetOf(study, key);
+  const estimate = estimateOf(trial, key), { unit, title: definition } = metricOf(key), budget = budgetOf(study, key);
   const title = definition + (budget == null ? "" : ` (budget ${quantity(budget, unit)})`);
   const scale = ["bytes", "count"].includes(unit);
   return [h("dt", { title }, key), h("dd", {}, quantity(estimate?.median, unit), " ", h("small", {}, scale ? "" : spread(estimate)))];
@@ -114,7 +118,7 @@ function artifacts(trial) {
 
 export function frontTable(front, trials, widest, selectedId, { pick, sort, order }) {
   if (!front.members.length) return [h("p.hint", {}, "No candidate is complete yet: it needs a valid measurement on every target device and, where asked for, a quality estimate.")];
-  const extra = ["params", "weight_bytes"].filter((key) => !front.objectives.includes(key));
+  const extra = sizes().filter((key) => !front.objectives.includes(key) && front.members.some((member) => member.costs[key] != null));
   const columns = [...front.objectives, ...extra];
   const head = h("tr", {}, h("th", {}, "Candidate"), h("th", {}, "Layers"), columns.map((key) => header(key, order, sort)), h("th.number", {}, "One piece"));
   const rows = sorted(front, order).map((member) => frontRow(member, columns, front, widest, selectedId, pick));
@@ -123,7 +127,7 @@ export function frontTable(front, trials, widest, selectedId, { pick, sort, orde
 
 function header(key, order, sort) {
   const arrow = order.key === key ? (order.down ? " ↓" : " ↑") : "";
-  return h("th.number", { title: metricOf(key).definition, "aria-sort": arrow ? (order.down ? "descending" : "ascending") : null },
+  return h("th.number", { title: metricOf(key).title, "aria-sort": arrow ? (order.down ? "descending" : "ascending") : null },
     h("button", { type: "button", onclick: () => sort(key) }, key + arrow));
 }
 

@@ -1,7 +1,8 @@
 // The live Pareto scatter: any two metrics, intervals as bars, the front of these two axes as a line, the knee named.
 import { h, plain, quantity, s, words } from "./format.js";
+import { metricOf } from "./registry.js";
 import { ticksOf } from "./ticks.js";
-import { budgetOf, directionOf, estimateOf, frontIn, metricOf } from "./values.js";
+import { budgetOf, directionOf, estimateOf, frontIn } from "./values.js";
 
 const MARGIN = { top: 16, right: 18, bottom: 44, left: 62 };
 

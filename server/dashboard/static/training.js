@@ -101,7 +101,7 @@ function change(metric, past) {
 
 export function runsTable(runs) {
   if (!runs.length) return [h("div.hint", {}, h("p", {}, "Nothing was trained yet. Train a candidate of a study, or show a run of your own here:"),
-    h("pre.command", {}, `hilnas train start TRIAL --recipe tiny --url ${location.origin}\nhilnas train run --recipe tiny --url ${location.origin}`))];
+    h("pre.command", {}, `hilnas train start TRIAL --url ${location.origin}\nhilnas train run --recipe tiny --url ${location.origin}`))];
   const header = h("tr", {}, ["Training", "Recipe", "State", "Stages", "", "Trainer", "Begun"].map((name) => h("th", {}, name)));
   const meter = (run) => h("div.meter", { role: "progressbar", "aria-valuenow": Math.round(100 * run.share), "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": "progress" }, h("div.fill", { style: `width:${100 * run.share}%` }));
   const row = (run) => h("tr.pick", { onclick: () => { location.href = `/trainings/${run.id}`; } },

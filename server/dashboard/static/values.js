@@ -1,17 +1,9 @@
 // What is known of a trial under a metric key: one estimate {median, low, high}, wherever it came from.
-let table = {};
-
-export function setMetrics(list) {
-  table = Object.fromEntries(list.map((metric) => [metric.name, metric]));
-}
-
-export function metricOf(key) {
-  return table[key.split(/[@:]/)[0]] || { name: key, unit: "", direction: "min", source: "device", definition: "" };
-}
+import { metricOf, scores } from "./registry.js";
 
 /** With several devices the worst one counts, as in the search itself, unless `deviceId` or a target (key:target) is given. */
 export function estimateOf(trial, key, deviceId = "") {
-  if (key === "quality") return trial.quality ? { median: trial.quality.score, low: trial.quality.low, high: trial.quality.high } : null;
+  if (metricOf(key).source === "quality") return trial.quality ? { median: trial.quality.score, low: trial.quality.low, high: trial.quality.high } : null;
   const [base, target] = key.split(":");
   const rows = Object.values(trial.measurements || {}).filter((row) => (!deviceId || row.device_id === deviceId) && (!target || row.target === target));
   const valid = rows.filter((row) => row.verdict === "valid");
@@ -35,7 +27,7 @@ export function knownKeys(study, trials) {
         if (row.target) measured.add(`${key}:${row.target}`);
       }
     }
-    if (trial.quality) measured.add("quality");
+    if (trial.quality) scores().forEach((key) => measured.add(key));
     Object.keys(trial.costs || {}).forEach((key) => costs.add(key));
   }
   const rest = (keys) => [...keys].filter((key) => !objectives.includes(key)).sort();
