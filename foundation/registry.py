@@ -71,7 +71,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def title_of(part: object) -> str:
-    """The part's title, else the first sentence of its docstring."""
+    """The part's title or what it says it is about, else the first sentence of its docstring."""
     if title := getattr(part, "title", "") or getattr(part, "about", ""):
         return str(title)
     text = inspect.getdoc(part if callable(part) else type(part)) or ""

@@ -119,6 +119,8 @@ def test_a_recipe_survives_kills_and_a_stop_and_is_measured(
     assert started.returncode == 0, started.stderr
     training_id = training_of(service, trial_id)["id"]
     first = hilnas.start()
+    wait_for("its recipes", lambda: service.get("/registry")["recipes"], 120)
+    assert {"debug", "smoke", "tiny"} <= {recipe["name"] for recipe in service.get("/registry")["recipes"]}
     wait_for("some steps", lambda: steps_told(service, training_id) > 5, 300)
     os.kill(first.pid, signal.SIGKILL)
     wait_for("its job in the queue", lambda: training_of(service, trial_id)["state"] == "queued", 120)
