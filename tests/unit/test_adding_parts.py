@@ -1,4 +1,4 @@
-"""A part of every kind of the trainer, of searches and of measurements, added by one plugin file and used by its name."""
+"""A part of every kind, added by one plugin file and used by its name."""
 
 from __future__ import annotations
 
