@@ -57,7 +57,7 @@ def measure(root: Path, run: str) -> list[Row]:
     specialist = record.stage("sft_tools")  # a run without it is refused before minutes of work, not after
     recipe = taught_text()
     folders = stage_folders(recipe, root)
-    run_recipe(recipe, root, "taught_text", tell=lambda message: print(message, flush=True))
+    run_recipe(recipe, root, "taught_text", on_event=lambda event: print(event, flush=True))
     data, teacher = folders["data"], folders["teacher"]
     kept = KeptRows(root, "ablations", [
         teacher.name, asdict(LOOP), STUDENT.to_dict(), DISTILLING, specialist.folder.name, CURRICULA, TUNING_STEPS,

@@ -55,7 +55,7 @@ def measure(root: Path, config: LoopConfig) -> Measured:
     """Makes text and teacher where they are not there yet (minutes), then every arm under every seed."""
     recipe = taught_text()
     folders = stage_folders(recipe, root)
-    run_recipe(recipe, root, "taught_text", tell=lambda message: print(message, flush=True))
+    run_recipe(recipe, root, "taught_text", on_event=lambda event: print(event, flush=True))
     data, teacher = folders["data"], folders["teacher"]
     kept = KeptRows(root, "distillation", [teacher.name, asdict(config), STUDENT.to_dict()])
     teacher_s = kept.once("teacher", 0, lambda: {"seconds": teacher_seconds(data, root)})["seconds"]

@@ -160,7 +160,7 @@ def result(
     quantization: Annotated[str, typer.Option(help="Of the program: 8da4w, 8da8w or fp32.")] = "8da4w",
     target: Annotated[list[str] | None, typer.Option(help="host, or a phone's serial number or HOST:PORT.")] = None,
     gguf: Annotated[list[str] | None, typer.Option(help="F32, F16, Q8_0, Q4_0; F16 when absent.")] = None,
-    budget_mb: Annotated[float | None, typer.Option(help="Of peak memory, in 10^6 bytes; over it is told.")] = None,
+    budget_mb: Annotated[float | None, typer.Option(help="Of peak memory, in 10^6 bytes; more is noted.")] = None,
     study: Annotated[str | None, typer.Option(help="Whose memory budget it is, from the coordinator at --url.")] = None,
     against_random: Annotated[
         bool, typer.Option("--against-random", help="Time the architecture with random weights beside it.")
@@ -181,8 +181,8 @@ def result(
     if study is not None and budget is None:
         budget = of_study(RestClient(url).get(f"/studies/{study}")["budgets"])
     wanted = Wanted(quantization, tuple(target or ("host",)), tuple(gguf or ("F16",)), budget, against_random)
-    tell = lambda _, text: typer.echo(text, err=True)  # noqa: E731
-    written = write_result(subject, run, folder, root / "cache", wanted, tell)
+    show = lambda _, text: typer.echo(text, err=True)  # noqa: E731
+    written = write_result(subject, run, folder, root / "cache", wanted, show)
     typer.echo(json.dumps(written) if as_json else f"{folder / CARD}: {len(written['files'])} files")
 
 
@@ -224,7 +224,7 @@ def stop(
     from trainer.runs.local import stop as stop_run
 
     if known(root, run_name) or not is_training(run_name):
-        typer.echo(f"{run_name} is told to stop" if stop_run(root, run_name) else f"{run_name} is not running")
+        typer.echo(f"{run_name} is stopping" if stop_run(root, run_name) else f"{run_name} is not running")
         return
     rest = RestClient(url)
     training = rest.post(f"/trainings/{training_of(rest, run_name)}/stop")

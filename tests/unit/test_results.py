@@ -391,9 +391,9 @@ def test_a_device_that_did_not_hold_still_says_nothing_of_training(model: Path, 
     device.verdict = Verdict.DRIFTED
     found = program.measure_here(model, tmp_path, against_random=True)["random"]["ratios"]
     assert found["decode_ms@256"]["equal"] is None
-    assert "is not known: the device did not hold still" in random_twin.told(found)
-    assert "nothing could be timed" in random_twin.told({})
-    assert "as fast as random ones" in random_twin.told({"decode_ms@256": {"equal": True}})
+    assert "is not known: the device did not hold still" in random_twin.sentence(found)
+    assert "nothing could be timed" in random_twin.sentence({})
+    assert "as fast as random ones" in random_twin.sentence({"decode_ms@256": {"equal": True}})
 
 
 def test_defaults_of_before_keep_their_digest() -> None:

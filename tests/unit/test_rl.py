@@ -119,7 +119,7 @@ def test_logprobs_of_the_sampler_are_those_of_the_trainer(tokenizer: Any, letter
     task = FirstLetter()
     asked = [(task, task.examples("train", 1)[0])]
     (episodes,) = play(model, tokenizer, asked, RolloutConfig(12), num_samples=4, seed=5)
-    rows = padded([e.ids for e in episodes], [e.said for e in episodes], CPU)
+    rows = padded([e.ids for e in episodes], [e.generated for e in episodes], CPU)
     read = logprobs_of(model, rows)
     assert read.tolist() == pytest.approx([value for e in episodes for value in e.logprobs], abs=1e-4)
 
@@ -249,6 +249,6 @@ def test_a_tool_answers_between_turns(tokenizer: Any, monkeypatch: pytest.Monkey
     assert text.endswith(
         "assistant\ncall<|im_end|>\n<|im_start|>tool\nheard<|im_end|>\n<|im_start|>assistant\ndone<|im_end|>"
     )
-    own = tokenizer.decode([i for i, mine in zip(episode.ids, episode.said, strict=True) if mine])
+    own = tokenizer.decode([i for i, mine in zip(episode.ids, episode.generated, strict=True) if mine])
     assert own == "call<|im_end|>call<|im_end|>done<|im_end|>"
-    assert len(episode.logprobs) == sum(episode.said)
+    assert len(episode.logprobs) == sum(episode.generated)

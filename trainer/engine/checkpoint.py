@@ -87,7 +87,7 @@ def _state(model: nn.Module, optimizer: Optimizer, step: int) -> dict[str, Any]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """torch warns when there is no process group, also where it is told so."""
+    """torch warns when there is no process group, even where none is wanted."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield

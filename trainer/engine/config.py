@@ -1,4 +1,4 @@
-"""What a training loop is told: everything here changes the result, except ``save_every`` and ``micro_batch``."""
+"""Settings of a training loop: everything here changes the result, except ``save_every`` and ``micro_batch``."""
 
 from __future__ import annotations
 

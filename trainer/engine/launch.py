@@ -111,8 +111,8 @@ def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None, l
     folder = Path(job.folder)
     command = [*_command(launcher, folder / JOB, num_processes), TIED]
     write_atomically(folder / JOB, json.dumps(asdict(job)))
-    for told in folder.glob("error-*.json"):
-        told.unlink()
+    for reports in folder.glob("error-*.json"):
+        reports.unlink()
     threads = max(1, (os.cpu_count() or 1) // num_processes)
     with open(folder / f"{launcher}.log", "wb") as log:
         started = subprocess.Popen(
@@ -163,8 +163,8 @@ def _follow(started: subprocess.Popen[bytes], curve: Records, steps: int, progre
 
 
 def _reason(folder: Path, launcher: str, code: int) -> str:
-    if told := sorted(folder.glob("error-*.json")):
-        return str(json.loads(told[0].read_text())["message"])
+    if reports := sorted(folder.glob("error-*.json")):
+        return str(json.loads(reports[0].read_text())["message"])
     return f"a training process ended with exit code {code}; {folder / launcher}.log has its last words"
 
 

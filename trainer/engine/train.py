@@ -136,12 +136,12 @@ def _losses(
         )
         return torch.stack((loss / num_tokens, loss.detach() / num_tokens, *torch.zeros(2, device=device)))
     logprobs, top_ids = (tensor.to(device) for tensor in data.teacher_logprobs(rows.starts))
-    told = answered(logprobs)
+    known = answered(logprobs)
     distilled = DistillationObjective(config.temperature, config.kd_weight)(
-        logits, logprobs, top_ids, labels.where(told, IGNORE), num_tokens
+        logits, logprobs, top_ids, labels.where(known, IGNORE), num_tokens
     )
     rest = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.where(~told, IGNORE).flatten(), ignore_index=IGNORE, reduction="sum"
+        logits.float().flatten(0, 1), labels.where(~known, IGNORE).flatten(), ignore_index=IGNORE, reduction="sum"
     )
     cross_entropy = distilled.cross_entropy + rest / num_tokens
     # where the teacher said nothing the label counts in full: otherwise these tokens would weigh half

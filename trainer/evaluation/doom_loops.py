@@ -59,9 +59,9 @@ def _write(
     """The texts, for whoever wants to see a loop."""
     folder = subject.folder / "answers"
     folder.mkdir(exist_ok=True)
-    told = subject.tokenizer.batch_decode(rows), subject.tokenizer.batch_decode([row.said for row in made])
+    texts = subject.tokenizer.batch_decode(rows), subject.tokenizer.batch_decode([row.said for row in made])
     lines = (
         json.dumps({"prompt": prompt, "answer": said, "loop": bool(loop), "finished": row.finished})
-        for prompt, said, loop, row in zip(*told, loops, made, strict=True)
+        for prompt, said, loop, row in zip(*texts, loops, made, strict=True)
     )
     write_atomically(folder / f"doom_loops-{name}.jsonl", "".join(line + "\n" for line in lines))

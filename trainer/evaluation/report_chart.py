@@ -8,7 +8,7 @@ from html import escape
 from trainer.evaluation.report_rows import Row, Section
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, LEGEND = 900, 280, 46, 12, 34, 150
-# Okabe and Ito's palette, told apart with every common colour blindness
+# Okabe and Ito's palette, distinct under every common colour blindness
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c7000")
 
 

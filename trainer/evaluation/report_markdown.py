@@ -56,13 +56,14 @@ def summary(row: Row) -> str:
     """Which metrics certainly changed, by name while they are few."""
     if row.before is None:
         return ""
-    told = []
+    changes = []
     for judged in ("better", "worse"):
         names = [name for name, cell in row.cells.items() if cell.judged == judged]
         if names:
-            told.append(f"{judged}{MARKS[judged]} {', '.join(names) if len(names) < 4 else f'in {len(names)} metrics'}")
+            which = ", ".join(names) if len(names) < 4 else f"in {len(names)} metrics"
+            changes.append(f"{judged}{MARKS[judged]} {which}")
     compared = sum(cell.change is not None for cell in row.cells.values())
-    return f"{'; '.join(told) or 'no certain change'} (of {compared}, against {row.before})"
+    return f"{'; '.join(changes) or 'no certain change'} (of {compared}, against {row.before})"
 
 
 def number(name: str, value: float, signed: bool = False) -> str:

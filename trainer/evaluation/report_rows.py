@@ -78,8 +78,8 @@ def report_of(root: Path, run: str) -> Report:
     spoiled = {
         (name.removeprefix(PREFIX), metric)
         for name, entry in done.items()
-        for metric, told in entry["metrics"].items()
-        if told.get("verdict", Verdict.VALID) != Verdict.VALID
+        for metric, figures in entry["metrics"].items()
+        if figures.get("verdict", Verdict.VALID) != Verdict.VALID
     }
     rows = tuple(_row(subject, _before(subject, stages, list(found)), found, spoiled) for subject in found)
     names = list(dict.fromkeys(name for metrics in found.values() for name in metrics))
@@ -132,7 +132,7 @@ def _row(subject: str, before: str | None, found: dict[str, dict[str, Metric]], 
 
 
 def _before(subject: str, stages: dict[str, dict[str, Any]], evaluated: list[str]) -> str | None:
-    """The nearest evaluated stage that the subject's weights came from; the row above where that is not told."""
+    """The nearest evaluated stage that the subject's weights came from; the row above where that is not known."""
     at, seen = subject, {subject}
     while (origin := stages.get(at, {}).get("start") or stages.get(at, {}).get("base")) and origin not in seen:
         if origin in evaluated:

@@ -27,8 +27,8 @@ def scored(subject: Subject, name: str, task: Task, note: str = "") -> Metric:
     scores = [task.score(example, said) for example, said in zip(kept, answers, strict=True)]
     _write(subject, name, kept, answers, scores)
     left_out = len(examples) - len(kept)
-    told = f"{left_out} of {len(examples)} prompts are longer than {settings.max_prompt} tokens and left out"
-    return score(name, scores, "; ".join(text for text in (note, told if left_out else "") if text))
+    notice = f"{left_out} of {len(examples)} prompts are longer than {settings.max_prompt} tokens and left out"
+    return score(name, scores, "; ".join(text for text in (note, notice if left_out else "") if text))
 
 
 def _write(

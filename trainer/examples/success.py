@@ -1,4 +1,4 @@
-"""Which examples a model gets right without being told: greedy decoding gives the stored answer exactly when every
+"""Which examples a model gets right without help: greedy decoding gives the stored answer exactly when every
 token of it is the likeliest one, which a single forward pass shows.
 
 Shapes: B examples, T tokens, D model width, N tokens of answers, V vocabulary.

@@ -88,7 +88,7 @@ def replies(
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model, told = load_teacher(folder), []
+    model, texts = load_teacher(folder), []
     stop = tokenizer.convert_tokens_to_ids(STOP)
     for at in range(0, len(prompts), batch):
         torch.manual_seed(seed + at)
@@ -100,6 +100,6 @@ def replies(
                 top_k=50, max_new_tokens=max_new_tokens, eos_token_id=[stop, tokenizer.eos_token_id],
                 pad_token_id=tokenizer.pad_token_id,
             )  # fmt: skip
-        told += tokenizer.batch_decode(made[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
+        texts += tokenizer.batch_decode(made[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
         progress(min(1.0, (at + batch) / len(prompts)))
-    return told
+    return texts

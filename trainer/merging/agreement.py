@@ -1,5 +1,5 @@
-"""Whether checkpoints may be merged: one architecture, one vocabulary, equal key sets and shapes. Told before anything
-is written."""
+"""Whether checkpoints may be merged: one architecture, one vocabulary, equal key sets and shapes. Checked before
+anything is written."""
 
 from __future__ import annotations
 

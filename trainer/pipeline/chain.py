@@ -50,11 +50,11 @@ class StageEvent:
         return f"{self.stage}: {self.message}" + (f", {self.eta_s} s left" if self.eta_s else "")
 
 
-Tell = Callable[[StageEvent], None]
+OnEvent = Callable[[StageEvent], None]
 
 
 def run_recipe(
-    recipe: Recipe, root: Path, run: str, commit: str | None = None, tell: Tell = lambda _: None,
+    recipe: Recipe, root: Path, run: str, commit: str | None = None, on_event: OnEvent = lambda _: None,
     launcher: str = "torchrun",
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Stage name -> what its ``done.json`` says. Raises StageFailed with one sentence."""
@@ -66,7 +66,7 @@ def run_recipe(
         records.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(records.path.with_name(RECIPE), json.dumps(described, indent=1))
         for index, stage in enumerate(recipe.stages):
-            progress = _teller(records, stage, index, len(recipe.stages), tell)
+            progress = _progress_of(records, stage, index, len(recipe.stages), on_event)
             inputs = {name: folders[name] for name in stage.inputs}
             try:
                 results[stage.name] = run_stage(stage, folders[stage.name], inputs, progress, launcher)
@@ -179,7 +179,7 @@ def _full(error: Exception, folder: Path) -> bool:
     return shutil.disk_usage(there).free < MIN_FREE_BYTES
 
 
-def _teller(records: Records, stage: Stage, index: int, count: int, tell: Tell) -> Progress:
+def _progress_of(records: Records, stage: Stage, index: int, count: int, on_event: OnEvent) -> Progress:
     """Progress lines with the share of the whole chain and this stage's ETA, at most one a second."""
     start, last = time.time(), [0.0, -1.0]
 
@@ -195,6 +195,6 @@ def _teller(records: Records, stage: Stage, index: int, count: int, tell: Tell) 
             time=now, stage=stage.name, share=round((index + share) / count, 4), stage_share=round(share, 4),
             eta_s=eta_s, message=message,
         )  # fmt: skip
-        tell(StageEvent(stage.name, share, message, eta_s, done=message == ENDED))
+        on_event(StageEvent(stage.name, share, message, eta_s, done=message == ENDED))
 
     return progress

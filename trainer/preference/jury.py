@@ -58,9 +58,9 @@ class Jury:
         for name, scores in axes.items():
             wrong = [score for score in scores if score is not None and not 0 <= score <= 1]
             if wrong or len(scores) != len(candidates):
-                told = f"the score {wrong[0]}" if wrong else f"{len(scores)} scores"
+                given = f"the score {wrong[0]}" if wrong else f"{len(scores)} scores"
                 raise JuryFailed(
-                    f"axis {name} gave {told} to {len(candidates)} candidates; scores are 0 to 1, one each"
+                    f"axis {name} gave {given} to {len(candidates)} candidates; scores are 0 to 1, one each"
                 )
         return Verdict([self._total([axes[a.name][i] for a, _ in self.members]) for i in range(len(candidates))], axes)
 

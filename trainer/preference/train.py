@@ -53,10 +53,10 @@ def train_on_pairs(
     model.train()
     while updater.step < config.steps:
         step, chosen = updater.step, order(len(pairs), updater.step * config.batch, config.batch, config.seed)
-        told: list[tuple[Tensor, Tensor]] = []
+        ratios_seen: list[tuple[Tensor, Tensor]] = []
         with MeasurementLock().shared():
-            total, norm = updater.update(_losses(model, pairs, reference_P2, chosen, loss, beta, config, told))
-        ratios = [torch.cat(side) for side in zip(*told, strict=True)]
+            total, norm = updater.update(_losses(model, pairs, reference_P2, chosen, loss, beta, config, ratios_seen))
+        ratios = [torch.cat(side) for side in zip(*ratios_seen, strict=True)]
         tokens = sum(len(pairs[i].chosen) + len(pairs[i].rejected) + 2 * len(pairs[i].prompt) for i in chosen)
         figures = {
             "loss": total, "accuracy": float((ratios[0] > ratios[1]).float().mean()), "chosen": float(ratios[0].mean()),
@@ -70,15 +70,15 @@ def train_on_pairs(
 
 def _losses(
     model: HilnasForCausalLM, pairs: Sequence[Pair], reference_P2: NDArray[np.float32], chosen: NDArray[np.int64],
-    loss: Loss, beta: float, config: LoopConfig, told: list[tuple[Tensor, Tensor]],
+    loss: Loss, beta: float, config: LoopConfig, ratios_seen: list[tuple[Tensor, Tensor]],
 ) -> Iterator[Tensor]:  # fmt: skip
-    """Of micro-batches, as their share of the step's mean; ``told`` gets the log-ratios per token."""
+    """Of micro-batches, as their share of the step's mean; ``ratios_seen`` gets the log-ratios per token."""
     for at in range(0, len(chosen), config.micro_batch):
         part = chosen[at : at + config.micro_batch]
         better, worse = read(model, [pairs[i] for i in part], config.autocast)
         known = torch.from_numpy(reference_P2[part]).to(better)
         ratios = better - known[:, 0], worse - known[:, 1]
-        told.append((ratios[0].detach(), ratios[1].detach()))
+        ratios_seen.append((ratios[0].detach(), ratios[1].detach()))
         yield loss(*ratios, beta).sum() / len(chosen)
 
 

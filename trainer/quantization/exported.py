@@ -37,7 +37,7 @@ def differences(model: HilnasForCausalLM, ids: Sequence[int], count: int = 8) ->
     root mean square of the logits.
 
     Either reads a beginning as a whole. Sums in another order still differ in the last bit, and now and then that moves
-    an activation by a step of int8: the median tells of equal forms, the maximum of such a step.
+    an activation by a step of int8: the median shows equal forms, the maximum of such a step.
     """
     model = model.cpu()  # type: ignore[call-arg]  # where export runs
     lengths = sorted({max(1, len(ids) * part // count) for part in range(1, count + 1)})

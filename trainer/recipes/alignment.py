@@ -85,7 +85,7 @@ class PretrainedInput:
 
 
 def check_widths(arch: ArchConfig) -> None:
-    """Raises InvalidConfig for a layout that the last stages cannot quantize: told before hours of training."""
+    """Raises InvalidConfig for a layout that the last stages cannot quantize, before hours of training."""
     for layer in arch.layers:
         for linear in cost.layer_linears(arch, layer):
             check_width("a linear of the architecture", linear.in_features)

@@ -33,7 +33,7 @@ def budget_met(devices: Iterable[dict[str, Any]]) -> bool:
     return all(device["budget"]["met"] is True for device in devices)
 
 
-def told(budget: dict[str, Any]) -> str:
+def sentence(budget: dict[str, Any]) -> str:
     """One sentence for the card."""
     allowed = f"the budget of {budget['budget_bytes']:,.0f} bytes"
     if budget["met"] is None:

@@ -73,8 +73,8 @@ def _stages(stages: Iterable[StageRecord]) -> str:
         if stage.settings.get("stage") == "evaluate":
             continue
         plain = {key: _number(value) for key, value in stage.metrics.items() if isinstance(value, (int, float, str))}
-        told = ", ".join(f"{key} {value}" for key, value in list(plain.items())[:FIGURES_SHOWN])
-        rows.append([f"`{stage.name}`", _trained(stage.settings), told, f"{stage.seconds:.0f}"])
+        figures = ", ".join(f"{key} {value}" for key, value in list(plain.items())[:FIGURES_SHOWN])
+        rows.append([f"`{stage.name}`", _trained(stage.settings), figures, f"{stage.seconds:.0f}"])
     return _table(("stage", "trained", "result", "seconds"), rows)
 
 
@@ -133,7 +133,7 @@ def _device(row: dict[str, Any]) -> str:
     if parity:
         lines.append(f"Against eager torch before timing: {parity['sqnr_db']:.1f} dB.")
     if "budget" in row:
-        lines.append(budget.told(row["budget"]))
+        lines.append(budget.sentence(row["budget"]))
     rows = [[name, f"{_number(e['value'])} {e['unit']}", _interval(e), e["n"]] for name, e in row["metrics"].items()]
     if rows:
         lines.append(_table(("metric", "median", "95 % interval", "samples"), rows))
@@ -150,7 +150,7 @@ def _against_random(twin: dict[str, Any]) -> list[str]:
         for name, e in ratios.items()
     ]  # fmt: skip
     table = _table(("metric", "trained / random", "95 % interval", "between cold runs", "equal within noise"), rows)
-    return [random_twin.told(ratios), *([table] if rows else [])]
+    return [random_twin.sentence(ratios), *([table] if rows else [])]
 
 
 def _notes(run: RunRecord) -> str:

@@ -50,7 +50,7 @@ def measure_here(
     """
     if target != HOST and exported_before(model_dir, cache, quantization) is None:
         with measurer(target, cache / "library"):
-            pass  # a phone that is gone is told before minutes of compiling
+            pass  # a phone that is gone is found out before minutes of compiling
     exported = export(model_dir, cache, quantization)
     twin = export(random_twin(model_dir, cache), cache, quantization) if against_random else None
     beside = [twin["digest"]] if twin else []
@@ -171,7 +171,7 @@ def _measured(
 
 
 def plan_of(exported: dict[str, Any], quantization: str, threads: int, library: Any) -> Plan:
-    """The program beside the canary of its width, which tells whether the machine held still."""
+    """The program beside the canary of its width, which shows whether the machine held still."""
     from nas.export.compose import build_plan, canary_of
     from nas.export.one_piece import one_piece_chain
     from search_space.arch import ArchConfig

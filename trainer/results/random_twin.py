@@ -99,7 +99,7 @@ def _times(run: Run, name: str) -> list[float]:
     return [ns for row in tokens for ns in row]
 
 
-def told(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def sentence(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """One sentence for the card."""
     apart = [name for name, found in rows.items() if found["equal"] is False]
     if not rows:

@@ -54,8 +54,8 @@ def write_result(
         out.mkdir(parents=True, exist_ok=True)
         progress(0.1, "writing a Hugging Face directory")
         stock = write_hugging_face(model, out / STOCK)
-        told = [stock.architecture, "ChatML template" if stock.chat else "no chat template", stock.note]
-        files = [_row(out, out / STOCK / "model.safetensors", ", ".join(filter(None, told)))]
+        notes = [stock.architecture, "ChatML template" if stock.chat else "no chat template", stock.note]
+        files = [_row(out, out / STOCK / "model.safetensors", ", ".join(filter(None, notes)))]
         progress(0.2, "writing GGUF")
         files += _gguf_files(model, out, wanted.gguf, f"{run.run}-{subject.name}")
         progress(0.3, "exporting and measuring")

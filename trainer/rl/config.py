@@ -1,4 +1,4 @@
-"""What the algorithm is told, each lever by its name in the literature. LFM2.5 names the levers and no values: clip
+"""Settings of the algorithm, each lever by its name in the literature. LFM2.5 names the levers and no values: clip
 bounds are DAPO's (arXiv 2503.14476), the rest are ours and switched off one by one in ``benchmarks.rl``."""
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Batch:
 def batch_of(groups: Sequence[Group], levers: RlConfig, device: torch.device) -> Batch:
     episodes: list[Episode] = [episode for group in groups for episode in group.episodes]
     advantages = [value for group in groups for value in group.advantages(levers.normalize_advantages)]
-    rows = padded([episode.ids for episode in episodes], [episode.said for episode in episodes], device)
+    rows = padded([episode.ids for episode in episodes], [episode.generated for episode in episodes], device)
     counts_B = torch.tensor([episode.finished or not levers.mask_overlong for episode in episodes], device=device)
     sampled_N = torch.tensor([value for episode in episodes for value in episode.logprobs], device=device)
     advantage_B = torch.tensor(advantages, dtype=torch.float32, device=device)

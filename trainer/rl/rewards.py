@@ -21,7 +21,7 @@ def success_of(task: Task, example: Example, episode: Episode) -> float:
 
 
 def reward_of(success: float, episode: Episode, levers: RlConfig) -> float:
-    said = [token for token, own in zip(episode.ids, episode.said, strict=True) if own]
+    said = [token for token, own in zip(episode.ids, episode.generated, strict=True) if own]
     repeats = repeated_share(said, levers.ngram) > levers.repetition_threshold
     return success - (levers.repetition_penalty if repeats else 0.0)
 

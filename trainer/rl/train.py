@@ -51,7 +51,7 @@ def reinforce(
             figures = _learn(updater, found, sampling, levers, config, updates)
         curriculum.learn(found.successes)
         levels = {name: task.level for name, task in curriculum.tasks.items()}
-        curve.add(step=updater.step, **_told(found), **figures, **_reused(prefixes), levels=levels,
+        curve.add(step=updater.step, **_counts(found), **figures, **_reused(prefixes), levels=levels,
                   python_calls=dict(PYTHON.outcomes - before))  # fmt: skip
         updater.finish_step(curriculum.to_dict())
         _give_back_memory()
@@ -75,15 +75,15 @@ def _learn(
             [read(model, b, temperature, config.autocast) if index else None for b in part]  # type: ignore[arg-type]
             for index, part in enumerate(batches)
         ]
-    told: list[Surrogate] = []
+    surrogates: list[Surrogate] = []
     norms = []
     for part, old in zip(batches, before, strict=True):
         if sum(batch.num_tokens for batch in part):
-            norms.append(updater.update(_losses(model, part, old, temperature, levers, config, told))[1])  # type: ignore[arg-type]
+            norms.append(updater.update(_losses(model, part, old, temperature, levers, config, surrogates))[1])  # type: ignore[arg-type]
     return {
         "updates": float(len(norms)), "gradient_norm": float(np.mean(norms)) if norms else 0.0,
-        "clipped": float(np.mean([one.clipped for one in told])) if told else 0.0,
-        "importance": float(np.mean([one.importance for one in told])) if told else 1.0,
+        "clipped": float(np.mean([one.clipped for one in surrogates])) if surrogates else 0.0,
+        "importance": float(np.mean([one.importance for one in surrogates])) if surrogates else 1.0,
         "tokens": float(sum(batch.num_tokens for part in batches for batch in part)),
     }  # fmt: skip
 
@@ -95,14 +95,14 @@ def _micro_batches(groups: Sequence[Group], levers: RlConfig, config: LoopConfig
 
 def _losses(
     model: HilnasForCausalLM, part: Sequence[Batch], old: Sequence[Tensor | None], temperature: float, levers: RlConfig,
-    config: LoopConfig, told: list[Surrogate],
+    config: LoopConfig, surrogates: list[Surrogate],
 ) -> Iterator[Tensor]:  # fmt: skip
     """Every token of the update weighs the same."""
     total = sum(batch.num_tokens for batch in part)
     for batch, old_N in zip(part, old, strict=True):
         new_N = read(model, batch, temperature, config.autocast)
         found = surrogate(new_N, new_N.detach() if old_N is None else old_N, batch, levers)
-        told.append(found)
+        surrogates.append(found)
         yield found.loss_N.sum() / total
 
 
@@ -119,7 +119,7 @@ def _reused(prefixes: PrefixCache) -> dict[str, float]:
     return {"prefix_reused": round(found.share_reused, 4), "prefix_seconds_saved": round(found.seconds_saved, 3)}
 
 
-def _told(found: Round) -> dict[str, Any]:
+def _counts(found: Round) -> dict[str, Any]:
     return {
         "success": round(found.success, 4), "reward": round(float(np.mean(found.rewards)), 4) if found.rewards else 0.0,
         "drawn": found.drawn, "filtered": found.filtered, "refilled": found.refilled, "kept": len(found.kept),

@@ -1,6 +1,6 @@
 """Episodes: a model answers, tools reply where a task has some, until it says something that is no call.
 
-One episode is one sequence of tokens in which those that the model said are marked.
+One episode is one sequence of tokens in which those that the model generated are marked.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ class RolloutConfig:
 
 @dataclass
 class Episode:
-    """``logprobs`` has one entry for each token that is ``said``. ``answer`` is the last turn's text; ``finished`` when
-    that turn came to its end."""
+    """``logprobs`` has one entry for each ``generated`` token. ``answer`` is the last turn's text; ``finished`` says that
+    this turn came to its end."""
 
     ids: list[int]
-    said: list[bool]
+    generated: list[bool]
     logprobs: list[float] = field(default_factory=list)
     answer: str = ""
     finished: bool = False
     turns: int = 0
     calls: int = 0
 
-    def hear(self, ids: Sequence[int]) -> None:
+    def add_context(self, ids: Sequence[int]) -> None:
         self.ids += ids
-        self.said += [False] * len(ids)
+        self.generated += [False] * len(ids)
 
-    def say(self, completion: Completion, text: str) -> None:
+    def add_completion(self, completion: Completion, text: str) -> None:
         self.ids += completion.ids
-        self.said += [True] * len(completion.ids)
+        self.generated += [True] * len(completion.ids)
         self.logprobs += completion.logprobs
         self.answer, self.finished = text, completion.finished
         self.turns += 1
@@ -86,7 +86,7 @@ def conversation_of(task: Task, example: Example) -> Conversation | None:
 
 def _take(tokenizer: Any, episodes: Sequence[Episode], said: Sequence[Completion]) -> None:
     for episode, completion, text in zip(episodes, said, texts_of(tokenizer, said), strict=True):
-        episode.say(completion, text)
+        episode.add_completion(completion, text)
 
 
 def _replied(tokenizer: Any, episode: Episode, talk: Conversation, how: RolloutConfig) -> bool:
@@ -94,10 +94,10 @@ def _replied(tokenizer: Any, episode: Episode, talk: Conversation, how: RolloutC
     reply = talk.reply(episode.answer) if episode.finished else None
     if reply is None:
         return False
-    heard = token_ids(tokenizer, reply_of_tool(reply))
-    if len(episode.ids) + len(heard) + how.max_new_tokens > how.max_length:
+    reply_ids = token_ids(tokenizer, reply_of_tool(reply))
+    if len(episode.ids) + len(reply_ids) + how.max_new_tokens > how.max_length:
         episode.finished = False
         return False
-    episode.hear(heard)
+    episode.add_context(reply_ids)
     episode.calls += 1
     return True

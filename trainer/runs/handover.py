@@ -16,7 +16,7 @@ from nas.export.compose import build_plan
 from nas.export.one_piece import one_piece_chain
 from search_space.arch import ArchConfig
 from trainer.evaluation.files import EVALUATION
-from trainer.pipeline.chain import Tell, run_recipe
+from trainer.pipeline.chain import OnEvent, run_recipe
 from trainer.pipeline.run_folder import curve_of
 from trainer.pipeline.stage import Recipe
 from trainer.recipes import recipe_named
@@ -56,9 +56,9 @@ def bounded(recipe: Recipe, budget_bytes: float | None) -> Recipe:
     return replace(recipe, stages=tuple(stages))
 
 
-def run_job(job: TrainJob, root: Path, run: str, tell: Tell) -> Trained:
+def run_job(job: TrainJob, root: Path, run: str, on_event: OnEvent) -> Trained:
     """The whole recipe under ``root``; called again it goes on where it was."""
-    run_recipe(job_recipe(job), root, run, tell=tell)
+    run_recipe(job_recipe(job), root, run, on_event=on_event)
     record = run_record(root, run)
     subject = record.stage(None)
     loops = [stage for stage in record.stages if "loop" in stage.settings]

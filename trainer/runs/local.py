@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.pipeline.chain import Tell, run_recipe
+from trainer.pipeline.chain import OnEvent, run_recipe
 from trainer.pipeline.run_folder import PID, process_of, run_folder
 from trainer.pipeline.stage import Recipe
 
@@ -21,11 +21,11 @@ class Stopped(BaseException):
 
 
 def run_here(
-    recipe: Recipe, root: Path, run: str, tell: Tell, launcher: str = "torchrun"
+    recipe: Recipe, root: Path, run: str, on_event: OnEvent, launcher: str = "torchrun"
 ) -> dict[str, dict[str, Any]]:
     """Stage name -> its record. ``hilnas train stop`` ends it between two steps."""
     with _stoppable(root / "runs" / run):
-        return run_recipe(recipe, root, run, _commit(), tell, launcher)
+        return run_recipe(recipe, root, run, _commit(), on_event, launcher)
 
 
 def stop(root: Path, run: str) -> bool:

@@ -49,7 +49,7 @@ def rehearse(
     check_memory(student)
     echo(f"{name}: {cost.params(student):,} parameters, {len(recipe.stages)} stages")
     run, watch = f"rehearsal-{name}", _Watch(recipe, root, echo)
-    run_recipe(recipe, root, run, tell=watch.hear)
+    run_recipe(recipe, root, run, on_event=watch.see)
     rows = watch.rows()
     written = json.dumps({"params": cost.params(student), "stages": rows})
     write_atomically(root / "runs" / run / "rehearsal.json", written)
@@ -122,7 +122,7 @@ class _Watch:
         self._peaks = dict.fromkeys(self._folders, 0)
         self._began = time.monotonic()
 
-    def hear(self, event: StageEvent) -> None:
+    def see(self, event: StageEvent) -> None:
         name = event.stage
         self._peaks[name] = max(self._peaks[name], _peak())
         if event.done:

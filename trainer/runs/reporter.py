@@ -1,6 +1,6 @@
-"""Tells a coordinator how a run goes, from the run's own files: stages, progress, the next lines of curves.
+"""Reports to a coordinator how a run goes, from the run's own files: stages, progress, the next lines of curves.
 
-It reads beside the run, so it may fail and start again without the run noticing; what was not told goes with the next
+It reads beside the run, so it may fail and start again without the run noticing; what was not sent goes with the next
 message.
 """
 
@@ -31,12 +31,12 @@ log = structlog.get_logger()
 EVERY_S = 2.0
 REGISTERED = "trainings.json"  # in a run's folder: coordinator -> the run's id there
 Send = Callable[[TrainingProgress], TrainingReply]
-Hear = Callable[[float, str], None]
+OnProgress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Up to which byte a curve file was told. A resumed stage writes its file anew, as another inode."""
+    """Up to which byte a curve file was sent. A resumed stage writes its file anew, as another inode."""
 
     inode: int = 0
     offset: int = 0
@@ -48,7 +48,7 @@ class RunReader:
 
     root: Path
     run: str
-    _told: dict[str, _Place] = field(default_factory=dict)
+    _sent: dict[str, _Place] = field(default_factory=dict)
     _ahead: dict[str, _Place] = field(default_factory=dict)
 
     def next(self, state: RunState = "running", fencing_token: int | None = None) -> TrainingProgress:
@@ -68,7 +68,7 @@ class RunReader:
         )  # fmt: skip
 
     def accepted(self) -> None:
-        self._told.update(self._ahead)
+        self._sent.update(self._ahead)
 
     def _lines(self, folders: dict[str, str]) -> list[CurveLine]:
         self._ahead = {}
@@ -80,8 +80,8 @@ class RunReader:
         return lines
 
     def _new(self, name: str, path: Path, room: int) -> list[CurveLine]:
-        """At most ``room`` whole lines that were not told yet."""
-        before, status = self._told.get(name, _Place()), path.stat()
+        """At most ``room`` whole lines that were not sent yet."""
+        before, status = self._sent.get(name, _Place()), path.stat()
         same = before.inode == status.st_ino and before.offset <= status.st_size
         offset, lines = before.offset if same else 0, []
         with open(path, "rb") as file:
@@ -145,10 +145,10 @@ class Reporter:
     answer is that its user wants it to end."""
 
     def __init__(
-        self, reader: RunReader, send: Send, fencing_token: int | None = None, hear: Hear = lambda *_: None
+        self, reader: RunReader, send: Send, fencing_token: int | None = None, on_progress: OnProgress = lambda *_: None
     ) -> None:
         self.stop_asked = threading.Event()
-        self._reader, self._send, self._token, self._hear = reader, send, fencing_token, hear
+        self._reader, self._send, self._token, self._on_progress = reader, send, fencing_token, on_progress
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True, name=f"reporter-{reader.run}")
 
@@ -163,19 +163,19 @@ class Reporter:
     def finish(self, state: RunState) -> None:
         """The last word, with all lines that are left; a coordinator that does not answer misses it."""
         with contextlib.suppress(HilnasError, OSError):
-            while self._tell(state).curve:
+            while self._report(state).curve:
                 pass
 
     def _loop(self) -> None:
         while not self._done.wait(EVERY_S):
             try:
-                self._tell("running")
-            except (HilnasError, OSError, ValueError) as error:  # told again in a moment, from the same place
-                log.debug("progress_not_told", reason=str(error))
+                self._report("running")
+            except (HilnasError, OSError, ValueError) as error:  # sent again in a moment, from the same place
+                log.debug("progress_not_sent", reason=str(error))
 
-    def _tell(self, state: RunState) -> TrainingProgress:
+    def _report(self, state: RunState) -> TrainingProgress:
         progress = self._reader.next(state, self._token)
-        self._hear(progress.share or 0.0, progress.message)
+        self._on_progress(progress.share or 0.0, progress.message)
         reply = self._send(progress)
         self._reader.accepted()
         if reply.stop:

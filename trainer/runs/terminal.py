@@ -14,11 +14,11 @@ import typer
 from contracts.http import RestClient
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
-from trainer.pipeline.chain import StageEvent, Tell
+from trainer.pipeline.chain import OnEvent, StageEvent
 
 
 def silence_library_logs() -> None:
-    """torchao and torch tell at their import of kernels for GPUs and of deprecations that are not ours."""
+    """torchao and torch log, when imported, kernels for GPUs and of deprecations that are not ours."""
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -39,7 +39,7 @@ def check_name(root: Path, name: str, recipe: str) -> None:
 
 
 @contextmanager
-def shown_at(url: str | None, root: Path, run_name: str, recipe: str) -> Iterator[Tell]:
+def shown_at(url: str | None, root: Path, run_name: str, recipe: str) -> Iterator[OnEvent]:
     """Prints each line of progress, and ends the run where somebody stopped it at the coordinator."""
     if url is None:
         yield lambda event: typer.echo(str(event))
@@ -81,8 +81,8 @@ def training_of(rest: RestClient, text: str) -> str:
 
 def training_lines(training: dict[str, Any]) -> Iterator[str]:
     share = "" if training["share"] is None else f", {100 * training['share']:.0f} %"
-    told = training["error"] or training["message"]
-    yield f"{training['recipe']} ({training['id']}) is {training['state']}{share}{': ' + told if told else ''}"
+    detail = training["error"] or training["message"]
+    yield f"{training['recipe']} ({training['id']}) is {training['state']}{share}{': ' + detail if detail else ''}"
     for stage in training["stages"]:
         eta = "" if stage["eta_s"] is None else f", {stage['eta_s']:.0f} s left"
         done = f"{stage['seconds']:.0f} s" if stage["state"] == "done" and stage["seconds"] is not None else ""
@@ -104,8 +104,8 @@ def show_run(root: Path, name: str, as_json: bool) -> None:
         return
     typer.echo(f"{name} ({state['recipe']}) is {'running' if state['running'] else 'not running'}")
     for stage, entry in state["stages"].items():
-        told = f"{entry['seconds']:.0f} s" if entry["state"] == "done" else entry.get("message", "not begun")
-        typer.echo(f"  {stage}: {entry['state']}, {told}")
+        detail = f"{entry['seconds']:.0f} s" if entry["state"] == "done" else entry.get("message", "not begun")
+        typer.echo(f"  {stage}: {entry['state']}, {detail}")
 
 
 def numbers(text: str | None) -> tuple[float, ...] | None:

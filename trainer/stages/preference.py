@@ -17,7 +17,7 @@ from trainer.preference.pairs import PairsDir
 from trainer.preference.train import REFERENCE, train_on_pairs
 from trainer.stages.training import TrainingStage
 
-ENDS = 5  # steps at each end of the curve that are told
+ENDS = 5  # steps at each end of the curve that the metrics average
 
 
 @STAGES.register("preference")

@@ -40,7 +40,7 @@ class RlDir(ModelDir):
 @STAGES.register("rl")
 @dataclass(frozen=True)
 class RlStage(TrainingStage):
-    """``tasks`` without levels; ``loop.steps`` rounds of ``updates`` steps. Tasks whose success never rose are told in
+    """``tasks`` without levels; ``loop.steps`` rounds of ``updates`` steps. Tasks whose success never rose stand in
     cold_start.json, which a fine-tuning stage can begin from (SftStage.cold_start)."""
 
     kind: ClassVar[str] = "rl"

@@ -102,12 +102,12 @@ def fitted(task: Tau2, count: int, room: int, num_tokens: Callable[[Example], in
     kept, whole = replace(task, described=described), len(policy_of(task.domain))
     lines = bisect_left(range(1, whole + 1), True, key=lambda lines: not fits(replace(kept, policy_lines=lines)))
     entries, left_out = answerable(task.domain)
-    told = [
+    notes = [
         f"{left_out} of {len(entries) + left_out} tasks left out: no action, or one whose arguments nobody says",
         "" if lines == whole else f"{lines} of {whole} lines of the policy fit",
         "" if described else "tools without descriptions",
     ]
-    return replace(kept, policy_lines=lines), "; ".join(filter(None, told))
+    return replace(kept, policy_lines=lines), "; ".join(filter(None, notes))
 
 
 @cache
@@ -141,8 +141,8 @@ def said_by_user(entry: dict[str, Any]) -> str:
     """The ticket, else the instructions of the simulated user, which address that user."""
     if entry.get("ticket"):
         return str(entry["ticket"])
-    told = entry["user_scenario"]["instructions"]
-    parts = [told.get(key) for key in ("reason_for_call", "known_info", "unknown_info", "task_instructions")]
+    notes = entry["user_scenario"]["instructions"]
+    parts = [notes.get(key) for key in ("reason_for_call", "known_info", "unknown_info", "task_instructions")]
     return "\n".join(part.strip() for part in parts if part)
 
 

@@ -118,7 +118,7 @@ class PrefixCache:
         self._tree.clear()
 
     def _same_weights_or_empty(self, model: HilnasForCausalLM) -> None:
-        """torch counts writes to a parameter; the counters and addresses tell a changed model from the one read."""
+        """torch counts writes to a parameter: counters and addresses distinguish a changed model from the one read."""
         state: Hashable = None
         if not isinstance(model, FSDPModule):
             state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
