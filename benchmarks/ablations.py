@@ -30,6 +30,7 @@ from trainer.results.records import RunRecord, run_record
 from trainer.stages.sft import SftStage
 from trainer.tasks.registry import task_named
 
+AFTER = ("recipe_tiny",)  # whose run it reads
 OWN = "as it is"
 DISTILLING: dict[str, dict[str, Any]] = {
     OWN: {}, "kd_weight 0.25": {"kd_weight": 0.25}, "kd_weight 0.75": {"kd_weight": 0.75},

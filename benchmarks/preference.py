@@ -36,13 +36,14 @@ from trainer.stages.pairs import PairsStage
 from trainer.stages.preference import PreferenceStage
 from trainer.teacher.directory import SMOLLM2, identity
 
+AFTER = ("recipe_tiny",)  # whose run it reads
 BETA, BAR = 5.0, 1e-5
 LAYERS = tuple(LayerConfig(mixer, SwiGLU(96)) for mixer in (GatedShortConv(3), Gqa(4, 2, 16)))
 
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("--root", type=Path, default=Path("var/tiny"), help="of runs")
+    options.add_argument("--root", type=Path, default=Path("var/train"), help="of runs")
     options.add_argument("--run", default="recipe_tiny", help="whose model and text are taken")
     options.add_argument("--start", default="merge_2", help="the stage that left the model")
     options.add_argument("--count", type=int, default=200, help="prompts for doom loops, half of them openings")

@@ -33,7 +33,8 @@ from trainer.rollout.decoding import Completion, Decoding, complete
 from trainer.rollout.generation import few_threads
 from trainer.rollout.prefix_cache.cache import PrefixCache, PrefixStatistics
 
-STUDENT, TINY = Path("var/tiny/searched_winner.json"), Path("var/tiny/stages")
+AFTER = ("recipe_tiny",)  # whose student it takes where there is one
+STUDENT, TINY = Path("var/train/searched_winner.json"), Path("var/train/stages")
 NUM_ROLLOUTS, PROMPT_TOKENS, NEW_TOKENS, CACHE_BYTES = 5, 512, (1, 16, 64), 1 << 28
 HEADLINE = 16  # new tokens: what answers of our reinforcement-learning tasks take
 NUM_TURNS, ANSWER_TOKENS = 5, 64

@@ -36,6 +36,7 @@ from trainer.results.records import run_record
 from trainer.stages.qat import QatStage
 from trainer.tasks.registry import task_named
 
+AFTER = ("recipe_tiny",)  # whose run it reads
 LOOP = LoopConfig(
     steps=50, batch=16, micro_batch=8, length=256, autocast=True, kd_weight=0.0, learning_rate=5e-4, warmup=5,
     decay_share=0.9, final_share=0.01, in_order=True, save_every=10_000,
@@ -48,7 +49,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("--root", type=Path, default=Path("var/tiny"), help="of runs")
+    options.add_argument("--root", type=Path, default=Path("var/train"), help="of runs")
     options.add_argument("--run", default="recipe_tiny", help="whose model, examples and text are taken")
     options.add_argument("--start", default="merge_2", help="the stage that left the model")
     options.add_argument("--kept", type=Path, default=Path("var/train"), help="folder that remembers finished seeds")

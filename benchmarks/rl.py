@@ -32,6 +32,7 @@ from trainer.rollout.episodes import RolloutConfig
 from trainer.stages.rl import RlStage
 from trainer.tasks.registry import task_named
 
+AFTER = ("recipe_full",)  # whose run it reads
 TASKS = (*TOOLS, *AGENTS)
 Row = dict[str, Any]
 ALL = RlConfig()

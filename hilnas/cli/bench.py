@@ -7,6 +7,7 @@ import importlib.util
 import pkgutil
 import runpy
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Annotated
 
@@ -18,19 +19,23 @@ app = typer.Typer(help="Run the published benchmarks.")
 
 
 def benchmark_names() -> list[str]:
-    """Modules of the package ``benchmarks`` with a ``main``. They are read, not imported: that would take seconds."""
+    """Modules of the package ``benchmarks`` with a ``main``, each after those that its ``AFTER`` names."""
     package = importlib.util.find_spec("benchmarks")
     folders = list(package.submodule_search_locations or []) if package else []
-    return [
-        module.name
-        for folder in folders
-        for module in pkgutil.iter_modules([folder])
-        if _has_main(Path(folder) / f"{module.name}.py")
-    ]
+    names = [(Path(folder), module.name) for folder in folders for module in pkgutil.iter_modules([folder])]
+    after = {name: found for folder, name in names if (found := _after(folder / f"{name}.py")) is not None}
+    return list(TopologicalSorter(after).static_order())
 
 
-def _has_main(path: Path) -> bool:
-    return any(isinstance(part, ast.FunctionDef) and part.name == "main" for part in ast.parse(path.read_text()).body)
+def _after(path: Path) -> tuple[str, ...] | None:
+    """None where there is no ``main``. Modules are read, not imported: that would take seconds."""
+    parts = ast.parse(path.read_text()).body
+    if not any(isinstance(part, ast.FunctionDef) and part.name == "main" for part in parts):
+        return None
+    for part in parts:
+        if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and part.targets[0].id == "AFTER":
+            return tuple(ast.literal_eval(part.value))
+    return ()
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

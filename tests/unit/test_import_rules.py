@@ -54,4 +54,6 @@ def test_no_benchmark_imports_another(path: Path) -> None:
 def test_every_module_but_the_shared_ones_is_a_benchmark() -> None:
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__"}
     shared = {name.removeprefix("benchmarks.") for name in SHARED_BY_BENCHMARKS}
-    assert set(benchmark_names()) == modules - shared
+    names = benchmark_names()
+    assert set(names) == modules - shared and len(names) == len(set(names))
+    assert names.index("recipe_tiny") < names.index("ablations"), "it reads what the other leaves"

@@ -29,8 +29,8 @@ class RolloutConfig:
 
 @dataclass
 class Episode:
-    """``logprobs`` has one entry for each ``generated`` token. ``answer`` is the last turn's text; ``finished`` says that
-    this turn came to its end."""
+    """``logprobs`` has one entry for each ``generated`` token. ``answer`` is the last turn's text; ``finished`` says
+    that this turn came to its end."""
 
     ids: list[int]
     generated: list[bool]
