@@ -331,7 +331,7 @@ def test_memory_is_held_against_a_budget(
     assert (told["budget_met"], sentence in (folder / "README.md").read_text()) == (met, True)
     unmeasured = budget_of_results.judged({"metrics": {}}, budget)
     assert not budget_of_results.budget_met([{"budget": unmeasured}])
-    assert "is not known" in budget_of_results.told(unmeasured)
+    assert "is not known" in budget_of_results.sentence(unmeasured)
     with pytest.raises(InvalidConfig, match="above 0 bytes, got -1"):
         Wanted(budget_bytes=-1)
 
