@@ -60,6 +60,9 @@ def all_registries() -> dict[str, Registry[object]]:
 
 
 def trainer_registries() -> tuple[Registry[Any], ...]:
+    from trainer.runs.terminal import silence_library_logs
+
+    silence_library_logs()
     from trainer.data.sources import TEXT_SOURCES
     from trainer.evaluation.suites import SUITES
     from trainer.losses.preference import PREFERENCE_LOSSES

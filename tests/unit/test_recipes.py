@@ -83,6 +83,12 @@ def test_a_plan_counts_what_a_formula_counts() -> None:
     assert all(stage in shown(plan) for stage in rows)
 
 
+def test_a_plan_of_a_check_says_that_it_is_one() -> None:
+    plan = plan_of(planned("smoke", lfm2_350m()), H100S, 1_700_000_000)
+    assert [row["stage"] for row in plan["stages"]] == ["data", "pretrain"]
+    assert "too few to judge the model" in plan["budget"] and plan["not_counted"] == "nothing"
+
+
 def test_memory_falls_with_more_gpus_and_grows_with_rows() -> None:
     loop = LoopConfig(batch=64, micro_batch=2, length=1024)
     one, many = (memory_bytes(lfm2_350m(), loop.batch, loop.length, loop.micro_batch, gpus) for gpus in (1, 8))

@@ -24,6 +24,7 @@ class PreferenceLoss:
     relative: float
     absolute: float
     margin: float = 0.0
+    title: str = ""
 
     def __call__(self, chosen_P: Tensor, rejected_P: Tensor, beta: float) -> Tensor:
         """Loss of each pair [P] from log-ratios per token (log policy - log reference, over the length)."""
@@ -35,6 +36,7 @@ class PreferenceLoss:
 # log-ratios per token of the chosen and the rejected answers, both [P], and beta -> the loss of each pair [P]
 Loss = Callable[[Tensor, Tensor, float], Tensor]
 PREFERENCE_LOSSES: Registry[Loss] = Registry("preference loss", "preference losses")
-PREFERENCE_LOSSES.add("ln_dpo", PreferenceLoss(relative=1.0, absolute=0.0))
-PREFERENCE_LOSSES.add("ln_apo_zero", PreferenceLoss(relative=0.0, absolute=1.0))
-PREFERENCE_LOSSES.add("joint", PreferenceLoss(relative=1.0, absolute=0.2, margin=0.1))  # the report's example weights
+PREFERENCE_LOSSES.add("ln_dpo", PreferenceLoss(relative=1.0, absolute=0.0, title="length-normalized DPO"))
+PREFERENCE_LOSSES.add("ln_apo_zero", PreferenceLoss(relative=0.0, absolute=1.0, title="length-normalized APO-zero"))
+# with the report's example weights
+PREFERENCE_LOSSES.add("joint", PreferenceLoss(1.0, 0.2, margin=0.1, title="both, with a margin (LFM2)"))

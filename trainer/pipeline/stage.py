@@ -79,6 +79,7 @@ class Stage(ABC):
     """
 
     kind: ClassVar[str]
+    title: ClassVar[str] = ""  # one line, for lists
     output: ClassVar[type[StageDir]] = StageDir
     version: ClassVar[int] = 1
     scratch: ClassVar[tuple[str, ...]] = ()  # files and folders that a finished stage can do without

@@ -29,7 +29,7 @@ def plan_of(recipe: Recipe, device: Device, teacher_params: int) -> dict[str, An
         "mfu": device.mfu, "teacher_params": teacher_params, "price": device.price, "stages": rows, "total": total,
         "too_large": too_large(rows, device), "budget": budget(cost.params(arch), total["tokens"]),
         "notes": list(recipe.notes),
-        "not_counted": f"{', '.join(uncounted)}: minutes to a few hours of one GPU",
+        "not_counted": f"{', '.join(uncounted)}: minutes to a few hours of one GPU" if uncounted else "nothing",
     }  # fmt: skip
 
 
@@ -56,6 +56,11 @@ def budget(params: int, tokens: float) -> str:
     """Why so many tokens, with numbers."""
     least, ours, theirs = (expected_loss(params, d) for d in (CHINCHILLA * params, tokens, LFM2_5_TOKENS))
     times = tokens / (CHINCHILLA * params)
+    if times < 1:
+        return (
+            f"{_short(tokens)} tokens are {times:.2g} of the compute-optimal {_short(CHINCHILLA * params)} (Chinchilla,"
+            " 20 a parameter): enough to check that training works, too few to judge the model."
+        )
     return (
         f"{_short(tokens)} tokens are {tokens / params:,.0f} a parameter, {times:.2g} times the compute-optimal"
         f" {_short(CHINCHILLA * params)} (Chinchilla, 20 a parameter); LFM2.5-350M read 28 T,"

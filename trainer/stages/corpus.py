@@ -22,6 +22,7 @@ class CorpusStage(Stage):
     """``vocab_size`` at most: fewer where the text has fewer pairs of tokens to merge."""
 
     kind: ClassVar[str] = "corpus"
+    title: ClassVar[str] = "documents to token streams in a tokenizer learned from them"
     output: ClassVar[type[StageDir]] = TokenDir
     sources: tuple[str, ...]
     vocab_size: int

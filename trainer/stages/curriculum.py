@@ -34,6 +34,7 @@ class EaseDir(StageDir):
 @dataclass(frozen=True)
 class CurriculumStage(Stage):
     kind: ClassVar[str] = "curriculum"
+    title: ClassVar[str] = "how often checkpoints answer each example"
     output: ClassVar[type[StageDir]] = EaseDir
     checkpoints: tuple[str, ...] = field(metadata=source(ModelDir))
     examples: str = field(default="sft_data", metadata=source(ExamplesDir))

@@ -31,6 +31,7 @@ class DataStage(Stage):
     """``max_tokens`` counts the teacher's tokens, ``teacher_identity`` says which teacher by content."""
 
     kind: ClassVar[str] = "data"
+    title: ClassVar[str] = "documents to token streams in a vocabulary cut from the teacher's"
     output: ClassVar[type[StageDir]] = TokenDir
     teacher: str
     teacher_identity: str

@@ -34,6 +34,7 @@ class EvaluateStage(Stage):
     says instead of the float weights."""
 
     kind: ClassVar[str] = KIND
+    title: ClassVar[str] = "what a model can do, in numbers with intervals"
     output: ClassVar[type[StageDir]] = EvaluationDir
     scratch: ClassVar[tuple[str, ...]] = ("answers",)
     data: str = field(default="data", kw_only=True, metadata=source(TokenDir, "never"))

@@ -22,6 +22,7 @@ class ExtendStage(TrainingStage):
     ``original_length`` times it is the context that the model is made for; the loop then adapts it."""
 
     kind: ClassVar[str] = "extend"
+    title: ClassVar[str] = "a longer context, by longer rows or YaRN"
     start: str = field(default="pretrain", metadata=source(ModelDir))
     data: str = field(default="data", metadata=source(TokenDir))
     loop: LoopConfig = field(default=LoopConfig(length=2048, kd_weight=0.0), kw_only=True)

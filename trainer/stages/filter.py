@@ -32,6 +32,7 @@ class FilterStage(Stage):
     how many of each. ``least_likelihood`` is in nats per token of the teacher's."""
 
     kind: ClassVar[str] = "sft_data"
+    title: ClassVar[str] = "the filter chain over synthetic examples"
     output: ClassVar[type[StageDir]] = ExamplesDir
     teacher: str
     teacher_identity: str

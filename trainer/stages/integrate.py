@@ -36,6 +36,7 @@ class IntegrateStage(Stage):
     specialist stays when no merge reaches it, and ``base`` when nothing is better than it."""
 
     kind: ClassVar[str] = "integrate"
+    title: ClassVar[str] = "specialists merged in several ways, the best kept"
     output: ClassVar[type[StageDir]] = ModelDir
     scratch: ClassVar[tuple[str, ...]] = ("candidates",)
     base: str = field(metadata=source(ModelDir))

@@ -39,6 +39,7 @@ class PairsStage(Stage):
     teacher continues ``teacher_share`` of them too. ``jury`` names axes as trainer/preference/axes does."""
 
     kind: ClassVar[str] = "preference_data"
+    title: ClassVar[str] = "rollouts, a jury's verdicts, pairs of best and worst"
     output: ClassVar[type[StageDir]] = PairsDir
     start: str = field(metadata=source(ModelDir))
     teacher: str

@@ -27,6 +27,7 @@ class PreferenceStage(TrainingStage):
     longer pairs are left out and counted."""
 
     kind: ClassVar[str] = "preference"
+    title: ClassVar[str] = "learning from preference pairs"
     scratch: ClassVar[tuple[str, ...]] = (REFERENCE,)
     start: str = field(metadata=source(ModelDir))
     pairs: str = field(default="preference_data", metadata=source(PairsDir))

@@ -26,6 +26,7 @@ class PretrainStage(TrainingStage):
     """``processes`` is how many the launcher starts; it does not change the losses."""
 
     kind: ClassVar[str] = "pretrain"
+    title: ClassVar[str] = "a student from random weights on packed text"
     data: str = field(default="data", kw_only=True, metadata=source(TokenDir, "never"))
     teacher: str | None = field(default="teacher", kw_only=True, metadata=source(LogprobsDir, "never"))
     arch: dict[str, Any]

@@ -38,6 +38,7 @@ class QatStage(TrainingStage):
     """
 
     kind: ClassVar[str] = "qat"
+    title: ClassVar[str] = "fine-tuning that computes as the quantized program does"
     scratch: ClassVar[tuple[str, ...]] = (STREAM, "stream.learned")
     start: str = field(default="merge", metadata=source(ModelDir))
     tasks: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ class ResultStage(Stage):
     """
 
     kind: ClassVar[str] = "result"
+    title: ClassVar[str] = "the model as others use it, measured, with a card"
     output: ClassVar[type[StageDir]] = ResultDir
     subject: str = field(metadata=source(ModelDir, "never"))
     described: tuple[str, ...] = field(default=(), metadata=source(StageDir, "never"))

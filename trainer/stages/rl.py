@@ -44,6 +44,7 @@ class RlStage(TrainingStage):
     cold_start.json, which a fine-tuning stage can begin from (SftStage.cold_start)."""
 
     kind: ClassVar[str] = "rl"
+    title: ClassVar[str] = "reinforcement learning on verified answers"
     output: ClassVar[type[ModelDir]] = RlDir
     start: str = field(metadata=source(ModelDir))
     tasks: tuple[str, ...]

@@ -28,6 +28,7 @@ class SftStage(TrainingStage):
     model stays as it is."""
 
     kind: ClassVar[str] = "sft"
+    title: ClassVar[str] = "supervised fine-tuning on examples"
     scratch: ClassVar[tuple[str, ...]] = (STREAM, "stream.learned")
     start: str = field(default="extend", metadata=source(ModelDir))
     tasks: tuple[str, ...] = ()

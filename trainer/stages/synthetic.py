@@ -23,6 +23,7 @@ class SyntheticStage(Stage):
     """``sources``: a task's name, or ``teacher:...``, and how many examples are asked of it."""
 
     kind: ClassVar[str] = "synthetic"
+    title: ClassVar[str] = "examples from verifiers' templates and from the teacher"
     output: ClassVar[type[StageDir]] = ExamplesDir
     scratch: ClassVar[tuple[str, ...]] = ("parts",)
     teacher: str

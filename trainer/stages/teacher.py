@@ -26,6 +26,7 @@ class TeacherStage(Stage):
     """``max_tokens`` of the student's stream are asked about, the first ones; all of it without."""
 
     kind: ClassVar[str] = "teacher"
+    title: ClassVar[str] = "the teacher's top log-probabilities of the training text"
     output: ClassVar[type[StageDir]] = LogprobsDir
     teacher: str
     teacher_identity: str

@@ -14,17 +14,29 @@ from trainer.tasks.tool_calls import ToolCalls
 
 # the part of a name before its colon -> a task from the part behind it and a level
 TASKS: Registry[Callable[[str, int], Task]] = Registry("task")
-TASKS.add("reasoning", Reasoning)
-TASKS.add("agent", Agent)
+
+
+@TASKS.register("reasoning")
+def _reasoning(name: str, level: int) -> Task:
+    """reasoning:NAME, any dataset of reasoning-gym."""
+    return Reasoning(name, level)
+
+
+@TASKS.register("agent")
+def _agent(name: str, level: int) -> Task:
+    """agent:lookup, agent:compute, agent:chain: questions that take tools to answer."""
+    return Agent(name, level)
 
 
 @TASKS.register("extraction")
 def _extraction(_: str, level: int) -> Task:
+    """Values of a short text as JSON."""
     return Extraction(level)
 
 
 @TASKS.register("tool_calls")
 def _tool_calls(_: str, level: int) -> Task:
+    """One call of the right tool with the right arguments."""
     return ToolCalls(level)
 
 

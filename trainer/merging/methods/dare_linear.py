@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ class DareLinear(TaskVectorMerge):
     arXiv 2311.03099, equations 1-3). ``density`` is 1 - p; its default is ours. ``rescale=False`` leaves the division
     out (the paper's ablation)."""
 
+    title: ClassVar[str] = "drop at random, rescale, sum (DARE)"
     density: float = 0.5
     rescale: bool = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ class DellaLinear(TaskVectorMerge):
     above their mean and lower small ones below it.
     """
 
+    title: ClassVar[str] = "drop by magnitude, sum (DELLA)"
     density: float = 0.5
     epsilon: float = 0.2
     rescale: bool = True

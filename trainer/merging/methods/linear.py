@@ -19,6 +19,7 @@ class Linear(WeightedMerge):
     """theta = sum_i w_i theta_i with sum_i w_i = 1 (Model soups, arXiv 2203.05482, section 2); weights are scaled to
     that sum."""
 
+    title: ClassVar[str] = "weighted mean of the models (model soups)"
     needs_base: ClassVar[bool] = False
 
     def check(self, num_models: int) -> None:

@@ -25,6 +25,7 @@ class Slerp(Merge):
     Nearly parallel, opposite or zero tensors have no plane to rotate in: they are interpolated on a straight line.
     """
 
+    title: ClassVar[str] = "rotation from one model to another"
     needs_base: ClassVar[bool] = False
     t: float = 0.5
 

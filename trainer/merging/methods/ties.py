@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -31,6 +32,7 @@ class Ties(ElectedMerge):
     """theta = theta_0 + lambda elected_mean(trim(tau_i)) (TIES-Merging, arXiv 2306.01708, algorithm 1). Trimming is per
     tensor, as in the LFM2 report; the paper's own top 20 % is the default ``density``."""
 
+    title: ClassVar[str] = "trim, elect signs, average (TIES)"
     density: float = 0.2
 
     def check(self, num_models: int) -> None:

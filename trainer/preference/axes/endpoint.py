@@ -38,6 +38,7 @@ class Endpoint:
     axis: str = "helpfulness_and_correctness"
     timeout: float = 30.0
     failures: int = field(default=0, init=False)
+    title: ClassVar[str] = "a judge behind an OpenAI-compatible chat endpoint"
     transport: ClassVar[httpx.BaseTransport | None] = None
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ class Likelihood:
 
     folder: TeacherFolder
     name: ClassVar[str] = "likelihood"
+    title: ClassVar[str] = "mean log-probability under the teacher, as a rank"
 
     def scores(self, question: Question, candidates: Sequence[Candidate]) -> Scores:
         if question.example is not None:

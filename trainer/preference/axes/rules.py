@@ -19,6 +19,7 @@ class Correct:
     """The task's verifier; abstains where a text is continued."""
 
     name: ClassVar[str] = "correct"
+    title: ClassVar[str] = "the task's verifier"
 
     def scores(self, question: Question, candidates: Sequence[Candidate]) -> Scores:
         if question.example is None:
@@ -32,6 +33,7 @@ class NoLoop:
     """0 for a text that ends in a loop, else the share of its 4-grams that did not stand in it before."""
 
     name: ClassVar[str] = "no_loop"
+    title: ClassVar[str] = "no loop at the end, few repeated 4-grams"
 
     def scores(self, question: Question, candidates: Sequence[Candidate]) -> Scores:
         return [
@@ -45,6 +47,7 @@ class Finished:
     """Whether an answer ended within its budget; abstains where a text is continued."""
 
     name: ClassVar[str] = "finished"
+    title: ClassVar[str] = "the answer ended within its budget"
 
     def scores(self, question: Question, candidates: Sequence[Candidate]) -> Scores:
         return [None if question.example is None else float(candidate.finished) for candidate in candidates]
