@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from foundation.errors import HilnasError
+from foundation.files import atomic_writer
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 RETRY_S = 1.0
@@ -73,6 +75,16 @@ class RestClient:
                     raise_for_status(reply)
                     return reply
             self.pause()
+
+    def download(self, path: str, target: Path) -> None:
+        """``target`` appears when all of it is there. Raises Unreachable or Refused."""
+        try:
+            with self._http.stream("GET", path) as reply, atomic_writer(target) as file:
+                raise_for_status(reply)
+                for chunk in reply.iter_bytes():
+                    file.write(chunk)
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self.url} did not send all of {path} ({error})") from error
 
     def pause(self) -> None:
         time.sleep(RETRY_S)

@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all, also when the process is killed or the machine stops in between."""
+"""Files and folders that appear complete or not at all, also when the process is killed in between."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,20 +20,66 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[Any]]:
-    """A binary file that takes the name ``path`` when the block ends well, and vanishes when it does not.
+    """A binary file that takes the name ``path`` when the block ends well, and vanishes when it does not."""
+    with atomic_path(path) as partial, partial.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
-    Several processes may write the same path: each has a temporary file of its own beside it.
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` for a tool that writes a file itself; the file takes the name when the block ends well.
+
+    Several processes may write the same path: each has a temporary file of its own.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that takes the name ``path`` when the block ends well, in place of what stood there, and
+    vanishes when it does not. What a killed process left is removed by the next one."""
+    with new_folder(path.parent, path.name) as partial:
+        yield partial
+        take_name(partial, path)
+
+
+@contextmanager
+def new_folder(parent: Path, name: str = "new") -> Iterator[Path]:
+    """An empty folder in ``parent``, removed at the end unless it took another name."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f".{name}.*.partial"):
+        if not _is_alive(left.name.split(".")[-2]):
+            shutil.rmtree(left, ignore_errors=True)
+    partial = parent / f".{name}.{secrets.token_hex(4)}.{os.getpid()}.partial"
+    partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def take_name(partial: Path, path: Path) -> None:
+    """Renames a folder over whatever has the name now."""
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def file_digest(path: Path) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 
@@ -81,12 +80,14 @@ def watched(rest: RestClient, study_id: str) -> dict[str, Any]:
 
 
 def refuse_second_run(url: str) -> None:
-    with contextlib.suppress(httpx.HTTPError):
-        if httpx.get(f"{url}/api/v1/health", timeout=3.0).status_code == 200:
-            raise HilnasError(
-                f"a coordinator already runs at {url}: open it in a browser, watch it with"
-                f" `hilnas search status --watch STUDY`, or choose another --port; nothing was changed"
-            )
+    try:
+        RestClient(url, timeout_s=3.0).get("/health")
+    except (Refused, Unreachable, ValueError):  # nobody, or somebody else answers there
+        return
+    raise HilnasError(
+        f"a coordinator already runs at {url}: open it in a browser, watch it with"
+        f" `hilnas search status --watch STUDY`, or choose another --port; nothing was changed"
+    )
 
 
 def start_or_resume(rest: RestClient) -> str:
@@ -116,10 +117,9 @@ def report(rest: RestClient, study: dict[str, Any], var: Path) -> None:
     if digest is None:
         return
     path = var / f"winner-{knee['number']}.pte"
-    size = fetch_artifact(rest, digest, path)
-    console.print(
-        "knee winner ", strip_of(knee["arch"]), f" as one ExecuTorch file: [bold]{path}[/] ({size / 2**20:.1f} MiB)"
-    )
+    rest.download(f"/artifacts/{digest}", path)
+    size = f"{path.stat().st_size / 2**20:.1f} MiB"
+    console.print("knee winner ", strip_of(knee["arch"]), f" as one ExecuTorch file: [bold]{path}[/] ({size})")
     trial = rest.get(f"/trials/{knee['trial_id']}")
     for device_id, row in trial["confirmed"].items():
         console.print(f"checked and measured on {device_id}: verdict [bold]{row['verdict']}[/] {row['reason']}")
@@ -130,12 +130,6 @@ def report(rest: RestClient, study: dict[str, Any], var: Path) -> None:
                     f"  {key}: one piece {number(key, whole)}, composed {number(key, composed)}"
                     f" ({composed / whole - 1:+.1%})"
                 )
-
-
-def fetch_artifact(rest: RestClient, digest: str, path: Path) -> int:
-    with httpx.stream("GET", f"{rest.url}/api/v1/artifacts/{digest}", timeout=60.0) as reply, path.open("wb") as file:
-        reply.raise_for_status()
-        return sum(file.write(chunk) for chunk in reply.iter_bytes())
 
 
 @contextlib.contextmanager

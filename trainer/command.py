@@ -297,7 +297,7 @@ def worker(
 
 @app.command()
 def merge(
-    method: Annotated[str, typer.Argument(help="linear, slerp, task_arithmetic, ties, dare_*, della, della_linear.")],
+    method: Annotated[str, typer.Argument(help="One that `hilnas plugins 'merging method'` lists.")],
     out: Annotated[Path, typer.Argument(help="Directory to make.")],
     models: Annotated[list[Path], typer.Argument(help="Hugging Face directories with one architecture.")],
     base: Annotated[Path | None, typer.Option(help="The model that all others came from.")] = None,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from device_agents.bundle.toolchain import find_emulator
 from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import atomic_path
 from virtual_phone.debian import CACHE, adbd_command, fetch_adbd
 from virtual_phone.processes import MARK
 from virtual_phone.system import PhoneFiles
@@ -29,10 +30,9 @@ def build_shim() -> Path:
         compiler = shutil.which("gcc") or shutil.which("cc")
         if compiler is None:
             raise InvalidConfig("the virtual phone needs a C compiler (Debian, Ubuntu: apt-get install gcc)")
-        partial = library.with_suffix(f".{os.getpid()}")
-        command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(partial), str(SHIM), "-ldl"]
-        subprocess.run(command, check=True)
-        os.replace(partial, library)
+        with atomic_path(library) as partial:
+            command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(partial), str(SHIM), "-ldl"]
+            subprocess.run(command, check=True)
     return library
 
 

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from foundation.errors import InvalidConfig
+from foundation.files import atomic_folder
 
 CACHE = Path(__file__).parents[1] / "build" / "adbd"
 SUITE = "trixie"  # the first release that has adbd
@@ -82,10 +83,7 @@ def _apt(apt: Path, *arguments: str) -> None:
 
 
 def _unpack(packages: list[Path], cache: Path, root: Path) -> None:
-    partial = cache / "root.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for package in packages:
-        subprocess.run(["dpkg-deb", "--extract", str(package), str(partial)], check=True)
-    partial.rename(root)
+    with atomic_folder(root) as partial:
+        for package in packages:
+            subprocess.run(["dpkg-deb", "--extract", str(package), str(partial)], check=True)
     shutil.rmtree(cache / "apt")

@@ -27,6 +27,7 @@ from device_agents.bundle.toolchain import (
     pinned_executorch,
 )
 from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import new_folder, take_name
 
 KERNELS = ROOT / "kernels"
 BUNDLES = ROOT / "build" / "bundles"
@@ -101,18 +102,14 @@ def configure_and_build(build: Path, options: dict[str, object]) -> None:
 
 def _gather(cross: Compiler, sdk: Path, build: Path, version: str) -> str:
     """Runner, loader and the closure of needed libraries in one stripped folder, named by its digest."""
-    partial = BUNDLES / f"partial.{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for source in (build / RUNNER, _library(cross, sdk, LOADER), *_closure(cross, sdk, build / RUNNER)):
-        _run([cross.tool("strip"), "--strip-unneeded", "-o", str(partial / source.name), str(source)], "strip failed")
-        (partial / source.name).chmod(0o755 if source.name in (RUNNER, LOADER) else 0o644)
-    digest = write_manifest(partial, "aarch64", _runner_version(partial, version), version, LOADER)
-    target = BUNDLES / digest
-    if target.exists():
-        shutil.rmtree(partial)
-    else:
-        partial.rename(target)
+    strip = [cross.tool("strip"), "--strip-unneeded", "-o"]
+    with new_folder(BUNDLES) as partial:
+        for source in (build / RUNNER, _library(cross, sdk, LOADER), *_closure(cross, sdk, build / RUNNER)):
+            _run([*strip, str(partial / source.name), str(source)], "strip failed")
+            (partial / source.name).chmod(0o755 if source.name in (RUNNER, LOADER) else 0o644)
+        digest = write_manifest(partial, "aarch64", _runner_version(partial, version), version, LOADER)
+        if not (BUNDLES / digest).exists():
+            take_name(partial, BUNDLES / digest)
     return digest
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from device_agents.bundle.build import BUNDLES, CACHE, configure_and_build
 from device_agents.bundle.manifest import RUNNER, Bundle, write_manifest
 from device_agents.bundle.toolchain import json_include, pinned_executorch
 from foundation.errors import InvalidConfig
+from foundation.files import new_folder, take_name
 
 API_LEVEL = 28
 
@@ -34,14 +34,10 @@ def build_with_ndk(ndk: Path, executorch: Path | None) -> Bundle:
 
 
 def _gather(build: Path, executorch: Path) -> Bundle:
-    partial = BUNDLES / f"partial.{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for source in (build / RUNNER, *(executorch / "lib").glob("libexecutorch*.so")):
-        shutil.copy(source, partial / source.name)
-    version = pinned_executorch()
-    digest = write_manifest(partial, "aarch64", f"hilnas-runner (bionic), executorch {version}", version, None)
-    target = BUNDLES / digest
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
-    return Bundle.load(target)
+    with new_folder(BUNDLES) as partial:
+        for source in (build / RUNNER, *(executorch / "lib").glob("libexecutorch*.so")):
+            shutil.copy(source, partial / source.name)
+        version = pinned_executorch()
+        digest = write_manifest(partial, "aarch64", f"hilnas-runner (bionic), executorch {version}", version, None)
+        take_name(partial, BUNDLES / digest)
+    return Bundle.load(BUNDLES / digest)

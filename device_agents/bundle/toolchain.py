@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import InvalidConfig
+from foundation.files import atomic_folder
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_COMPILER = "aarch64-linux-gnu-g++"
@@ -73,12 +74,11 @@ def executorch_sdk(version: str, cache: Path) -> Path:
     """ExecuTorch's C++ SDK for aarch64: include, lib and share of its wheel, downloaded once."""
     folder = cache / f"executorch-{version}"
     if not folder.exists():
-        wheels, partial = cache / "wheels", cache / f"executorch-{version}.partial"
+        wheels = cache / "wheels"
         _download(f"executorch=={version}", wheels)
-        shutil.rmtree(partial, ignore_errors=True)
-        with zipfile.ZipFile(next(wheels.glob(f"executorch-{version}-*aarch64.whl"))) as wheel:
+        found = next(wheels.glob(f"executorch-{version}-*aarch64.whl"))
+        with atomic_folder(folder) as partial, zipfile.ZipFile(found) as wheel:
             wheel.extractall(partial, [name for name in wheel.namelist() if name.startswith(SDK_FOLDERS)])
-        partial.rename(folder)
         shutil.rmtree(wheels)
     return folder / "executorch"
 

@@ -276,7 +276,7 @@ def fill_and_die(folder: Path, moment: str) -> None:
             die()
         return answer(start, stop)
 
-    write = topk_cache._write
+    write = topk_cache.write_atomically
     seen: list[str] = []
 
     def dying(path: Path, content: bytes) -> None:
@@ -289,7 +289,7 @@ def fill_and_die(folder: Path, moment: str) -> None:
             die()
         write(path, content)
 
-    topk_cache._write = dying
+    topk_cache.write_atomically = dying
     TopKCache(folder, SPEC).fill(compute)
 
 

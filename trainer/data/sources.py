@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from foundation.errors import InvalidConfig
+from foundation.files import atomic_folder
 from foundation.registry import Registry
 
 MIN_CHARACTERS, MAX_DATASET_ROWS = 200, 20_000
@@ -71,8 +72,8 @@ def debian(spec: str, name: str, cache: Path) -> Source:
         folder.mkdir(parents=True, exist_ok=True)
         _run(["apt-get", "download", name], folder, f"Debian package {name}")
         (package,) = folder.glob(f"{name}_*.deb")
-        _run(["dpkg-deb", "-x", package.name, "partial"], folder, f"unpacking {package.name}")
-        (folder / "partial").rename(folder / "unpacked")
+        with atomic_folder(folder / "unpacked") as partial:
+            _run(["dpkg-deb", "-x", package.name, partial.name], folder, f"unpacking {package.name}")
     share = folder / "unpacked/usr/share"
     copyright_file = share / "doc" / name / "copyright"
     words = copyright_file.read_text(errors="replace") if copyright_file.exists() else ""
@@ -88,9 +89,8 @@ def npm(spec: str, name: str, cache: Path) -> Source:
         folder.mkdir(parents=True, exist_ok=True)
         _run(["npm", "pack", "--silent", name], folder, f"npm package {name}")
         (archive,) = folder.glob("*.tgz")
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder / "partial", filter="data")
-        (folder / "partial").rename(folder / "unpacked")
+        with atomic_folder(folder / "unpacked") as partial, tarfile.open(archive) as tar:
+            tar.extractall(partial, filter="data")
     package = folder / "unpacked/package"
     described = json.loads((package / "package.json").read_text())
     licence = f"{described.get('license')} (data: see the package's LICENSE)"

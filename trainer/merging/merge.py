@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import InvalidConfig
+from foundation.files import atomic_folder
 from trainer.merging.agreement import agree
 from trainer.merging.checkpoint import INDEX, Checkpoint, TensorInfo
 from trainer.merging.methods import name_of
@@ -51,18 +52,11 @@ def merge(
     given = [*([base] if base is not None else []), *models]
     checkpoints = [Checkpoint(folder) for folder in given]
     agree(checkpoints)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with atomic_folder(out) as partial:
         _write_weights(method, checkpoints, base is not None, partial, progress)
         _copy_companions(checkpoints[0].folder, partial)
         record = record_of(method, checkpoints, base is not None)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return record
 
 

@@ -16,6 +16,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 from numpy.typing import NDArray
 
 from foundation.errors import InvalidConfig
+from foundation.files import atomic_path
 from search_space.arch import ArchConfig
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.data.chat import STOP
@@ -47,22 +48,23 @@ def write_gguf(model_dir: Path, out: Path, kind: str = "F16", name: str = "") ->
     model = HilnasForCausalLM.from_pretrained(directory(model_dir))
     arch = model.config.to_arch()
     loadable(arch)
-    partial = out.with_name(out.name + ".partial")
-    writer = GGUFWriter(partial, ARCHITECTURE)
-    writer.add_name(name or model_dir.name)
-    _write_sizes(writer, arch, model.config.max_position_embeddings)
-    _write_tokenizer(writer, model_dir, arch.vocab_size)
-    matrices, embedding, file_type = TYPES[kind]
-    writer.add_file_type(file_type)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    for key, value in model.state_dict().items():
-        if key == "lm_head.weight" and arch.tie_embeddings:
-            continue
-        values = np.ascontiguousarray(value.detach().float().numpy())
-        _add_tensor(writer, tensor_name(key), values, embedding if _is_end(key) else matrices)
-    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
-        step()
-    partial.replace(out)
+    with atomic_path(out) as partial:
+        writer = GGUFWriter(partial, ARCHITECTURE)
+        writer.add_name(name or model_dir.name)
+        _write_sizes(writer, arch, model.config.max_position_embeddings)
+        _write_tokenizer(writer, model_dir, arch.vocab_size)
+        matrices, embedding, file_type = TYPES[kind]
+        writer.add_file_type(file_type)
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        for key, value in model.state_dict().items():
+            if key == "lm_head.weight" and arch.tie_embeddings:
+                continue
+            values = np.ascontiguousarray(value.detach().float().numpy())
+            _add_tensor(writer, tensor_name(key), values, embedding if _is_end(key) else matrices)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
     return out
 
 

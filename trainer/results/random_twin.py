@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from contracts.measurement import Estimate, Measurement, Verdict
+from foundation.files import atomic_folder
 
 SEED = 0
 COLD_RUNS = 3  # fewer cannot show how much the same program differs from run to run
@@ -30,12 +30,9 @@ def random_twin(model_dir: Path, cache: Path) -> Path:
         from search_space.modeling.configuration import HilnasConfig
         from search_space.modeling.model import HilnasForCausalLM
 
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), atomic_folder(folder) as partial:
             torch.manual_seed(SEED)
             HilnasForCausalLM(HilnasConfig.from_pretrained(model_dir)).float().save_pretrained(partial)
-        partial.replace(folder)
     return folder
 
 

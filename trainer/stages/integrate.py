@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from foundation.files import write_atomically
+from foundation.files import atomic_folder, write_atomically
 from search_space.modeling.model import HilnasForCausalLM
 from trainer.data.token_dir import TokenDir
 from trainer.engine.model_dir import MODEL, ModelDir, on_device
@@ -104,10 +104,7 @@ def _slug(text: str) -> str:
 
 def _keep(model: Path, folder: Path) -> None:
     """``folder/model`` appears whole."""
-    partial = folder / "model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(model, partial)
-    shutil.rmtree(folder / MODEL, ignore_errors=True)
-    partial.rename(folder / MODEL)
+    with atomic_folder(folder / MODEL) as partial:
+        shutil.copytree(model, partial, dirs_exist_ok=True)
     shutil.rmtree(folder / "candidates", ignore_errors=True)
     write_atomically(folder / "chosen.txt", f"{model.name}\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import file_digest, write_atomically
 from trainer.pipeline.stage import StageDir
 
 INDEX, MIN_LOGPROB = "index.json", -1e4
@@ -74,7 +74,7 @@ class TopKCache:
         for done, shard in enumerate(wanted):
             self._maps.pop(shard, None)
             content = self._encoded(*compute(*self.spec.span(shard)), shard)
-            _write(self.path(shard), content)
+            write_atomically(self.path(shard), content)
             self._sums[shard] = hashlib.sha256(content).hexdigest()
             self._save_index()
             progress((done + 1) / len(wanted), f"teacher shard {shard + 1} of {self.spec.num_shards}")
@@ -122,7 +122,7 @@ class TopKCache:
             return f"{path} of the teacher cache is missing; {advice}"
         if (actual := path.stat().st_size) != expected:
             return f"{path} of the teacher cache has {actual} bytes instead of {expected}; {advice}"
-        if with_sum and _sha256(path) != self._sums[shard]:
+        if with_sum and file_digest(path) != self._sums[shard]:
             return f"{path} of the teacher cache is not what was written; {advice}"
         return None
 
@@ -165,7 +165,7 @@ class TopKCache:
 
     def _save_index(self) -> None:
         index = {"spec": asdict(self.spec), "sha256": self._sums}
-        _write(self.folder / INDEX, json.dumps(index, indent=1).encode())
+        write_atomically(self.folder / INDEX, json.dumps(index, indent=1).encode())
 
 
 @dataclass(frozen=True)
@@ -190,18 +190,3 @@ class LogprobsDir(StageDir):
     def check(self) -> None:
         """Raises CacheBroken; running the stage again then computes that shard alone."""
         self.open().check()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, also when the machine stops."""
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
