@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, also when the process is killed or the machine stops in between."""
+"""Atomic writes: a file appears complete or not at all, even if the process is killed or the machine stops."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[Any]]:
-    """A binary file that takes the name ``path`` when the block ends well, and vanishes when it does not.
+    """A binary file that is renamed to ``path`` when the block succeeds and removed when it raises.
 
-    Several processes may write the same path: each has a temporary file of its own beside it.
+    Several processes may write the same path: each has its own temporary file beside it.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from server.app import create_app
 from server.settings import Settings, is_loopback
 
 app = typer.Typer(help="Start the coordinator (API and dashboard).", add_completion=False)
-GRACE_S = 3  # open event streams and long polls are cut after this: both sides go on by themselves
+GRACE_S = 3  # open event streams and long polls are cut after this: clients reconnect by themselves
 
 
 @app.command()
@@ -37,7 +37,7 @@ def serve(
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """The address is taken before anything is opened: a second coordinator must not touch studies of the first."""
+    """Binds before anything else is opened: a second coordinator must not touch the studies of the first."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -52,7 +52,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def alone(var: Path) -> Iterator[None]:
-    """Two coordinators on one folder would both run its studies. The lock goes with the process, however it ends."""
+    """Two coordinators on one folder would both run its studies. The lock ends with the process, however it ends."""
     try:
         var.mkdir(parents=True, exist_ok=True)
         lock = (var / "coordinator.lock").open("w")
@@ -69,7 +69,7 @@ def alone(var: Path) -> Iterator[None]:
 
 
 def opened(settings: Settings) -> FastAPI:
-    """The app; a folder or database that cannot be opened is answered with a sentence."""
+    """The app. Raises InvalidConfig for a folder or database that cannot be opened."""
     try:
         return create_app(settings)
     except OSError as error:

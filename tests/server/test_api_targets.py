@@ -68,8 +68,8 @@ def test_an_offline_peer_holds_nothing_up(
     enrol("galaxy-s24-b", **PHONE)
     notes = client.get(f"studies/{study_id}").json()["notes"]
     assert notes[0].startswith("device desk was last seen at ")
-    assert notes[0].endswith("start its agent again, or drain it to go on without it")
-    assert notes[1].endswith("its peers go on with what they share")
+    assert notes[0].endswith("start its agent again, or drain it to continue without it")
+    assert notes[1].endswith("its peers continue with the shared jobs")
 
 
 def test_progress_is_counted_per_target(

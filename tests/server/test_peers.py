@@ -65,7 +65,7 @@ def test_the_difference_in_words() -> None:
     peer = time_of("galaxy-s24-a", 10.0)
     assert difference(time_of("b", 11.8), [peer]) == "18 % slower than galaxy-s24-a on the canary"
     two = [peer, time_of("galaxy-s24-c", 10.4)]
-    assert difference(time_of("b", 8.16), two) == "20 % faster than the middle of its 2 peers on the canary"
+    assert difference(time_of("b", 8.16), two) == "20 % faster than the median of its 2 peers on the canary"
 
 
 # --- over the API ----------------------------------------------------------------------------------------------------
