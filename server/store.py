@@ -16,7 +16,7 @@ from contracts.job import JobRecord, MeasureJob
 from contracts.measurement import Verdict
 from contracts.states import JobState, StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from search_space.arch import ArchConfig
 from server.artifacts.repository import record
 from server.context import Context
@@ -101,13 +101,13 @@ class SqlStudyStore:
         with self._ctx.database.write() as session:
             session.merge(QualityRow(arch_digest=arch_digest, key=key, body=body, created_at=self._ctx.now()))
 
-    def attach_measurement(self, trial_id: str, group: Group, found: StoredMeasurement) -> None:
+    def attach_measurement(self, trial_id: str, group: DeviceGroup, found: StoredMeasurement) -> None:
         with self._ctx.database.write() as session:
             trials.attach_measurement(session, self._ctx.now(), trial_id, group, found)
             emit(session, self._ctx.now(), self._study_id, "measurement_reused", trial_id=trial_id,
                  target=group.target, device_id=group.device_id or found.device_id)  # fmt: skip
 
-    def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
+    def submit(self, trial_id: str, group: DeviceGroup, job: MeasureJob, avoid: str = "") -> str:
         with self._ctx.database.write() as session:
             row = queue.submit_to(
                 session, self._ctx, study_id=self._study_id, trial_id=trial_id, group=group, job=job, avoid=avoid

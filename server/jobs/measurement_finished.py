@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from contracts.job import JobResult, MeasureJob
 from contracts.measurement import Verdict
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from server.context import Context
 from server.devices import peers
 from server.jobs import queue, repository
@@ -33,5 +33,5 @@ def _measure_trained_again(session: Session, ctx: Context, row: JobRow) -> None:
     if not isinstance(job, MeasureJob) or row.pool is None or job.attempt + 1 >= MAX_TRAINED_SESSIONS:
         return
     again = job.model_copy(update={"attempt": job.attempt + 1})
-    queue.submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=Group(row.target, row.pool),
+    queue.submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=DeviceGroup(row.target, row.pool),
                     job=again, avoid=row.leased_by or "")  # fmt: skip

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from contracts.job import Heartbeat, HeartbeatReply, Lease, MeasureJob, TrainJob
 from contracts.measurement import Verdict
 from contracts.states import JobState, StudyState
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from server.auth.service import Agent
 from server.context import Context, new_id
 from server.devices import peers
@@ -31,7 +31,14 @@ NUM_UPCOMING = 4  # a phone's cache would evict the blocks of more
 
 
 def submit_to(
-    session: Session, ctx: Context, *, study_id: str, trial_id: str, group: Group, job: MeasureJob, avoid: str = ""
+    session: Session,
+    ctx: Context,
+    *,
+    study_id: str,
+    trial_id: str,
+    group: DeviceGroup,
+    job: MeasureJob,
+    avoid: str = "",
 ) -> JobRow:
     """Queues ``job`` once for the group. With ``avoid`` it goes to a peer of that device, if there is one."""
     if group.device_id:

@@ -14,7 +14,7 @@ from contracts.job import TrainResult
 from contracts.measurement import Verdict
 from contracts.study import StoredMeasurement, TrialFacts, TrialRecord
 from contracts.values import clean_json
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from search_space.arch import ArchConfig
 from server.context import new_id
 from server.errors import NotFound
@@ -140,7 +140,7 @@ def add_measurement(session: Session, now: datetime, job: JobRow, measurement: S
 
 
 def attach_measurement(
-    session: Session, now: datetime, trial_id: str, group: Group, measurement: StoredMeasurement
+    session: Session, now: datetime, trial_id: str, group: DeviceGroup, measurement: StoredMeasurement
 ) -> None:
     """Gives the trial a copy of a row that was measured for another trial; repeating this changes nothing."""
     device = session.get_one(DeviceRow, group.device_id or measurement.device_id)

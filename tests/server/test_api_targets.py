@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from contracts.client import CoordinatorClient
 from contracts.states import TrialState
 from contracts.study import QualityResult
-from nas.targets import Group, groups_of
+from nas.targets import DeviceGroup, groups_of
 from server.context import Context
 from server.store import SqlStudyStore
 from tests.server import samples
@@ -40,7 +40,7 @@ def store(ctx: Context, study_id: str) -> SqlStudyStore:
     return SqlStudyStore(ctx, study_id)
 
 
-def groups(store: SqlStudyStore) -> dict[str, Group]:
+def groups(store: SqlStudyStore) -> dict[str, DeviceGroup]:
     return {group.target: group for group in groups_of(store.study().spec, store.devices())}
 
 

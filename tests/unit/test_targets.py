@@ -17,7 +17,7 @@ from foundation.errors import InvalidConfig
 from nas.front import front_of, objectives_of, reference_point_of
 from nas.samplers.optuna_sampler import frozen_trial
 from nas.study import MAX_SESSIONS
-from nas.targets import Group, groups_of, unserved
+from nas.targets import DeviceGroup, groups_of, unserved
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.workspace import FakeWorkspace, no_blocks, run, spec_of  # noqa: F401
 from tests.server import samples
@@ -129,19 +129,19 @@ def test_studies_and_rows_stored_before_there_were_targets_still_load() -> None:
 def test_equal_devices_are_one_group_and_different_ones_several() -> None:
     fleet = {**FLEET, "laptop": facts("laptop", model="i5-1240P")}
     groups = groups_of(targeted(HOST, S24), fleet)
-    hosts = [Group("host", fleet[name].fingerprint) for name in ("desk", "laptop")]
-    assert groups == [*hosts, Group("s24", PHONES)]
+    hosts = [DeviceGroup("host", fleet[name].fingerprint) for name in ("desk", "laptop")]
+    assert groups == [*hosts, DeviceGroup("s24", PHONES)]
 
 
 def test_a_target_may_be_one_device_by_id_or_by_name() -> None:
     for wanted in ("b", "galaxy-s24-b"):
-        assert groups_of(targeted({"name": "mine", "device": wanted}), FLEET) == [Group("mine", PHONES, "b")]
+        assert groups_of(targeted({"name": "mine", "device": wanted}), FLEET) == [DeviceGroup("mine", PHONES, "b")]
 
 
 def test_listed_devices_each_measure_and_without_a_list_equal_ones_share() -> None:
     listed = groups_of(spec_of(devices=["a", "b"]), FLEET)
-    assert listed == [Group("", PHONES, "a"), Group("", PHONES, "b")]
-    assert groups_of(spec_of(), FLEET) == [Group("", FLEET["desk"].fingerprint), Group("", PHONES)]
+    assert listed == [DeviceGroup("", PHONES, "a"), DeviceGroup("", PHONES, "b")]
+    assert groups_of(spec_of(), FLEET) == [DeviceGroup("", FLEET["desk"].fingerprint), DeviceGroup("", PHONES)]
 
 
 def test_targets_that_nothing_matches_are_named() -> None:
