@@ -79,8 +79,8 @@ class AdbServerTransport:
         self._traffic.round_trips += 1
         mark = f"hilnas-{uuid.uuid4().hex}"
         out = LineBuffer(on_line, mark)
-        words = self._stream([*self._to_phone(), "shell", "-T", apart(command, mark)], timeout_s, out.feed)
-        return out.result(self._serial, words)
+        output = self._stream([*self._to_phone(), "shell", "-T", apart(command, mark)], timeout_s, out.feed)
+        return out.result(self._serial, output)
 
     def push(self, source: Path, target: str, mode: int = 0o644, progress: Progress | None = None) -> None:
         """Google's client sends the mode of the local file; another one is set afterwards, in one more round trip."""
@@ -99,11 +99,11 @@ class AdbServerTransport:
         target.parent.mkdir(parents=True, exist_ok=True)
         self._traffic.round_trips += 1
         done = self._run(["pull", source, str(target)], PUSH_S)
-        words = done.stdout + done.stderr
-        if done.returncode and any(sign in words.lower() for sign in NO_FILE):
+        output = done.stdout + done.stderr
+        if done.returncode and any(sign in output.lower() for sign in NO_FILE):
             raise FileNotFoundError(f"{source} is not on phone {self._serial}")
         if done.returncode:
-            self._raise(words, source)
+            self._raise(output, source)
         self._traffic.bytes_pulled += target.stat().st_size
 
     def close(self) -> None:
@@ -113,10 +113,10 @@ class AdbServerTransport:
         """Ends the server itself: for one that we started on a separate port."""
         self._run(["kill-server"], CONNECT_S)
 
-    def _raise(self, words: str, target: str) -> None:
-        if _is_lost(words) and "no space" not in words.lower():
-            raise PhoneOffline(self._serial, words.strip().splitlines()[-1])
-        raise refused(self._serial, target, words.strip())
+    def _raise(self, output: str, target: str) -> None:
+        if _is_lost(output) and "no space" not in output.lower():
+            raise PhoneOffline(self._serial, output.strip().splitlines()[-1])
+        raise refused(self._serial, target, output.strip())
 
     def _to_phone(self) -> list[str]:
         return [*self._server(), "-s", self._serial]
@@ -163,5 +163,5 @@ def find_adb(given: str | None) -> str:
     return found
 
 
-def _is_lost(words: str) -> bool:
-    return any(sign in words.lower() for sign in LOST)
+def _is_lost(output: str) -> bool:
+    return any(sign in output.lower() for sign in LOST)

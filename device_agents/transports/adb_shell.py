@@ -186,16 +186,16 @@ class LineBuffer:
             if not line.startswith(self._mark):
                 self._on_line(line.decode(errors="replace"))
 
-    def result(self, serial: str, words: str = "") -> ShellResult:
+    def result(self, serial: str, output: str = "") -> ShellResult:
         out, found, rest = bytes(self._data).rpartition(self._mark)
         if not found:
-            raise PhoneOffline(serial, words or "the command was cut off")
+            raise PhoneOffline(serial, output or "the command was cut off")
         code, _, err = rest.lstrip().partition(b" ")
         return ShellResult(int(code), out.decode(errors="replace"), err.decode(errors="replace"))
 
 
-def refused(serial: str, target: str, words: str) -> PhoneError:
+def refused(serial: str, target: str, output: str) -> PhoneError:
     """The error for a file that the phone refused: PhoneFull, or a PhoneError with its own message."""
-    if any(sign in words.lower() for sign in NO_SPACE):
+    if any(sign in output.lower() for sign in NO_SPACE):
         return PhoneFull(serial, target)
-    return PhoneError(f"phone {serial} refused {target}: {words}")
+    return PhoneError(f"phone {serial} refused {target}: {output}")

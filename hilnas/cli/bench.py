@@ -18,7 +18,7 @@ app = typer.Typer(help="Run the published benchmarks.")
 
 
 def benchmark_names() -> list[str]:
-    """Modules of the package ``benchmarks`` with a ``main``. They are read, not imported: that would take seconds."""
+    """Modules of the package ``benchmarks`` with a ``main``. They are parsed, because importing them takes seconds."""
     package = importlib.util.find_spec("benchmarks")
     folders = list(package.submodule_search_locations or []) if package else []
     return [
@@ -40,7 +40,7 @@ def bench(
         str | None, typer.Argument(help=f"One of: {', '.join(benchmark_names())}; all when absent.")
     ] = None,
 ) -> None:
-    """Each prints a table and one line of JSON, and keeps its raw output under benchmarks/results/."""
+    """Each benchmark prints a table and one line of JSON, and keeps its raw output under benchmarks/results/."""
     names = benchmark_names()
     if name is not None and name not in names:
         raise InvalidConfig(f"unknown benchmark {name!r}; known: {', '.join(names)}")
