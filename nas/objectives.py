@@ -18,17 +18,17 @@ def free_costs(arch: ArchConfig, spec: StudySpec) -> dict[str, float]:
         "params", "effective_params", "embedding_share", "weight_bytes", f"cache_bytes@{context}",
         f"decode_bytes@{context}", f"memory_bytes@{context}",
     }  # fmt: skip
-    keys |= {key for key in watched(spec) if parse_metric(key)[0].source == "closed_form"}
+    keys |= {key for key in decisive_metrics(spec) if parse_metric(key)[0].source == "closed_form"}
     return {key: closed_form(arch, *_split(key), spec.quantization, spec.cache_dtype) for key in sorted(keys)}
 
 
-def watched(spec: StudySpec) -> set[str]:
+def decisive_metrics(spec: StudySpec) -> set[str]:
     """Metrics in objectives or budgets of this study."""
     return {objective.metric for objective in spec.all_objectives} | set(spec.all_budgets)
 
 
 def spec_contexts(spec: StudySpec) -> list[int]:
-    return [context for key in watched(spec) if (context := parse_metric(key)[1]) is not None]
+    return [context for key in decisive_metrics(spec) if (context := parse_metric(key)[1]) is not None]
 
 
 def over_budget(values: dict[str, float], spec: StudySpec) -> str:
@@ -74,7 +74,7 @@ def objective_values(trial: TrialFacts, spec: StudySpec) -> dict[str, float] | N
 
 
 def needs_quality(spec: StudySpec) -> bool:
-    return any(parse_metric(key)[0].source == "quality" for key in watched(spec))
+    return any(parse_metric(key)[0].source == "quality" for key in decisive_metrics(spec))
 
 
 def _split(key: str) -> tuple[str, int | None]:

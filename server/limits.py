@@ -46,7 +46,7 @@ class RequestLimits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if refusal := of_address(scope):
+        if refusal := check_address(scope):
             await _refuse(refusal, scope, receive, send)
         elif not scope["path"].startswith(API) or scope["path"].startswith(UPLOADS) or scope["method"] == "GET":
             await self.app(scope, receive, send)
@@ -58,7 +58,7 @@ class RequestLimits:
         try:
             refusal = await self._read(body, scope, receive)
             if refusal is None and body:
-                refusal = of_body(body) if len(body) <= INLINE else await run_sync(of_body, body)
+                refusal = check_body(body) if len(body) <= INLINE else await run_sync(check_body, body)
             if refusal is not None:
                 await _refuse(refusal, scope, receive, send)
             else:
@@ -110,7 +110,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def of_address(scope: Scope) -> Refusal | None:
+def check_address(scope: Scope) -> Refusal | None:
     """A Refusal if path, query or host is not usable."""
     path, query = scope["path"], scope.get("query_string", b"")
     if len(path) > MAX_PATH or len(query) > MAX_QUERY:
@@ -126,7 +126,7 @@ def of_address(scope: Scope) -> Refusal | None:
     return None
 
 
-def of_body(body: bytes | bytearray) -> Refusal | None:
+def check_body(body: bytes | bytearray) -> Refusal | None:
     """A Refusal if this JSON is not usable. Values are counted before they are parsed: a parser makes an object of
     each, which costs many times its bytes."""
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:

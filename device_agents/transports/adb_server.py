@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from device_agents.transports.adb_shell import LineBuffer, apart, refused
+from device_agents.transports.adb_shell import LineBuffer, refused, with_exit_mark
 from device_agents.transports.base import OnLine, Progress, ShellResult, Traffic
 from device_agents.transports.errors import PhoneOffline, PhoneUnauthorized, absent_or_blocked
 from foundation.errors import InvalidConfig
@@ -79,7 +79,7 @@ class AdbServerTransport:
         self._traffic.round_trips += 1
         mark = f"hilnas-{uuid.uuid4().hex}"
         out = LineBuffer(on_line, mark)
-        output = self._stream([*self._to_phone(), "shell", "-T", apart(command, mark)], timeout_s, out.feed)
+        output = self._stream([*self._to_phone(), "shell", "-T", with_exit_mark(command, mark)], timeout_s, out.feed)
         return out.result(self._serial, output)
 
     def push(self, source: Path, target: str, mode: int = 0o644, progress: Progress | None = None) -> None:

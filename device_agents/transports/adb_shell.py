@@ -94,8 +94,8 @@ class AdbShellTransport:
         with self._talking() as device:
             # the service `exec:` is raw: no terminal that would turn \n into \r\n
             for chunk in device._streaming_service(
-                b"exec", apart(command, mark).encode(), transport_timeout_s=timeout_s, read_timeout_s=timeout_s,
-                decode=False,
+                b"exec", with_exit_mark(command, mark).encode(), transport_timeout_s=timeout_s,
+                read_timeout_s=timeout_s, decode=False,
             ):  # fmt: skip
                 out.feed(chunk)
         return out.result(self.serial)
@@ -148,7 +148,7 @@ class AdbShellTransport:
             raise
 
 
-def apart(command: str, mark: str) -> str:
+def with_exit_mark(command: str, mark: str) -> str:
     """``command`` with stderr and exit code after a mark, since the service has only one stream; stdout is live."""
     return (
         "exec 3>&1; err=$( { " + command + "\n} 2>&1 1>&3 3>&- ); rc=$?; "
@@ -172,7 +172,7 @@ def usb_refusal(serial: str, error: BaseException) -> PhoneError | None:
 
 
 class LineBuffer:
-    """Splits the output of ``apart`` into live lines of stdout, exit code and stderr."""
+    """Splits the output of ``with_exit_mark`` into live lines of stdout, exit code and stderr."""
 
     def __init__(self, on_line: OnLine | None, mark: str) -> None:
         self._on_line, self._mark = on_line, mark.encode()

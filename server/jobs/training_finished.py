@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from contracts.job import JobResult, TrainResult
 from contracts.plan import DEFAULT_BACKEND
-from nas.plans import trained_job
+from nas.jobs import trained_job
 from nas.targets import groups_of, on_cores, on_target
 from server.context import Context
 from server.devices import repository as devices
