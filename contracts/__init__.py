@@ -1,2 +1,2 @@
-"""What the processes say to each other: records of devices, jobs, measurements, studies and trainings, and the HTTP
-client that carries them."""
+"""What the processes exchange: records of devices, jobs, measurements, studies and trainings, and the HTTP client
+that carries them."""

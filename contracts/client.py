@@ -1,4 +1,4 @@
-"""The coordinator as agents and trainers see it: leases, results and artifacts. Network trouble is retried here."""
+"""The coordinator's API for agents and trainers: leases, results and artifacts. Retries on network errors."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class CoordinatorClient(RestClient):
         return JobReply(**self._post(f"/jobs/{job_id}/result", result.model_dump(mode="json"), retry=True).json())
 
     def fetch(self, digest: str, target: Path) -> None:
-        """Downloads an artifact, resuming a partial file, and verifies its sha256 before it takes its name. Raises
-        InvalidConfig for a digest that is none, before any folder is made."""
+        """Downloads an artifact, resuming a partial file; it gets its name only after its sha256 was verified. Raises
+        InvalidConfig for a malformed digest, before any folder is created."""
         require_digest(digest)
         partial = target.with_suffix(".partial")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +67,10 @@ class CoordinatorClient(RestClient):
                 partial.replace(target)
                 return
             partial.unlink(missing_ok=True)
-        raise Unreachable(f"artifact {digest[:12]} could not be fetched whole from {self.url}")
+        raise Unreachable(f"could not download all of artifact {digest[:12]} from {self.url}")
 
     def upload(self, path: Path, media_type: str = "application/octet-stream") -> str:
-        """Stores a file under its sha256, going on where a broken upload stopped. Returns the digest."""
+        """Stores a file under its sha256, resuming a broken upload. Returns the digest."""
         digest, size = file_digest(path), path.stat().st_size
         for _ in range(TRANSFER_ATTEMPTS):
             try:
@@ -81,10 +81,10 @@ class CoordinatorClient(RestClient):
                 return digest
             except httpx.TransportError:
                 self.pause()
-        raise Unreachable(f"{path.name} could not be uploaded whole to {self.url}")
+        raise Unreachable(f"could not upload all of {path.name} to {self.url}")
 
     def _append_rest(self, digest: str, partial: Path) -> None:
-        """Appends what ``partial`` still lacks; a file longer than the artifact is started anew."""
+        """Appends the bytes missing from ``partial``; a file longer than the artifact is started over."""
         have = partial.stat().st_size if partial.exists() else 0
         headers = {"Range": f"bytes={have}-"} if have else {}
         with self._http.stream("GET", f"/artifacts/{digest}", headers=headers) as reply:

@@ -1,4 +1,4 @@
-"""What a device says about itself when it enrols."""
+"""What a device reports about itself when it enrols."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.values import Count, FreeJson, Name, Sentence
 
 DeviceKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-"""Kinds are open: an agent may serve one that a plugin brought (device_agents.devices.kinds)."""
+"""Kinds are open: an agent may serve one that a plugin provides (device_agents.devices.kinds)."""
 KINDS = {"host": "a host", "android": "an Android phone", "replay": "a replay device"}
-"""Those that come with hilnas, in words."""
+"""The built-in kinds and how they are described."""
 
 
-def in_words(kind: str) -> str:
+def describe_kind(kind: str) -> str:
     return KINDS.get(kind, f"a device of kind {kind}")
 
 
@@ -41,9 +41,9 @@ class DeviceFacts(BaseModel):
 
     @property
     def delegates(self) -> frozenset[str]:
-        """ExecuTorch backends that its runner brings: what it says in its details, else those of our runner."""
-        said = self.details.get("delegates")
-        return frozenset(map(str, said)) if isinstance(said, list) else RUNNER_DELEGATES
+        """ExecuTorch backends linked into its runner: those listed in its details, else those of our runner."""
+        listed = self.details.get("delegates")
+        return frozenset(map(str, listed)) if isinstance(listed, list) else RUNNER_DELEGATES
 
     @property
     def fingerprint(self) -> str:

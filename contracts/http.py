@@ -1,4 +1,4 @@
-"""The one HTTP client: every call to a coordinator goes through it, and every failure is one of two errors."""
+"""The HTTP client for every call to a coordinator; every failure is one of two errors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RETRY_S = 1.0
 
 
 class Unreachable(HilnasError):
-    """Nobody answers at the coordinator's address."""
+    """The coordinator does not answer at its address."""
 
     code = "coordinator_unreachable"
     exit_code = 4
 
 
 class Refused(HilnasError):
-    """The coordinator answered with an error; ``status`` is HTTP's, ``code`` and the sentence are its own."""
+    """The coordinator answered with an error: its HTTP ``status``, its own ``code`` and message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class Refused(HilnasError):
 
 class RestClient:
     """The public REST API. ``url`` defaults to HILNAS_URL, ``token`` to HILNAS_TOKEN (not needed while the
-    coordinator runs in local single-user mode). ``stopping`` ends the retries of a process that was told to stop."""
+    coordinator runs in local single-user mode). Retries end once ``stopping`` returns True."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class RestClient:
         return _body(self.request("POST", path, json=body, headers=headers))
 
     def request(self, method: str, path: str, *, retry: bool = False, **options: Any) -> httpx.Response:
-        """Raises Unreachable or Refused. With ``retry``, waits for a coordinator that is away or in trouble until it
-        answers or this process is told to stop."""
+        """Raises Unreachable or Refused. With ``retry``, an unreachable or failing coordinator is retried until it
+        answers or this process is stopping."""
         while True:
             try:
                 reply = self._http.request(method, path, **options)
@@ -91,13 +91,13 @@ class RestClient:
 
 
 def raise_for_status(reply: httpx.Response) -> None:
-    """Refused with the coordinator's own code and sentence."""
+    """Raises Refused with the coordinator's own code and message."""
     if reply.status_code < 400:
         return
     reply.read()
     try:
         body = reply.json()
-    except ValueError:  # a proxy's page, or an answer that was cut
+    except ValueError:  # a proxy's page, or a truncated response
         body = None
     body = body if isinstance(body, dict) else {}
     code, message = str(body.get("code", "http_error")), str(body.get("message", reply.text[:300]))

@@ -17,7 +17,7 @@ JobKind = Literal["measure", "train"]
 
 
 class MeasureJob(BaseModel):
-    """Measure ``plan``; fetch the blocks it names from the artifact store first. ``form`` says what the chain is."""
+    """Measure ``plan``, after fetching its blocks from the artifact store. ``form`` says what the chain is."""
 
     model_config = ConfigDict(frozen=True)
     kind: Literal["measure"] = "measure"
@@ -27,7 +27,7 @@ class MeasureJob(BaseModel):
     cold_repeats: int = 1
     max_half_width: float = 0.05  # re-measure while an interval is wider than this share of its median
     max_repeats: int = 4
-    attempt: int = 0  # raised when the machine, not the candidate, spoiled the one before
+    attempt: int = 0  # raised when the machine, not the candidate, spoiled the previous one
 
     @property
     def blocks(self) -> list[str]:
@@ -36,8 +36,8 @@ class MeasureJob(BaseModel):
 
 
 class TrainJob(BaseModel):
-    """Train ``arch`` with ``recipe`` and export it back to a measured program; ``budget_bytes`` is the study's of
-    memory, where it has one."""
+    """Train ``arch`` with ``recipe`` and export it back to a measured program; ``budget_bytes`` is the study's memory
+    budget, if it has one."""
 
     model_config = ConfigDict(frozen=True)
     kind: Literal["train"] = "train"
@@ -50,8 +50,8 @@ class TrainJob(BaseModel):
 
 
 class JobRecord(BaseModel):
-    """A queued, running or ended job as its study sees it. It is for the group of equal devices whose fingerprint is
-    ``pool``; where that is None, for ``device_id`` alone."""
+    """A queued, running or ended job as its study sees it. Any device with fingerprint ``pool`` may run it; where that
+    is None, only ``device_id``."""
 
     model_config = ConfigDict(frozen=True)
     id: str
@@ -66,8 +66,8 @@ class JobRecord(BaseModel):
 
 
 class TrainResult(BaseModel):
-    """What a training brought: losses in nats per token, artifacts by sha256, and the job that measures its program. Of
-    that job the coordinator uses the parity check and the size of the vocabulary; it makes the plan itself."""
+    """The result of a training: losses in nats per token, artifacts by sha256, and the job that measures its program.
+    The coordinator takes only the parity check and the vocabulary size from that job; it builds the plan itself."""
 
     recipe: str = Field(max_length=120)
     steps: int = Field(ge=0, lt=2**63)
@@ -82,7 +82,7 @@ class TrainResult(BaseModel):
 
 
 class Enrolment(BaseModel):
-    """What an agent sends once, with a single-use token. It may serve what the token allows."""
+    """Sent once by an agent, with a single-use token. The agent may serve what the token allows."""
 
     token: str = Field(max_length=200)
     facts: DeviceFacts
@@ -123,7 +123,7 @@ class Heartbeat(BaseModel):
 
 
 class HeartbeatReply(BaseModel):
-    """``cancel``: stop this job, its study was stopped. ``drain``: finish it, then take no more."""
+    """``cancel``: stop this job, its study was stopped. ``drain``: finish it, then take no more jobs."""
 
     expires_at: datetime
     cancel: bool = False

@@ -1,4 +1,4 @@
-"""What every leasing process does alike, phone agent or trainer: enrol once, and keep a lease while it works."""
+"""What agents and trainers share: enrolling once, and keeping a lease alive during a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from foundation.errors import InvalidConfig
 def enrol_once(
     client: CoordinatorClient, kept: Path, token: str | None, facts: DeviceFacts, serves: list[JobKind]
 ) -> Credential:
-    """Uses the credential in ``kept``, or spends the single-use token for one (file mode 0600)."""
+    """Uses the credential in ``kept``, or trades the single-use token for one (file mode 0600)."""
     if kept.exists():
         credential = Credential.model_validate_json(kept.read_text())
     elif token:
@@ -33,7 +33,7 @@ def enrol_once(
 
 
 class Heartbeats:
-    """Renews a lease from a thread while its job runs, tells how far it is, hears of cancellation and draining."""
+    """Renews a lease from a thread while its job runs, reports progress, receives cancellation and draining."""
 
     def __init__(self, client: CoordinatorClient, lease: Lease, drain: Callable[[], None] = lambda: None) -> None:
         self.cancelled = threading.Event()
@@ -44,7 +44,7 @@ class Heartbeats:
         self._thread = threading.Thread(target=self._beat, daemon=True, name=f"heartbeat-{lease.job_id}")
 
     def report(self, share: float, message: str) -> None:
-        """Goes out with the next heartbeat."""
+        """Sent with the next heartbeat."""
         self._progress, self._message = share, message
 
     def __enter__(self) -> Heartbeats:
@@ -62,7 +62,7 @@ class Heartbeats:
                 try:
                     reply = self._client.heartbeat(self._lease.job_id, beat)
                 except Refused as error:
-                    if error.status in (404, 409, 410):  # the lease is not ours any more
+                    if error.status in (404, 409, 410):  # the lease is no longer ours
                         self.cancelled.set()
                         return
                     continue

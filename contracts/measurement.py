@@ -13,7 +13,7 @@ from foundation.errors import InvalidConfig
 
 
 class Verdict(StrEnum):
-    """Only VALID rows reach the sampler. The sentence for each stands in docs/metrics.md."""
+    """Only VALID rows reach the sampler. docs/metrics.md explains each verdict."""
 
     VALID = "valid"
     NOISY = "noisy"  # interval still wider than allowed after the last re-measurement
@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     DEVICE_LOST = "device_lost"
     LOW_BATTERY = "low_battery"
     WRONG_CLOCK = "wrong_clock"
-    UNLIKE_TWIN = "unlike_twin"  # said by the coordinator: the canary differs from that of equal devices
+    UNLIKE_TWIN = "unlike_twin"  # set by the coordinator: the canary differs from that of its peers
 
 
 # The machine's fault, not the candidate's: worth another session.
@@ -53,7 +53,7 @@ class Estimate(BaseModel):
     @model_validator(mode="after")
     def _ordered(self) -> Estimate:
         if not self.low <= self.median <= self.high:
-            raise ValueError(f"the interval {self.low:g} to {self.high:g} does not hold its median {self.median:g}")
+            raise ValueError(f"the interval {self.low:g} to {self.high:g} does not contain its median {self.median:g}")
         return self
 
     @property
@@ -65,7 +65,7 @@ class Estimate(BaseModel):
 class Measurement(BaseModel):
     """One plan measured on one device. ``events`` are the runner's lines of every cold repeat, as they came.
 
-    It is data from a stranger: what is no metric of a device is kept in ``unknown_metrics`` and decides nothing.
+    The data is untrusted: keys that are not device metrics are kept in ``unknown_metrics`` and have no effect.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,8 +74,8 @@ class Measurement(BaseModel):
     verdict: Verdict
     reason: Sentence = ""
     metrics: dict[str, Estimate] = {}
-    beside: dict[str, Estimate] = {}  # the other form of the same candidate, measured in turn in the same session
-    unknown_metrics: FreeJson = {}  # keys that this version does not know, and rates without a bound, as they came
+    beside: dict[str, Estimate] = {}  # the other form of the same candidate, alternated with it in the same session
+    unknown_metrics: FreeJson = {}  # keys that this version does not know, and rates without a bound, as received
     block_ms: dict[str, dict[str, FiniteFloat]] = {}  # phase -> step name -> median ms
     outside_xnnpack: dict[str, FiniteFloat] = {}  # phase -> share of its time spent in our own operators
     canary: dict[str, FiniteFloat] = Field(default={}, max_length=16)  # reference_ms, median_ms, drift
@@ -115,7 +115,7 @@ class Measurement(BaseModel):
 
 def _is_measured(key: object, given: Any) -> bool:
     """A metric that devices measure, without a target: ``decode_ms@512``. Agents used to write 0 for the upper bound
-    of a rate whose time may be zero; such a rate has none and is no estimate."""
+    of a rate whose time may be zero; such a rate has no upper bound and is not an estimate."""
     try:
         parsed = MetricKey.parse(str(key))
     except InvalidConfig:

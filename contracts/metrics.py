@@ -1,4 +1,4 @@
-"""The metric table: the one place that says what each number is. ``docs/metrics.md`` is checked against it.
+"""The metric table: the one definition of each number. ``docs/metrics.md`` is checked against it.
 
 A metric at a context is written ``name@context``, e.g. ``decode_ms@4096``; on one target of a study
 ``name@context:target``, e.g. ``decode_ms@4096:s24``."""
@@ -83,7 +83,7 @@ class MetricKey:
 
     @classmethod
     def parse(cls, key: str) -> MetricKey:
-        """Raises InvalidConfig naming the known metrics, or saying what the key lacks."""
+        """Raises InvalidConfig with the known metrics, or with what the key is missing."""
         base, colon, target = key.partition(":")
         name, _, context = base.partition("@")
         metric = METRICS.get(name)
@@ -96,12 +96,12 @@ class MetricKey:
         if colon and metric.source != "device":
             raise InvalidConfig(f"{name} is the same on every device, so it takes no target; got {key!r}")
         if colon and not TARGET_NAME.fullmatch(target):
-            raise InvalidConfig(f"after the colon stands a target's name, e.g. {base}:s24; got {key!r}")
+            raise InvalidConfig(f"expected a target name after the colon, e.g. {base}:s24; got {key!r}")
         return cls(metric, int(context) if context else None, target)
 
     @property
     def base(self) -> str:
-        """The key without its target: what a measurement row calls it."""
+        """The key without its target, as in a measurement row."""
         return self.metric.name if self.context is None else f"{self.metric.name}@{self.context}"
 
     def on(self, target: str) -> str:
@@ -110,6 +110,6 @@ class MetricKey:
 
 
 def parse_metric(key: str) -> tuple[Metric, int | None]:
-    """``decode_ms@4096:s24`` -> (metric, 4096), for callers to whom the target makes no difference."""
+    """``decode_ms@4096:s24`` -> (metric, 4096), for callers that ignore the target."""
     parsed = MetricKey.parse(key)
     return parsed.metric, parsed.context

@@ -1,5 +1,5 @@
-"""The runner's plan: which blocks, in which order, measured how. Mirrors docs/runner.md; the C++ side parses the
-same."""
+"""The runner's plan: which blocks, in which order, and how they are measured. Documented in docs/runner.md and parsed
+by the C++ runner."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ PRECISION = {"screening": (0.10, 4), "quick": (0.10, 8), "full": (0.05, 5)}
 
 
 class State(BaseModel):
-    """One state of a step: its kind and that kind's sizes. Kinds are open (search_space.states); the runner refuses one
-    that it does not know."""
+    """One state of a step: its kind and that kind's sizes. Kinds are open (search_space.states); the runner refuses
+    unknown ones."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, Annotated[int, Field(ge=0, le=1 << 40)]]
@@ -95,7 +95,7 @@ class Cache(_Record):
 
 
 class Check(_Record):
-    """Expected logits at probe ids for the last token of each chunk: the parity gate, run before any timing."""
+    """Expected logits at probe ids for the last token of each chunk: the parity gate that precedes any timing."""
 
     tokens: list[int] = Field(max_length=MAX_CHECKED)
     chunks: list[int] = Field(max_length=MAX_CHECKED)
@@ -116,11 +116,11 @@ class Canary(_Record):
 
 class Prefix(_Record):
     """The first tokens of the prompt as a file of states on the device: saved, or restored and followed by ``suffix``
-    tokens. The file lies beside the blocks; it is named, never given as a path."""
+    tokens. The file lies beside the blocks and is given by name, never by path."""
 
     save: FileName | None = None
     restore: FileName | None = None
-    length: int | None = Field(default=None, ge=1)  # of save; a file knows its own
+    length: int | None = Field(default=None, ge=1)  # for save; a restored file has its own
     suffix: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
@@ -131,8 +131,8 @@ class Prefix(_Record):
 
 
 class Plan(_Record):
-    """``blocks_dir`` is set by the device that runs the plan, and only that device may skip verifying blocks it has
-    verified already: neither is taken from elsewhere."""
+    """``blocks_dir`` is set by the device that runs the plan, and only that device may skip the verification of blocks
+    that it already verified; neither is accepted from outside."""
 
     version: Literal[1] = 1
     id: str = Field(max_length=200)
@@ -154,7 +154,7 @@ class Plan(_Record):
     @classmethod
     def _no_folder(cls, blocks_dir: str) -> str:
         if blocks_dir:
-            raise ValueError("a plan names no folder: the device that runs it knows where its blocks lie")
+            raise ValueError("a plan must not set blocks_dir: the device that runs it knows where its blocks are")
         return blocks_dir
 
     @field_validator("verify_digests")
@@ -172,16 +172,17 @@ class Plan(_Record):
 
     @property
     def digest(self) -> str:
-        """What is measured and how, without names, places and the parity check: the measurement key's first half."""
+        """What is measured and how, without names, paths and the parity check: the first half of the measurement
+        key."""
         unkeyed = {"id", "blocks_dir", "verify_digests", "check"}
-        if self.backend == DEFAULT_BACKEND:  # rows from before there was a choice are found again
+        if self.backend == DEFAULT_BACKEND:  # as before plans had a backend, so that stored rows are still found
             unkeyed.add("backend")
         text = self.model_dump_json(exclude=unkeyed, exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def canary_key(self) -> str:
-        """What must be equal for two canary times to be comparable: its chain, threads and cores. Empty without one."""
+        """Canary times are comparable when this is equal: chain, threads and cores. Empty without a canary."""
         if self.canary is None:
             return ""
         text = f"{self.canary.model_dump_json()}|{self.protocol.threads}|{self.protocol.affinity}"

@@ -1,7 +1,7 @@
-"""What a runner reports of one cold run: one JSON object a line, here as typed events with one parser for all devices.
+"""What a runner reports about one cold run, one JSON object per line: typed events and one parser for all devices.
 
-The fields are those of docs/runner.md. Events keep fields that are not named here, and events of unknown kinds are
-kept whole, so that an agent can serve a newer runner; a field that is named must be of its kind.
+The fields are those of docs/runner.md. Unknown fields and events of unknown kinds are kept as they are, so that an
+agent can serve a newer runner; known fields must have the right type.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class RunnerEvent(BaseModel):
-    """Base of all events, and the event of a kind that is not known here."""
+    """Base of all events, and the type of events of unknown kinds."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     event: str
 
     @property
     def record(self) -> dict[str, Any]:
-        """The line as it came."""
+        """The line as received."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
@@ -73,7 +73,7 @@ class EndEvent(RunnerEvent):
 
 
 class ErrorEvent(RunnerEvent):
-    """The last line of a failed run, possibly the only one; ``code`` is a name of the runner's table."""
+    """The last line of a failed run, possibly the only one; ``code`` is one of the runner's error codes."""
 
     event: Literal["error"] = "error"
     code: str = "unknown"
@@ -81,7 +81,7 @@ class ErrorEvent(RunnerEvent):
 
 
 class SpoiledEvent(RunnerEvent):
-    """Said by the device, not by the runner: it did not hold still, so the run is worth nothing."""
+    """Added by the device, not the runner: its conditions changed during the run, so the run does not count."""
 
     event: Literal["spoiled"] = "spoiled"
     verdict: Verdict
@@ -96,7 +96,7 @@ LAST: tuple[type[RunnerEvent], ...] = (EndEvent, ErrorEvent)
 
 
 def parse_event(record: Mapping[str, Any]) -> RunnerEvent:
-    """Raises RunnerCrashed when the record is no event or a field is not what the protocol says."""
+    """Raises RunnerCrashed when the record is not an event or a field does not match the protocol."""
     name = record.get("event") if isinstance(record, Mapping) else None
     try:
         return _KINDS.get(str(name), RunnerEvent).model_validate(dict(record))
@@ -107,7 +107,7 @@ def parse_event(record: Mapping[str, Any]) -> RunnerEvent:
 
 
 def parse_lines(lines: Iterable[str]) -> list[RunnerEvent]:
-    """Events up to the first line that is not whole: a killed runner may leave a torn one at the end."""
+    """Events up to the first incomplete line: a killed runner may leave a truncated one at the end."""
     events = []
     for line in lines:
         try:
@@ -119,7 +119,7 @@ def parse_lines(lines: Iterable[str]) -> list[RunnerEvent]:
 
 
 def parse_run(out: str, err: str, exit_code: int) -> list[RunnerEvent]:
-    """All events of a run that said how it ended. Raises RunnerCrashed with the reason when it did not."""
+    """All events of a run that reported its end. Raises RunnerCrashed with the reason when it did not."""
     events = parse_lines(out.splitlines())
     if not events or not isinstance(events[-1], LAST):
         last = err.strip().splitlines()[-1] if err.strip() else "no message"

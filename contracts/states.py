@@ -13,15 +13,15 @@ class StudyState(StrEnum):
 
 
 class TrialState(StrEnum):
-    PROPOSED = "proposed"  # asked of the sampler, nothing paid yet
+    PROPOSED = "proposed"  # by the sampler, nothing spent yet
     GATED = "gated"  # over a free budget (bytes, parameters): never reached a device
     PREPARING = "preparing"  # missing blocks are being compiled
     MEASURING = "measuring"  # queued on its devices
-    MEASURED = "measured"  # every target answered with a valid row
+    MEASURED = "measured"  # every target has a valid row
     DOMINATED = "dominated"  # beaten even at the best quality still possible: not trained
     JUDGING = "judging"  # its quality is being estimated
     COMPLETE = "complete"  # all objectives known
-    INFEASIBLE = "infeasible"  # measured or judged, over a budget
+    INFEASIBLE = "infeasible"  # over a budget, by its measurement or its quality
     FAILED = "failed"  # a stored reason, never a made-up number
 
 
@@ -38,7 +38,7 @@ TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.PREPARING: frozenset({TrialState.MEASURING, TrialState.FAILED}),
     TrialState.MEASURING: frozenset({TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}),
     TrialState.MEASURED: frozenset({TrialState.DOMINATED, TrialState.JUDGING, TrialState.COMPLETE, TrialState.FAILED}),
-    TrialState.DOMINATED: frozenset({TrialState.JUDGING}),  # a front that moved may bring it back
+    TrialState.DOMINATED: frozenset({TrialState.JUDGING}),  # possible again when the front has moved
     TrialState.JUDGING: frozenset({TrialState.COMPLETE, TrialState.MEASURED, TrialState.INFEASIBLE, TrialState.FAILED}),
     TrialState.GATED: frozenset(),
     TrialState.COMPLETE: frozenset(),

@@ -1,4 +1,4 @@
-"""A study as the user asks for it, and the records of its trials as the store keeps them."""
+"""A study as the user requests it, and the records of its trials as they are stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from contracts.device import DeviceKind, in_words
+from contracts.device import DeviceKind, describe_kind
 from contracts.measurement import Measurement, Verdict
 from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
 from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
@@ -66,10 +66,10 @@ class QualitySpec(BaseModel):
 
 
 class Target(BaseModel):
-    """Where candidates are to run: one device (its id or name), every device of a model, or of a kind.
+    """Where candidates will run: one device (its id or name), every device of a model, or of a kind.
 
-    Devices with equal fingerprints are one group: they share its jobs, and one valid row of any of them answers for
-    all. When a target matches several fingerprints there is one group for each; each must answer, the worst counts.
+    Devices with equal fingerprints are one group: they share its jobs, and one valid row from any of them counts for
+    all. A target that matches several fingerprints has a group for each; each must be measured, the worst counts.
     ``objectives`` and ``budgets`` are device metrics without the target's name: ``decode_ms@512`` here is
     ``decode_ms@512:<name>`` in the study. ``threads``, ``affinity`` and ``backend`` replace the study's on this target.
     """
@@ -106,25 +106,25 @@ class Target(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a backend where none is named, as targets were stored before there was a choice."""
+        """Leaves out an absent backend, as in targets that were stored before backends existed."""
         stored: dict[str, Any] = handler(self)
         if self.backend is None:
             stored.pop("backend", None)
         return stored
 
     @property
-    def wanted(self) -> str:
-        """What it selects, in words."""
+    def description(self) -> str:
+        """What it selects, for messages."""
         if self.device:
             return f"device {self.device}"
         if self.model:
             return f"a device of model {self.model}"
-        return in_words(str(self.kind))
+        return describe_kind(str(self.kind))
 
 
 class StudySpec(BaseModel):
-    """What POST /api/v1/studies takes. ``devices`` (each measures every candidate) and ``targets`` exclude each other;
-    with neither, every enrolled device that measures is a target, equal ones sharing the work."""
+    """The body of POST /api/v1/studies. ``devices`` (each measures every candidate) and ``targets`` exclude each other;
+    with neither, every enrolled device that measures is a target, and equal devices share the work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(min_length=1, max_length=120)
@@ -133,12 +133,12 @@ class StudySpec(BaseModel):
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"
     backend: str = Field(default=DEFAULT_BACKEND, max_length=120)
-    objectives: list[Objective] = Field(max_length=6)  # may be empty when targets bring theirs
+    objectives: list[Objective] = Field(max_length=6)  # may be empty when targets have their own
     budgets: Budgets = {}  # budgets on metrics that are not objectives
     sampler: str = Field(default="gp", max_length=120)
     seed: Count = 0
     max_trials: int = Field(default=24, ge=1, le=100_000)
-    max_quality: Count | None = None  # at most this many are judged; None: as many as deserve it
+    max_quality: Count | None = None  # most candidates to judge; None: all that may reach the front
     protocol: str = "screening"
     precision: FiniteFloat | None = Field(default=None, gt=0)  # widest valid half width over median; None: protocol's
     threads: int = Field(default=2, ge=1, le=256)
@@ -173,22 +173,22 @@ class StudySpec(BaseModel):
 
     def _check_target(self, key: str) -> None:
         names = [target.name for target in self.targets]
-        wanted = MetricKey.parse(key).target
-        if wanted and wanted not in names:
-            known = f"known targets: {', '.join(names)}" if names else "this study names none"
-            raise ValueError(f"unknown target {wanted!r} in {key}; {known}")
+        name = MetricKey.parse(key).target
+        if name and name not in names:
+            known = f"known targets: {', '.join(names)}" if names else "this study has no targets"
+            raise ValueError(f"unknown target {name!r} in {key}; {known}")
 
     def _check_targets(self) -> None:
         if self.devices:
-            raise ValueError("a study takes targets or devices, not both: write a device as a target of its own")
+            raise ValueError("a study takes targets or devices, not both: give the device as a target")
         names = [target.name for target in self.targets]
         keys = [objective.metric for objective in self.all_objectives]
         for what, given in (("target", names), ("objective", keys)):
             twice = [one for one in given if given.count(one) > 1]
             if twice:
-                raise ValueError(f"{what} {twice[0]} is there twice")
+                raise ValueError(f"{what} {twice[0]} is given twice")
         if len(keys) > MAX_OBJECTIVES:
-            raise ValueError(f"at most {MAX_OBJECTIVES} objectives with those of all targets, got {len(keys)}")
+            raise ValueError(f"at most {MAX_OBJECTIVES} objectives, those of targets included, got {len(keys)}")
 
     @property
     def all_objectives(self) -> list[Objective]:
@@ -210,16 +210,16 @@ class StudySpec(BaseModel):
         return bounds
 
     def backend_of(self, target: str = "") -> str:
-        """That programs are compiled for on this target; the study's own where there are no targets."""
+        """The backend that programs are compiled for on this target; without targets, the study's own."""
         return (self.target(target).backend if target else None) or self.backend
 
     @property
     def backends(self) -> list[str]:
-        """Each once; the study's own alone where there are no targets."""
+        """All backends of the study, each once; without targets, only its own."""
         return list(dict.fromkeys(self.backend_of(target.name) for target in self.targets)) or [self.backend]
 
     def target(self, name: str) -> Target:
-        """Raises InvalidConfig naming the known ones."""
+        """Raises InvalidConfig with the known targets."""
         for target in self.targets:
             if target.name == name:
                 return target
@@ -249,7 +249,8 @@ class QualityResult(BaseModel):
 
 
 class StoredMeasurement(Measurement):
-    """A row as a trial keeps it: whose it is. ``agent_verdict``: what the agent said when the coordinator says else."""
+    """A row as a trial keeps it, with its device and target. ``agent_verdict``: the agent's own verdict where the
+    coordinator changed it."""
 
     device_id: str = ""
     fingerprint: str = ""
@@ -265,8 +266,8 @@ class StoredMeasurement(Measurement):
 def _read_arch(value: Any) -> ArchConfig:
     try:
         return value if isinstance(value, ArchConfig) else ArchConfig.from_dict(value)
-    except (TypeError, AttributeError) as error:  # no such shape at all
-        raise InvalidConfig(f"this is no architecture: {error}") from error
+    except (TypeError, AttributeError) as error:  # not even the right shape
+        raise InvalidConfig(f"not an architecture: {error}") from error
 
 
 Arch = Annotated[
@@ -278,8 +279,8 @@ Arch = Annotated[
 
 
 class TrialFacts(BaseModel):
-    """All of a trial but its architecture: enough for fronts, samplers and pages. Rows are keyed by device id,
-    ``target:device id`` where targets are named: per device and target the latest valid row, else the latest."""
+    """A trial without its architecture: enough for fronts, samplers and pages. Rows are keyed by device id, or
+    ``target:device id`` in a study with targets: per device and target the latest valid row, else the latest."""
 
     id: str
     study_id: str
@@ -317,8 +318,8 @@ class StudyRecord(BaseModel):
 
 
 def memory_budget(budgets: Mapping[str, float]) -> float | None:
-    """The tightest bound of measured peak memory among (metric key -> bound), else of weights and state, beside which
-    peak memory also holds the runtime; None where neither is bounded."""
+    """The tightest bound on measured peak memory among (metric key -> bound), else on weights and state (peak memory
+    also includes the runtime); None where neither is bounded."""
     for name in ("peak_rss_bytes", "memory_bytes"):
         if bounds := [bound for key, bound in budgets.items() if key.partition(":")[0].partition("@")[0] == name]:
             return min(bounds)

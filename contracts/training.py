@@ -1,4 +1,4 @@
-"""What a training run tells of itself: stages, how far each is, curves. Sending the same again changes nothing."""
+"""What a training run reports: its stages, their progress, curves. Sending the same report again changes nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contracts.values import Count, FreeJson, Sentence
 
 StageState = Literal["open", "running", "done", "failed"]
 RunState = Literal["running", "stopped", "failed", "finished"]
-MAX_LINES = 500  # of a curve in one message
+MAX_LINES = 500  # of a curve in one report
 
 
 class StageProgress(BaseModel):
-    """``start`` is the stage whose model it goes on from or reads; ``seconds`` what it took, ``eta_s`` what it may
-    still take."""
+    """``start`` is the stage whose model it continues from or reads; ``seconds`` is the time taken, ``eta_s`` the
+    estimated time left."""
 
     model_config = ConfigDict(extra="ignore")
     name: str = Field(max_length=80)
@@ -30,7 +30,7 @@ class StageProgress(BaseModel):
 
 
 class CurveLine(BaseModel):
-    """One step of a stage; the pair of them is unique in a run, and what comes later counts."""
+    """One step of a stage; (stage, step) is unique in a run, and a later line replaces an earlier one."""
 
     stage: str = Field(max_length=80)
     step: Count
@@ -38,7 +38,7 @@ class CurveLine(BaseModel):
 
 
 class TrainingProgress(BaseModel):
-    """``fencing_token`` is the lease's where a job asked for the run; ``state`` is read only where none did."""
+    """``fencing_token`` is that of the lease when the run belongs to a job; ``state`` is read only when it does not."""
 
     fencing_token: Count | None = None
     state: RunState = "running"
@@ -49,6 +49,6 @@ class TrainingProgress(BaseModel):
 
 
 class TrainingReply(BaseModel):
-    """``stop``: its user wants this run to end."""
+    """``stop``: the user wants this run to end."""
 
     stop: bool = False

@@ -1,5 +1,5 @@
-"""Values that may come from a stranger: digests, file names, ids, text and free JSON. What is checked or cleaned here
-can be stored in every database, sent as JSON and used in a path."""
+"""Types for untrusted values: digests, file names, ids, text and free JSON. Once checked or cleaned here, a value can
+be stored in every database, sent as JSON and used in a path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL (PostgreSQL refuses it) a
 
 
 def require_digest(digest: str) -> str:
-    """Raises InvalidConfig unless ``digest`` is 64 lower-case hex digits; to be called before a path is made of it."""
+    """Raises InvalidConfig unless ``digest`` is 64 lower-case hex digits; call it before using one in a path."""
     if not DIGEST.fullmatch(digest):
         raise InvalidConfig(f"a block is named by its sha256 in 64 lower-case hex digits, got {digest[:80]!r}")
     return digest
@@ -35,8 +35,8 @@ def clean_text(text: str, limit: int | None = None) -> str:
 
 
 def clean_json(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """``value`` as JSON that every database keeps: text cleaned, numbers that are not finite absent (None), what lies
-    deeper than ``depth`` or is no JSON replaced by a note."""
+    """``value`` as JSON that every database can store: text cleaned, non-finite numbers None, anything nested deeper
+    than ``depth`` replaced by a note, anything that is not JSON by its text."""
     if isinstance(value, str):
         return clean_text(value)
     if value is None or isinstance(value, bool):
@@ -55,7 +55,7 @@ def clean_json(value: Any, depth: int = MAX_DEPTH) -> Any:
 
 
 def bounded_json(value: Any) -> Any:
-    """``clean_json``; an object that is too large to show keeps a note in its place."""
+    """``clean_json``; an object that is too large is replaced by a note."""
     if not isinstance(value, dict):
         return value
     cleaned = clean_json(value)

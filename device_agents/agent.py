@@ -40,7 +40,7 @@ class Agent:
         device.while_cooling = self.prefetch
 
     def run(self) -> None:
-        """Until ``drain``. The job in hand is always finished and reported first."""
+        """Runs until ``drain``. The current job is always finished and reported first."""
         self.enrol()
         while not self.stopping.is_set():
             try:
@@ -65,7 +65,7 @@ class Agent:
         log.info("agent_drained")
 
     def is_ready(self) -> bool:
-        """Takes no job while the device could not measure it; says why once per reason."""
+        """False while the device cannot measure; logs each reason once."""
         reason = self.device.ready()
         if reason and reason != self._not_ready:
             log.warning("device_not_ready", device=self.device.facts.name, reason=reason)
@@ -75,7 +75,7 @@ class Agent:
         return not reason
 
     def drain(self) -> None:
-        """Finish the job in hand, take no more."""
+        """Finishes the current job and takes no more."""
         self.stopping.set()
 
     def enrol(self) -> None:
@@ -83,7 +83,7 @@ class Agent:
         log.info("agent_enrolled", device_id=credential.device_id, device=self.device.facts.name)
 
     def serve(self, lease: Lease) -> None:
-        """One job, with a heartbeat beside it; the result is on disk before it is sent."""
+        """Runs one job with heartbeats; the result is on disk before it is sent."""
         job = lease.job
         assert isinstance(job, MeasureJob)
         log.info("job_leased", job_id=lease.job_id, plan=job.plan.id)
@@ -108,30 +108,31 @@ class Agent:
         except HilnasError as error:
             return JobResult(fencing_token=token, error=str(error), error_code=error.code)
         except OSError as error:
-            return JobResult(fencing_token=token, error=f"the agent's disk: {error}", error_code="agent_io", retry=True)
+            message = f"the agent's disk failed: {error}"
+            return JobResult(fencing_token=token, error=message, error_code="agent_io", retry=True)
 
     def fetch_blocks(self, digests: Iterable[str]) -> bool:
-        """Downloads what the device lacks; later candidates share nearly all of it. False when it had everything.
+        """Downloads the blocks that the device lacks; candidates share most of them. False when it had all of them.
 
-        Raises InvalidConfig for a digest that is none, before any path is made of it."""
-        wanted = list(dict.fromkeys(map(require_digest, digests)))
-        missing = [digest for digest in wanted if not self.device.has_block(digest)]
+        Raises InvalidConfig for a malformed digest, before it is used in a path."""
+        required = list(dict.fromkeys(map(require_digest, digests)))
+        missing = [digest for digest in required if not self.device.has_block(digest)]
         paths = {digest: self.home / "blocks" / f"{digest}.pte" for digest in missing}
         for digest, path in paths.items():
             if not path.exists():
                 self.client.fetch(digest, path)
-        self.device.add_blocks(paths, keep=wanted)
+        self.device.add_blocks(paths, keep=required)
         return bool(missing)
 
     def prefetch(self) -> bool:
-        """While the device cools: brings one block of a job that waits for it. False when there is nothing to bring."""
+        """While the device cools: fetches one block of a queued job. False when there is nothing to fetch."""
         with contextlib.suppress(Refused, Unreachable):
             waiting = [digest for digest in self.client.upcoming() if not self.device.has_block(digest)]
             return self.fetch_blocks(waiting[:1])
         return False
 
     def flush(self) -> None:
-        """Sends every finished result; one that the coordinator calls stale or unknown is done with too."""
+        """Sends every finished result; one that the coordinator calls stale or unknown is removed too."""
         for job_id, result in self.outbox.pending():
             try:
                 reply = self.client.report(job_id, result)

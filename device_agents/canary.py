@@ -1,4 +1,4 @@
-"""The canary's memory: the reference time of its chain on this device, which sessions compare against."""
+"""The canary's reference time on this device, which sessions are compared with."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class CanaryBook:
         self._known: dict[str, float] = json.loads(path.read_text()) if path and path.exists() else {}
 
     def reference(self, plan: Plan, samples_ms: Sequence[float]) -> float:
-        """The stored time of this plan's canary; 0 without canary.
+        """The stored time of this plan's canary; 0 without a canary.
 
-        The first session stores it; a later one that is clearly faster replaces it: the first met a busy machine.
+        The first session stores it; a later one that is clearly faster replaces it, since the machine was busy before.
         """
         if plan.canary is None or not samples_ms:
             return 0.0

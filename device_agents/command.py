@@ -1,4 +1,4 @@
-"""``hilnas agent``: make this machine a measurement device of a coordinator."""
+"""``hilnas agent``: serve this machine, or devices attached to it, as measurement devices of a coordinator."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def host(
 @app.command()
 def serve(
     kind: Annotated[str, typer.Argument(help=f"Kind of device: {DEVICE_KINDS.known}.")],
-    address: Annotated[str, typer.Argument(help="What the kind asks for: serial number, HOST:PORT, file.")] = "",
+    address: Annotated[str, typer.Argument(help="Depends on the kind: serial number, HOST:PORT or file.")] = "",
     url: Url = "http://127.0.0.1:8000",
     token: Token = None,
     home: Home = Path("var/agent"),
 ) -> None:
-    """Measure on one device of any kind, those of plugins included."""
+    """Measure on one device of any kind, including kinds from plugins."""
     device = DEVICE_KINDS.get_or_raise(kind)(home, address)
     _serve(Agent(url, device, home, token or local_token(url, home)))
 

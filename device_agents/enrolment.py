@@ -1,4 +1,4 @@
-"""Where an enrolment token comes from when none is given."""
+"""Getting an enrolment token when none is given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from foundation.errors import HilnasError
 
 
 def local_token(url: str, home: Path) -> str | None:
-    """A coordinator in local single-user mode hands out tokens to anyone on its machine."""
+    """A token from a coordinator in local single-user mode, which gives one to any process on its machine."""
     if (home / "credential.json").exists():
         return None
     with contextlib.suppress(HilnasError, KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Results on disk until the coordinator has them: a killed agent sends on its next start what it had finished."""
+"""Keeps results on disk until the coordinator has them: a killed agent sends finished results at its next start."""
 
 from __future__ import annotations
 

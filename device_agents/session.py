@@ -39,7 +39,7 @@ ERROR_VERDICTS = {
 
 @dataclass
 class Samples:
-    """What one cold run timed, or several joined, in milliseconds."""
+    """The samples of one cold run, or of several joined, in milliseconds."""
 
     by_metric: dict[str, list[float]] = field(default_factory=dict)
     blocks: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -48,63 +48,63 @@ class Samples:
     peak_rss: list[float] = field(default_factory=list)
     cores: set[int] = field(default_factory=set)
     forward_s: float = 0.0
-    spoiled: tuple[Verdict, str] | None = None  # the device did not hold still, and says how
+    spoiled: tuple[Verdict, str] | None = None  # the device's conditions changed: verdict and reason
 
     @property
     def canary_ms(self) -> float:
-        """Median canary time, 0 without canary."""
+        """Median canary time, 0 without a canary."""
         return statistics.median(self.canary) if self.canary else 0.0
 
 
 @dataclass
 class Session:
-    """The cold runs of one plan so far. ``events`` keeps all of them, also those that are set aside."""
+    """The cold runs of one plan so far. ``events`` keeps all of them, including those set aside."""
 
     runs: list[Samples] = field(default_factory=list)
     events: list[list[RunnerEvent]] = field(default_factory=list)
 
     def clean(self) -> list[Samples]:
-        """Runs that the device did not spoil and whose canary was within MAX_RUN_DRIFT of the fastest run's: the others
-        met somebody on the machine."""
+        """Runs that the device did not spoil and whose canary was within MAX_RUN_DRIFT of the fastest run's: in the
+        others the machine was busy."""
         steady = [run for run in self.runs if run.spoiled is None]
         fastest = min((run.canary_ms for run in steady), default=0.0)
         return [run for run in steady if run.canary_ms <= fastest * (1 + MAX_RUN_DRIFT)]
 
     @property
     def unfit(self) -> bool:
-        """The device cannot measure now: another run would meet the same."""
+        """The device cannot measure now: another run would fail the same way."""
         return any(run.spoiled and run.spoiled[0] in UNFIT for run in self.runs)
 
     def joined(self) -> Samples:
         """All samples of the clean runs together."""
-        whole = Samples()
+        joined = Samples()
         for run in self.clean():
             for key, values in run.by_metric.items():
-                whole.by_metric.setdefault(key, []).extend(values)
+                joined.by_metric.setdefault(key, []).extend(values)
             for phase, steps in run.blocks.items():
                 for name, values in steps.items():
-                    whole.blocks.setdefault(phase, {}).setdefault(name, []).extend(values)
+                    joined.blocks.setdefault(phase, {}).setdefault(name, []).extend(values)
             for phase, shares in run.outside.items():
-                whole.outside.setdefault(phase, []).extend(shares)
-            whole.canary += run.canary
-            whole.peak_rss += run.peak_rss
-            whole.cores |= run.cores
-        whole.forward_s = sum(run.forward_s for run in self.runs)
-        return whole
+                joined.outside.setdefault(phase, []).extend(shares)
+            joined.canary += run.canary
+            joined.peak_rss += run.peak_rss
+            joined.cores |= run.cores
+        joined.forward_s = sum(run.forward_s for run in self.runs)
+        return joined
 
 
 def measure(
     job: MeasureJob, device: Device, canaries: CanaryBook, cancelled: Callable[[], bool] = lambda: False
 ) -> Measurement:
-    """Measures ``job.plan`` (and ``job.beside`` in turn with it). Always a row; its verdict says what it is worth.
+    """Measures ``job.plan``, alternating with ``job.beside`` if given. Returns a row in any case, with a verdict.
 
-    Raises DeviceLost only: that is nobody's result, the job goes back to the queue.
+    Raises only DeviceLost: then there is no result, and the job goes back to the queue.
     """
     start = time.monotonic()
     environment = {"before": device.environment()}
     session, beside = Session(), Session()
     try:
-        while wants_another(session, job):
+        while needs_another_run(session, job):
             take_run(job.plan, device, session, cancelled)
             if job.beside is not None and not session.unfit:
                 take_run(job.beside, device, beside, cancelled)
@@ -126,11 +126,11 @@ def summarize(
     environment: dict[str, Any],
     wall_s: float,
 ) -> Measurement:
-    """The row of a session whose runs all ended well."""
+    """The row of a session whose runs all succeeded."""
     samples = session.joined()
     reference = canaries.reference(job.plan, samples.canary)
     factor = drift_factor(samples.canary, reference)
-    verdict, reason = judge(session, samples, job, reference)
+    verdict, reason = verdict_of(session, samples, job, reference)
     return Measurement(
         plan_digest=job.plan.digest,
         protocol=job.plan.protocol.name,
@@ -149,8 +149,8 @@ def summarize(
     )
 
 
-def wants_another(session: Session, job: MeasureJob) -> bool:
-    """Re-measure while there are too few clean runs or an interval is too wide, up to ``max_repeats`` cold runs."""
+def needs_another_run(session: Session, job: MeasureJob) -> bool:
+    """True while there are too few clean runs or an interval is too wide, up to ``max_repeats`` cold runs."""
     if session.unfit:
         return False
     clean = len(session.clean())
@@ -168,7 +168,7 @@ def take_run(plan: Plan, device: Device, session: Session, cancelled: Callable[[
     except RunnerCrashed as error:
         if error.runner_code != "killed" or cancelled():
             raise
-        events = device.run(plan, cancelled)  # a runner killed from outside says nothing about the plan: once more
+        events = device.run(plan, cancelled)  # a runner killed from outside is not the plan's fault: try once more
     session.events.append(events)
     last = events[-1]
     if isinstance(last, ErrorEvent):
@@ -189,7 +189,7 @@ def collect(events: list[RunnerEvent], plan: Plan) -> Samples:
                 samples.peak_rss.append(float(event.vm_hwm_bytes))
             case RepetitionEvent():
                 _collect_machine(event, samples)
-                if not event.warmup and event.phase in ("prefill", "decode"):  # first_token is no metric
+                if not event.warmup and event.phase in ("prefill", "decode"):  # first_token is not a metric
                     _collect_repetition(event, plan, samples)
     return samples
 
@@ -218,19 +218,19 @@ def _collect_repetition(event: RepetitionEvent, plan: Plan, samples: Samples) ->
 
 
 def widest(samples: Samples) -> float:
-    """The largest half width over median among the timed metrics (loading is one sample a run and does not count)."""
+    """The largest half width over median among the timed metrics (except loading, which is one sample per run)."""
     rows = [estimate(x, "ms") for key, x in samples.by_metric.items() if key != "load_ms"]
     return max((row.half_width for row in rows), default=1.0)
 
 
-def judge(session: Session, samples: Samples, job: MeasureJob, reference_ms: float) -> tuple[Verdict, str]:
-    """The verdict of a session that ran to its end, with a sentence unless it is valid."""
+def verdict_of(session: Session, samples: Samples, job: MeasureJob, reference_ms: float) -> tuple[Verdict, str]:
+    """The verdict of a completed session, with a reason unless it is valid."""
     allowed, runs = job.plan.protocol.affinity, len(session.runs)
     if allowed and not samples.cores <= set(allowed):
-        return Verdict.WRONG_CORE, f"ran on cores {sorted(samples.cores)}, asked for {allowed}"
+        return Verdict.WRONG_CORE, f"ran on cores {sorted(samples.cores)}, the plan allows {allowed}"
     clean = len(session.clean())
     if clean < job.cold_repeats and (spoiled := [run.spoiled for run in session.runs if run.spoiled]):
-        return spoiled[0]  # what came first; a phone that throttled is too hot for the runs after
+        return spoiled[0]  # the first: a phone that throttled is too hot for the next runs
     if clean < job.cold_repeats:
         return Verdict.DRIFTED, f"only {clean} of {runs} cold runs had a steady canary, {job.cold_repeats} are needed"
     if reference_ms and samples.canary_ms > reference_ms * (1 + MAX_SESSION_DRIFT):
@@ -245,8 +245,8 @@ def judge(session: Session, samples: Samples, job: MeasureJob, reference_ms: flo
 
 
 def estimates(samples: Samples, factor: float) -> dict[str, Estimate]:
-    """Metrics of the row. Prefill carries the canary's correction: both are bound by arithmetic. Decoding is bound by
-    memory bandwidth, of which the canary knows nothing."""
+    """Metrics of the row. Only prefill gets the canary's correction: both are compute-bound. Decoding is bound by
+    memory bandwidth, which the canary does not measure."""
     rows: dict[str, Estimate] = {}
     for key, values in samples.by_metric.items():
         rows[key] = estimate(values, "ms", factor if key.startswith("prefill_ms") else 1.0)
@@ -281,7 +281,7 @@ def canary_row(samples: Samples, reference: float, factor: float) -> dict[str, f
 def failed_row(
     plan: Plan, error: RunnerCrashed, session: Session, environment: dict[str, Any], start: float
 ) -> Measurement:
-    """What ran before the failure is kept as raw events; no metric is made of it."""
+    """Runs before the failure are kept as raw events only, without metrics."""
     return Measurement(
         plan_digest=plan.digest,
         protocol=plan.protocol.name,
@@ -295,7 +295,7 @@ def failed_row(
 
 
 def _rate(key: str, time_ms: Estimate, num_tokens: int) -> dict[str, Estimate]:
-    """The rate under ``key``; none where the time may be zero, since such a rate has no upper bound."""
+    """The rate under ``key``; empty if the time may be zero, since such a rate has no upper bound."""
     if time_ms.low <= 0:
         return {}
     rate = lambda ms: 1000.0 * num_tokens / ms  # noqa: E731

@@ -1,4 +1,4 @@
-"""Robust statistics of repeated timings: medians with intervals, and what the canary says about drift."""
+"""Robust statistics of repeated timings: medians with intervals, and the canary's drift correction."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def percentile(samples: Sequence[float], share: float) -> float:
 
 
 def drift_factor(canary_ms: Sequence[float], reference_ms: float) -> float:
-    """What raw times are multiplied by so that sessions compare: reference over present canary time, shrunk towards 1
-    by how much of the difference the canary's own noise explains."""
+    """The factor for raw times that makes sessions comparable: reference over present canary time, shrunk towards 1 by
+    the share of the difference that the canary's own noise explains."""
     if not canary_ms or reference_ms <= 0:
         return 1.0
     present = statistics.median(canary_ms)

@@ -1,1 +1,1 @@
-"""What every package stands on: errors, the registry, files that appear whole, the measurement lock, workers."""
+"""What every package builds on: errors, the registry, atomic files, the measurement lock, worker processes."""

@@ -1,4 +1,4 @@
-"""The exception tree. Every error that hilnas can explain is one sentence with a stable code.
+"""The exception tree. Every expected error is one sentence with a stable code.
 
 HilnasError
 ├── InvalidConfig      a user's mistake: what was given and what would work
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 class HilnasError(Exception):
-    """Anything hilnas can explain in one sentence. ``code`` is stable and machine readable."""
+    """An error that is explained in one sentence. ``code`` is stable and machine readable."""
 
     code = "hilnas_error"
 

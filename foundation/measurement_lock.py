@@ -1,8 +1,8 @@
 """One lock between measurements and heavy work on the same machine.
 
 When coordinator and agent share a host, compiling and training would spoil the timings. Heavy work takes the lock
-shared, in slices; a measurement takes it alone. A turnstile keeps a stream of shared slices from starving the
-measurement. The kernel drops the locks of a killed process, so nothing needs cleaning up.
+shared, in slices; a measurement takes it exclusively. A turnstile keeps a stream of shared slices from starving the
+measurement. The kernel releases the locks of a killed process, so nothing needs cleaning up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def default_path() -> Path:
 
 
 class MeasurementLock:
-    """``shared()`` may be held by many at once (heavy work), ``exclusive()`` by one alone (a measurement)."""
+    """``shared()`` may be held by many at once (heavy work), ``exclusive()`` by only one (a measurement)."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or default_path()

@@ -13,12 +13,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from foundation.errors import InvalidConfig
 
-WANTED = {int: "a whole number, e.g. {key}=16", float: "a number, e.g. {key}=0.5", bool: "true or false", str: "text"}
+EXPECTED = {int: "a whole number, e.g. {key}=16", float: "a number, e.g. {key}=0.5", bool: "true or false", str: "text"}
 
 
 @dataclass(frozen=True)
 class PartSpec:
-    """A part as text names it; ``options`` are not converted yet."""
+    """A part as written in text; ``options`` are not converted yet."""
 
     text: str
     name: str
@@ -27,7 +27,8 @@ class PartSpec:
 
 
 def parse_spec(text: str, noun: str) -> PartSpec:
-    """``noun`` is for sentences. Raises InvalidConfig for a word that is not ``key=value``, or a key given twice."""
+    """``noun`` is used in error messages. Raises InvalidConfig for a word that is not ``key=value``, or a duplicate
+    key."""
     first, *words = text.split() or [""]
     name, _, argument = first.partition(":")
     options: dict[str, str] = {}
@@ -42,9 +43,9 @@ def parse_spec(text: str, noun: str) -> PartSpec:
 
 
 def typed_options(spec: PartSpec, kind: type, noun: str, but: Iterable[str] = ()) -> dict[str, Any]:
-    """The options as the types of the init fields of the dataclass ``kind``, without the fields in ``but``.
+    """The options converted to the types of the init fields of the dataclass ``kind``, without the fields in ``but``.
 
-    Raises InvalidConfig with the known options, or with the value that an option takes.
+    Raises InvalidConfig with the known options, or with the kind of value that an option takes.
     """
     hints = get_type_hints(kind)
     known = [f.name for f in dataclasses.fields(kind) if f.init and f.name not in but]
@@ -56,26 +57,27 @@ def typed_options(spec: PartSpec, kind: type, noun: str, but: Iterable[str] = ()
 
 
 def checked_values(given: Mapping[str, Any], defaults: Any, where: str) -> dict[str, Any]:
-    """Values that came as JSON, checked against the fields of the dataclass ``defaults``; whole numbers pass where a
-    number is wanted. Raises InvalidConfig with the known options, or with the value that an option takes."""
+    """Values read from JSON, checked against the fields of the dataclass ``defaults``; an integer may stand for a
+    float. Raises InvalidConfig with the known options, or with the kind of value that an option takes."""
     known = {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults) if f.init}
     for key, value in given.items():
         if key not in known:
             raise InvalidConfig(f"{where} has no option {key!r}; known: {', '.join(known)}")
-        wanted = type(known[key])
-        kinds = int | float if wanted is float else wanted
-        if not isinstance(value, kinds) or isinstance(value, bool) != (wanted is bool):
-            raise InvalidConfig(f"{where}: option {key} takes {WANTED[wanted].format(key=key)}, not {value!r}")
+        expected = type(known[key])
+        accepted = int | float if expected is float else expected
+        if not isinstance(value, accepted) or isinstance(value, bool) != (expected is bool):
+            raise InvalidConfig(f"{where}: option {key} takes {EXPECTED[expected].format(key=key)}, not {value!r}")
     return dict(given)
 
 
 def _converted(key: str, value: str, hint: Any, where: str) -> Any:
     if get_origin(hint) is tuple:
         return tuple(_converted(key, part, get_args(hint)[0], where) for part in value.split(","))
-    wanted = hint if hint in WANTED else str
+    expected = hint if hint in EXPECTED else str
     try:
-        if wanted is bool:
+        if expected is bool:
             return {"true": True, "false": False}[value.lower()]
-        return wanted(value)
+        return expected(value)
     except (ValueError, KeyError):
-        raise InvalidConfig(f"{where}: option {key} takes {WANTED[wanted].format(key=key)}, not {value!r}") from None
+        message = f"{where}: option {key} takes {EXPECTED[expected].format(key=key)}, not {value!r}"
+        raise InvalidConfig(message) from None

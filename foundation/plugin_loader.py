@@ -1,8 +1,8 @@
-"""Plugins: Python that registers parts of its own. Installed packages name a module under the entry-point group
-``hilnas.plugins``; a person names files in HILNAS_PLUGINS or with ``--plugin``.
+"""Plugins: Python modules that register their own parts. Installed packages name a module under the entry-point group
+``hilnas.plugins``; users list files in HILNAS_PLUGINS or pass ``--plugin``.
 
-A plugin is code: it runs on the machine of the person who names it and is never taken from a request. Worker processes
-inherit HILNAS_PLUGINS, so that they know the same parts.
+A plugin is code: it runs on the machine of the user who names it and is never taken from a request. Worker processes
+inherit HILNAS_PLUGINS, so they know the same parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _loaded: set[str] = set()
 
 
 def use_plugin(file: str) -> None:
-    """Loads a plugin file in this process and names it to every process that this one starts."""
+    """Loads a plugin file in this process and passes it on to every process that this one starts."""
     path = str(Path(file).expanduser().resolve())
     load_file(path)
     named = [one for one in os.environ.get(VARIABLE, "").split(os.pathsep) if one]
@@ -30,15 +30,15 @@ def use_plugin(file: str) -> None:
 
 
 def load_plugins() -> None:
-    """Every installed plugin and every named file, each once per process. Raises InvalidConfig naming the one that
-    cannot be loaded."""
+    """Loads every installed plugin and every listed file, each once per process. Raises InvalidConfig naming the one
+    that fails to load."""
     for point in entry_points(group=GROUP):
         if point.value not in _loaded:
             _loaded.add(point.value)
             try:
                 point.load()
-            except Exception as error:  # a plugin may fail in any way; the sentence says which one
-                raise InvalidConfig(f"plugin {point.name} ({point.value}) does not load: {_told(error)}") from error
+            except Exception as error:  # a plugin may fail in any way; the message names it
+                raise InvalidConfig(f"plugin {point.name} ({point.value}) failed to load: {_reason(error)}") from error
     for file in os.environ.get(VARIABLE, "").split(os.pathsep):
         if file:
             load_file(file)
@@ -61,8 +61,8 @@ def load_file(file: str) -> None:
     except Exception as error:
         _loaded.discard(str(path))
         del sys.modules[name]
-        raise InvalidConfig(f"plugin {path.name} does not load: {_told(error)}") from error
+        raise InvalidConfig(f"plugin {path.name} failed to load: {_reason(error)}") from error
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, InvalidConfig) else f"{type(error).__name__}: {error}"

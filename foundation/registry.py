@@ -1,7 +1,7 @@
 """Registries: the one table of each kind of part, filled by our own modules and by plugins.
 
-A registry stands in the package that uses its parts and fills it on import, so that whoever imports it finds it filled.
-What lists parts for people (command line, REST, dashboard, documentation, error sentences) reads it there.
+A registry lives in the package that uses its parts and is filled when that package is imported. Everything that lists
+parts for people (command line, REST, dashboard, documentation, error messages) reads it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REGISTRIES: dict[str, Registry[Any]] = {}  # every registry of this process by i
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name -> part, in the order of registration. ``noun`` names the kind of part in sentences ("search space")."""
+    """Name -> part, in the order of registration. ``noun`` names the kind of part in messages ("search space")."""
 
     def __init__(self, noun: str, plural: str = "") -> None:
         self.noun, self.plural = noun, plural or f"{noun}s"
@@ -26,20 +26,20 @@ class Registry(Mapping[str, T], Generic[T]):
         REGISTRIES[noun] = self
 
     def add(self, name: str, part: T) -> T:
-        """Raises InvalidConfig when another part has this name already; the same part again is no change."""
+        """Raises InvalidConfig when the name is taken by another part; adding the same part again changes nothing."""
         taken = self._parts.get(name)
         if taken is not None and taken is not part and _origin(taken) != _origin(part):
-            raise InvalidConfig(f"{self.noun} {name!r} exists already, from {_origin(taken)}; choose another name")
+            raise InvalidConfig(f"{self.noun} {name!r} already exists, from {_origin(taken)}; choose another name")
         self._parts[name] = part
         return part
 
     def register(self, name: str) -> Callable[[T], T]:
-        """``add`` as a decorator of a class or a function."""
+        """``add`` as a decorator for a class or a function."""
         return lambda part: self.add(name, part)
 
     @contextmanager
     def temporarily(self, parts: Mapping[str, T]) -> Iterator[None]:
-        """With ``parts`` added, or in place of those of the same name: for tests."""
+        """Adds ``parts``, replacing those of the same name, while the block runs: for tests."""
         before = dict(self._parts)
         self._parts.update(parts)
         try:
@@ -57,7 +57,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     @property
     def known(self) -> str:
-        """All names, as error sentences and help texts say them."""
+        """All names, for error messages and help texts."""
         return ", ".join(self._parts) or "none"
 
     def __getitem__(self, name: str) -> T:
@@ -71,7 +71,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def title_of(part: object) -> str:
-    """The part's title or what it says it is about, else the first sentence of its docstring."""
+    """The part's ``title`` or ``about``, else the first sentence of its docstring."""
     if title := getattr(part, "title", "") or getattr(part, "about", ""):
         return str(title)
     text = inspect.getdoc(part if callable(part) else type(part)) or ""
@@ -79,6 +79,6 @@ def title_of(part: object) -> str:
 
 
 def _origin(part: object) -> str:
-    """Where a part was written: a plugin file that is loaded twice brings the same part again."""
+    """Where a part is defined: a plugin file that is loaded twice registers the same part again."""
     kind = part if isinstance(part, type) or callable(part) else type(part)
     return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', repr(part))}"

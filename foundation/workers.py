@@ -1,4 +1,4 @@
-"""Worker processes that end with the process they work for, also when that one is killed and cannot tell them."""
+"""Worker processes that end with their parent process, even when the parent is killed and cannot stop them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def worker_pool(num_workers: int) -> ProcessPoolExecutor:
 
 
 def _start_worker() -> None:
-    """Workers know the plugins of the process they work for, and end with it."""
+    """Workers load the plugins of their parent process, and end with it."""
     load_plugins()
     threading.Thread(target=_watch_parent, daemon=True, name="parent-watch").start()
 
 
 def _watch_parent() -> None:
-    """A worker that waits for work never notices that nobody is left to send any: its siblings hold the queue open."""
+    """A worker that waits for work never notices that its parent is gone: its siblings hold the queue open."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

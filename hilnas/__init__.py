@@ -1,1 +1,1 @@
-"""The composition root: the command line, plugins, measuring on this machine, the demo."""
+"""The composition root: the command line, plugins, local measurements, the demo."""

@@ -1,5 +1,5 @@
-"""``make run``: coordinator, agent and a demo search on this machine, all through the public API, each a real
-process."""
+"""``make run``: coordinator, agent and a demo search on this machine, as separate processes and through the public
+API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from foundation.errors import HilnasError
 from hilnas.cli.search import watch_study
 from hilnas.cli.show import front_table, number, strip_of
 
-app = typer.Typer(help="A whole search on this machine.")
+app = typer.Typer(help="A complete search on this machine.")
 console = Console()
 NAME = "demo"
 START_TIMEOUT_S = 60.0
@@ -71,11 +71,11 @@ def demo(
 
 
 def watched(rest: RestClient, study_id: str) -> dict[str, Any]:
-    """Ctrl-C says what becomes of the study before everything is shut down in order."""
+    """On Ctrl-C, prints what happens to the study before everything is shut down in order."""
     try:
         return watch_study(rest, study_id)
     except KeyboardInterrupt:
-        console.print("stopping; nothing measured is lost, `make run` goes on with this study")
+        console.print("stopping; nothing measured is lost, `make run` continues this study")
         raise
 
 
@@ -91,11 +91,11 @@ def refuse_second_run(url: str) -> None:
 
 
 def start_or_resume(rest: RestClient) -> str:
-    """The newest unfinished demo study goes on; otherwise a new one starts with the next seed."""
+    """Continues the newest unfinished demo study; otherwise starts a new one with the next seed."""
     studies = [study for study in rest.get("/studies") if study["name"] == NAME]
     for study in studies:
         if study["state"] == "running":
-            console.print(f"going on with study {study['id']}")
+            console.print(f"continuing study {study['id']}")
             return str(study["id"])
         if study["state"] in ("stopped", "failed"):
             with contextlib.suppress(Refused):
@@ -106,7 +106,7 @@ def start_or_resume(rest: RestClient) -> str:
 
 
 def report(rest: RestClient, study: dict[str, Any], var: Path) -> None:
-    """The front, and what became of the winner on the device."""
+    """Prints the front, and the winner's measurement on the device."""
     front = rest.get(f"/studies/{study['id']}/front")
     console.print(study["reason"])
     if not front["members"]:
@@ -125,16 +125,16 @@ def report(rest: RestClient, study: dict[str, Any], var: Path) -> None:
         console.print(f"checked and measured on {device_id}: verdict [bold]{row['verdict']}[/] {row['reason']}")
         for key in ("decode_ms@1024", "prefill_ms@256"):
             if key in row["metrics"] and key in row["beside"]:
-                whole, composed = row["metrics"][key]["median"], row["beside"][key]["median"]
+                one_piece, composed = row["metrics"][key]["median"], row["beside"][key]["median"]
                 console.print(
-                    f"  {key}: one piece {number(key, whole)}, composed {number(key, composed)}"
-                    f" ({composed / whole - 1:+.1%})"
+                    f"  {key}: one piece {number(key, one_piece)}, composed {number(key, composed)}"
+                    f" ({composed / one_piece - 1:+.1%})"
                 )
 
 
 @contextlib.contextmanager
 def running(name: str, arguments: list[str], var: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A ``hilnas`` command as a child that is told to finish (SIGTERM) when the block ends, however it ends."""
+    """Runs a ``hilnas`` command as a child process, which gets SIGTERM when the block ends, however it ends."""
     var.mkdir(parents=True, exist_ok=True)
     with (var / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
@@ -153,7 +153,7 @@ def running(name: str, arguments: list[str], var: Path) -> Iterator[subprocess.P
 
 
 def wait_until_up(rest: RestClient, child: subprocess.Popen[bytes], log: Path) -> None:
-    """A coordinator that ended says why on its last line."""
+    """If the coordinator exits, its last log line is the reason."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if child.poll() is not None:
@@ -161,7 +161,7 @@ def wait_until_up(rest: RestClient, child: subprocess.Popen[bytes], log: Path) -
             raise HilnasError(f"the coordinator did not start: {lines[-1].removeprefix('error: ')}")
         try:
             rest.get("/health")
-        except (Unreachable, Refused, ValueError):  # not up yet, or somebody else answers on this port
+        except (Unreachable, Refused, ValueError):  # not up yet, or another program answers on this port
             time.sleep(0.2)
         else:
             return

@@ -1,6 +1,6 @@
-"""Measuring without a coordinator: block library, eager reference and one device of this machine in one object.
+"""Measuring without a coordinator: block library, eager reference and one device in one object.
 
-Torch and the exporter are loaded by what needs them; measuring programs that exist does not.
+Torch and the exporter are imported only when needed; measuring existing programs does not need them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LocalMeasurer:
     """``target`` is ``host`` or the address of a phone; ``library_dir`` keeps programs and canary times. Another
     ``device`` may be given instead of a target.
 
-    Raises HilnasError with the doctor's sentence when the phone is gone or unfit.
+    Raises HilnasError with the doctor's findings if the phone is gone or unfit.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LocalMeasurer:
     # --- from architectures to plans --------------------------------------------------------------------------------
 
     def compile(self, archs: Sequence[ArchConfig]) -> int:
-        """Compiles every missing block of ``archs`` (canaries included), in parallel; returns how many there were."""
+        """Compiles every missing block of ``archs`` (canaries included) in parallel; returns their number."""
         from nas.export.compose import measured_blocks
 
         specs = [spec for arch in archs for spec in measured_blocks(arch, self.quantization, self.backend)]
@@ -79,7 +79,7 @@ class LocalMeasurer:
         return num_started
 
     def plan(self, arch: ArchConfig, protocol: Protocol, check: bool = True, canary: bool = True) -> Plan:
-        """The composed plan of a candidate whose blocks are compiled (or are compiled now)."""
+        """The composed plan of a candidate; compiles missing blocks."""
         from nas.export.compose import build_plan, canary_of, candidate_check, chain_of
 
         form, cache_dtype = self.quantization, self.cache_dtype
@@ -99,7 +99,7 @@ class LocalMeasurer:
         return composed.model_copy(update={"chain": chain, "check": Check(**exported["check"])})
 
     def export(self, arch: ArchConfig, distinct: bool = True, reuse: bool = True) -> dict[str, Any]:
-        """The candidate as one program; ``reuse`` takes an earlier export of the same."""
+        """The candidate as one program; ``reuse`` returns an earlier export of the same candidate."""
         from nas.export.one_piece import export_candidate
 
         fields = arch.to_dict()
@@ -108,17 +108,17 @@ class LocalMeasurer:
     # --- from plans to rows -----------------------------------------------------------------------------------------
 
     def measure_plan(self, plan: Plan, **options: Any) -> Measurement:
-        """One plan of this library; ``options`` are those of MeasureJob."""
+        """Measures one plan of this library; ``options`` are those of MeasureJob."""
         job = MeasureJob(plan=plan, **options)
         return self.measure(job, {digest: self.library.path(digest) for digest in job.blocks})
 
     def measure(self, job: MeasureJob, programs: Mapping[str, Path]) -> Measurement:
-        """``programs`` are the files of ``job.blocks`` by digest."""
+        """Measures a job; ``programs`` are the files of ``job.blocks`` by digest."""
         self.device.add_blocks(programs, keep=job.blocks)
         return measure(job, self.device, self.canaries)
 
     def close(self) -> None:
-        """Leaves the device as it was found and ends the compile workers."""
+        """Restores the device's original state and ends the compile workers."""
         self.device.close()
         if "library" in self.__dict__:
             self.library.close()

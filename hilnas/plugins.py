@@ -1,7 +1,7 @@
-"""Every registry of the product in one place: loads plugins, and lists what may be named.
+"""All registries in one place: loads plugins, and lists registered parts.
 
-Our own parts register themselves when the package that owns their registry is imported. ``load`` adds the parts of
-installed packages and of the files that a person names.
+Our own parts are registered when the package that owns their registry is imported. ``load`` adds the parts of
+installed packages and of the files that the user names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["all_registries", "load", "take_plugin_options"]
 
 
 def load(argv: list[str]) -> list[str]:
-    """Loads every plugin; returns the arguments without ``--plugin FILE``, which may stand anywhere before ``--``."""
+    """Loads every plugin; returns the arguments without ``--plugin FILE``, which may be anywhere before ``--``."""
     rest, files = take_plugin_options(argv)
     for file in files:
         use_plugin(file)
@@ -42,8 +42,8 @@ def take_plugin_options(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def all_registries() -> dict[str, Registry[object]]:
-    """Every registry by its noun, filled by the packages that own them; those of the trainer where torch is installed,
-    which they bring."""
+    """Every registry by its noun, filled by the packages that own them; those of the trainer only if torch is
+    installed, which they import."""
     from device_agents.devices.kinds import DEVICE_KINDS
     from nas.export.backends import BACKENDS
     from nas.quality.contract import ESTIMATORS

@@ -1,5 +1,5 @@
-"""The winner of a small search on this machine, by a coordinator and an agent of its own: what a recipe starts from
-when nobody names an architecture."""
+"""The winner of a small search on this machine, with its own coordinator and agent: the default architecture of a
+recipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STUDY: dict[str, Any] = {
 
 
 def searched_winner(path: Path, port: int) -> ArchConfig:
-    """The knee of the search; kept in ``path`` and taken from there the next time."""
+    """The knee of the search; cached in ``path``."""
     if not path.exists():
         with tempfile.TemporaryDirectory() as folder:
             knee = _search(Path(folder), port)

@@ -1,5 +1,5 @@
-"""Budgets that nothing can meet: found before a search starts where a closed form tells, after it where only devices
-can."""
+"""Budgets that no candidate can meet: found before a search if they have a closed form, after it if they are
+measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search_space.space import SearchSpace
 
 
 def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
-    """A sentence when even the smallest candidate of the space breaks a closed-form budget, else an empty string.
+    """The reason if even the smallest candidate of the space breaks a closed-form budget, else an empty string.
 
     Closed-form costs add up over layers that share one set of choices, so some uniform candidate is the smallest.
     """
@@ -34,7 +34,7 @@ def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
 
 
 def nothing_feasible(trials: Sequence[TrialFacts], spec: StudySpec) -> str:
-    """A sentence when every candidate that was looked at broke a budget, with the best value seen."""
+    """The reason, with the best value seen, if every evaluated candidate broke a budget, else an empty string."""
     kept = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.MEASURED, TrialState.DOMINATED)]
     rejected = [t for t in trials if t.state in (TrialState.INFEASIBLE, TrialState.GATED)]
     if kept or not rejected:

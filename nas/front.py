@@ -1,5 +1,5 @@
-"""The front of a study's trials, jointly or as one target sees it: who is on it, where its reference point lies, and
-who may still reach it."""
+"""The front of a study's trials, joint or for one target: its members, its reference point, and the candidates that may
+still reach it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ REFERENCE_MARGIN = 0.1
 
 
 def objectives_of(spec: StudySpec, target: str | None = None) -> list[Objective]:
-    """The axes of the joint front, or of one target's: what no device measures, what names the target, and what the
-    study asks of every target as this one answers it. Raises InvalidConfig for an unknown target."""
+    """The axes of the joint front, or of one target's: objectives that no device measures, those of the target, and
+    those of all targets restricted to this one. Raises InvalidConfig for an unknown target."""
     if target is None:
         return spec.all_objectives
     spec.target(target)
@@ -41,7 +41,7 @@ def objectives_of(spec: StudySpec, target: str | None = None) -> list[Objective]
 
 @dataclass(frozen=True)
 class Front(Generic[Trial]):
-    """Complete ``trials`` on the axes ``objectives``; those that lack one of them are left out."""
+    """Complete ``trials`` on the axes ``objectives``; trials that lack a value are left out."""
 
     objectives: Sequence[Objective]
     trials: Sequence[Trial]
@@ -66,7 +66,7 @@ class Front(Generic[Trial]):
         return found
 
     def values_of(self, trial: Trial) -> dict[str, float]:
-        """What is known of the axes; the stored values first, since they decided."""
+        """Known values on the axes; stored values come first, since they were decisive."""
         known = trial.values if all(key in trial.values for key in self.keys) else known_values(trial) | trial.values
         return {key: known[key] for key in self.keys if key in known}
 
@@ -76,7 +76,7 @@ class Front(Generic[Trial]):
 
     @cached_property
     def members(self) -> list[Trial]:
-        """The non-dominated ones, best first along the first axis."""
+        """The non-dominated trials, best first along the first axis."""
         if not self.points:
             return []
         on_front = np.flatnonzero(pareto_mask(self.points, self.directions))
@@ -93,12 +93,12 @@ class Front(Generic[Trial]):
         return sorted(self.members, key=lambda trial: trial is not self.knee)
 
     def project(self, reference_point: dict[str, float]) -> dict[str, float]:
-        """The stored point on these axes. One given for the worst of all targets also bounds each of them."""
+        """The stored point on these axes. A value for the worst of all targets also bounds each target."""
         found = {key: reference_point.get(key, reference_point.get(MetricKey.parse(key).base)) for key in self.keys}
         return {key: value for key, value in found.items() if value is not None}
 
     def hypervolume(self, reference_point: dict[str, float]) -> float | None:
-        """Volume inside the stored reference point, None while there is none or nothing is complete."""
+        """Volume inside the stored reference point; None without a point or a complete trial."""
         point = self.project(reference_point)
         if len(point) < len(self.keys) or not self.points:
             return None
@@ -110,8 +110,8 @@ def front_of(trials: Sequence[Trial], spec: StudySpec, target: str | None = None
 
 
 def reference_point_of(trials: Sequence[TrialFacts], spec: StudySpec) -> dict[str, float]:
-    """Per objective: what the user gave, its budget, 0 for a maximized score, or the worst of the first complete
-    trials plus a margin. Empty until there are enough of them; stored once, so that volumes stay comparable."""
+    """Per objective: the user's value, its budget, 0 for a maximized score, or the worst of the first complete trials
+    plus a margin. Empty until there are enough trials; stored once, so that volumes stay comparable."""
     front = front_of(trials, spec)
     if len(front.points) < min(REFERENCE_TRIALS, spec.max_quality or spec.max_trials):
         return {}
@@ -136,7 +136,8 @@ def _reference(objective: Objective, column: Sequence[float]) -> float:
 def worth_judging(
     trials: Sequence[TrialRecord], spec: StudySpec
 ) -> tuple[list[TrialRecord], list[tuple[TrialRecord, str]]]:
-    """Measured candidates worth training, most promising first, and those beaten even at their optimistic quality."""
+    """Measured candidates worth a quality estimate, most promising first, and those dominated even at their optimistic
+    quality."""
     front = front_of(trials, spec)
     judged = [(t.arch, t.quality.score) for t in trials if t.quality is not None]
     rivals = as_losses(front.points, front.directions)

@@ -12,27 +12,27 @@ from search_space.cost import closed_form
 
 
 def free_costs(arch: ArchConfig, spec: StudySpec) -> dict[str, float]:
-    """Every closed-form metric worth showing, and those that objectives or budgets name."""
+    """Closed-form metrics worth showing, and those in objectives or budgets."""
     context = max(spec_contexts(spec), default=512)
-    wanted = {
+    keys = {
         "params", "effective_params", "embedding_share", "weight_bytes", f"cache_bytes@{context}",
         f"decode_bytes@{context}", f"memory_bytes@{context}",
     }  # fmt: skip
-    wanted |= {key for key in watched(spec) if parse_metric(key)[0].source == "closed_form"}
-    return {key: closed_form(arch, *_split(key), spec.quantization, spec.cache_dtype) for key in sorted(wanted)}
+    keys |= {key for key in decisive_metrics(spec) if parse_metric(key)[0].source == "closed_form"}
+    return {key: closed_form(arch, *_split(key), spec.quantization, spec.cache_dtype) for key in sorted(keys)}
 
 
-def watched(spec: StudySpec) -> set[str]:
-    """Metrics that decide anything in this study."""
+def decisive_metrics(spec: StudySpec) -> set[str]:
+    """Metrics in objectives or budgets of this study."""
     return {objective.metric for objective in spec.all_objectives} | set(spec.all_budgets)
 
 
 def spec_contexts(spec: StudySpec) -> list[int]:
-    return [context for key in watched(spec) if (context := parse_metric(key)[1]) is not None]
+    return [context for key in decisive_metrics(spec) if (context := parse_metric(key)[1]) is not None]
 
 
 def over_budget(values: dict[str, float], spec: StudySpec) -> str:
-    """A sentence for the first budget that ``values`` break, or an empty string. Metrics not yet known pass."""
+    """A message for the first budget that ``values`` break, or an empty string. Unknown metrics pass."""
     for key, bound in spec.all_budgets.items():
         if key not in values:
             continue
@@ -74,7 +74,7 @@ def objective_values(trial: TrialFacts, spec: StudySpec) -> dict[str, float] | N
 
 
 def needs_quality(spec: StudySpec) -> bool:
-    return any(parse_metric(key)[0].source == "quality" for key in watched(spec))
+    return any(parse_metric(key)[0].source == "quality" for key in decisive_metrics(spec))
 
 
 def _split(key: str) -> tuple[str, int | None]:

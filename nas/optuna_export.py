@@ -14,7 +14,7 @@ from search_space.space import space
 
 
 def write_storage(study: dict[str, Any], trials: list[dict[str, Any]], url: str) -> int:
-    """Writes every trial under the study's name and id; raises InvalidConfig when it is there already."""
+    """Writes every trial under the study's name and id; raises InvalidConfig if that study already exists."""
     spec = StudySpec(**study["spec"])
     choices = space(spec.space, spec.space_options).parameters()
     distributions: Distributions = {name: CategoricalDistribution(values) for name, values in choices.items()}

@@ -1,4 +1,4 @@
-"""What a study needs from whoever keeps its records. The server implements it over its tables; they are the truth."""
+"""The storage interface of a study. The server implements it over its tables, which are the source of truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contracts.device import DeviceFacts
 from contracts.job import JobRecord, MeasureJob
 from contracts.states import StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from search_space.arch import ArchConfig
 
 
@@ -43,27 +43,27 @@ class StudyStore(Protocol):
         artifacts: dict[str, str] | None = None,
         quality: QualityResult | None = None,
     ) -> TrialRecord:
-        """Changes what is given; ``artifacts`` are added to those that it has. Raises a HilnasError for a move that
-        ``TRIAL_MOVES`` does not allow; the same state again is no move."""
+        """Changes the given fields; ``artifacts`` are added to existing ones. Raises a HilnasError for a move that
+        ``TRIAL_MOVES`` does not allow; setting the same state again is not a move."""
         ...
 
     def find_measurement(self, plan_digest: str, fingerprint: str) -> StoredMeasurement | None:
-        """A valid row of the same plan on a device of the same fingerprint, from any study: never measured twice."""
+        """A valid row of the same plan on a device with the same fingerprint, from any study, for reuse."""
         ...
 
     def find_quality(self, arch_digest: str, key: str) -> QualityResult | None:
-        """The stored judgement of this architecture under this estimator key, from any study."""
+        """The stored quality of this architecture under this estimator key, from any study."""
         ...
 
     def record_quality(self, arch_digest: str, key: str, quality: QualityResult) -> None: ...
 
-    def attach_measurement(self, trial_id: str, group: Group, found: StoredMeasurement) -> None:
-        """Gives the trial a row that was found rather than measured, as this group's."""
+    def attach_measurement(self, trial_id: str, group: DeviceGroup, found: StoredMeasurement) -> None:
+        """Gives the trial a reused row, as that of ``group``."""
         ...
 
-    def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
-        """Queues a job once for the group; whichever of its devices is free takes it. ``avoid`` names a device whose
-        peer is to answer this time. The same plan for the same trial and group again returns the first job's id."""
+    def submit(self, trial_id: str, group: DeviceGroup, job: MeasureJob, avoid: str = "") -> str:
+        """Queues a job once for the group; the next free device of the group takes it. ``avoid`` is a device whose peer
+        should take it instead. Submitting the same plan for the same trial and group returns the first job's id."""
         ...
 
     def open_jobs(self) -> list[JobRecord]:
@@ -71,11 +71,11 @@ class StudyStore(Protocol):
         ...
 
     def failed_jobs(self, trial_id: str) -> list[JobRecord]:
-        """Measurement jobs of a trial that ended FAILED, in the order in which they were queued."""
+        """Measurement jobs of a trial that ended FAILED, in queueing order."""
         ...
 
     def put_artifact(self, path: Path, media_type: str) -> str:
-        """Stores a file's content, returns its sha256. Storing the same content again costs nothing."""
+        """Stores a file's content and returns its sha256. Storing the same content again costs nothing."""
         ...
 
     def emit(self, event: str, **fields: Any) -> None:
@@ -89,5 +89,5 @@ class StudyStore(Protocol):
     def stop_requested(self) -> bool: ...
 
     def wait(self, seconds: float) -> None:
-        """Sleeps until something of this study changed (a result, a stop) or the time is over."""
+        """Sleeps until the study changed (a result, a stop) or the time is over."""
         ...

@@ -1,7 +1,7 @@
-"""A candidate's life, top to bottom: propose, gate, prepare, measure, compare, judge, tell, confirm.
+"""The life of a candidate, top to bottom: propose, gate, prepare, measure, compare, judge, complete, confirm.
 
-``run_study`` is called by the coordinator on a thread of its own. It keeps nothing that the store does not: killed
-at any point and started again, it goes on from the stored trials.
+``run_study`` is called by the coordinator on a thread of its own. It keeps no state outside the store: killed at any
+point and started again, it continues from the stored trials.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from nas.objectives import (
 from nas.quality.contract import estimator
 from nas.samplers.optuna_sampler import OptunaSampler
 from nas.store import StudyStore
-from nas.targets import Group, groups_of, on_cores, on_target, unserved
+from nas.targets import DeviceGroup, groups_of, on_cores, on_target, unserved
 from nas.workspace import Workspace
 from search_space.arch import ArchConfig
 from search_space.space import space
 
-MAX_GATED_PER_TRIAL = 20  # proposals over a free budget cost nothing, but a search that finds nothing else must end
+MAX_GATED_PER_TRIAL = 20  # proposals over a free budget cost nothing, but a search that finds no others must end
 MAX_SESSIONS = 4  # per trial and group of devices, when the machine keeps spoiling them
 POLL_S = 1.0
 
 
 def run_study(store: StudyStore, workspace: Workspace) -> None:
-    """Runs the study to its end or until a stop is asked for."""
+    """Runs the study until it ends or a stop is requested."""
     Study(store, workspace).run()
 
 
@@ -57,7 +57,7 @@ class Study:
         self.sampler = OptunaSampler(self.spec, self.space)
         self.judgements: dict[str, Future[dict[str, Any]]] = {}
         self.one_pieces: dict[tuple[str, str], Future[dict[str, Any]]] = {}  # by trial and backend
-        self.attempts: dict[tuple[str, Group, str], int] = {}  # by trial, group and form
+        self.attempts: dict[tuple[str, DeviceGroup, str], int] = {}  # by trial, group and form
         self.exhausted = False
 
     def run(self) -> None:
@@ -95,7 +95,7 @@ class Study:
             return True
 
     def propose(self, trials: list[TrialRecord]) -> bool:
-        """Asks the sampler ahead of the devices, never for a candidate already known."""
+        """Samples ahead of the devices, never a known candidate."""
         counted = [trial for trial in trials if trial.state is not TrialState.GATED]
         waiting = [t for t in trials if t.state in (TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING)]
         ahead = self.spec.queue_ahead + max(1, len(self.store.devices()))
@@ -126,7 +126,7 @@ class Study:
         return True
 
     def prepare(self, trial: TrialRecord) -> bool:
-        """Once its blocks are compiled, a candidate is a few kilobytes of plan; each group of devices gets it."""
+        """Once all blocks are compiled, sends the plan (a few kilobytes) to every group of devices."""
         specs = self.blocks_of(trial.arch)
         self.workspace.library.start(specs)
         groups = self.groups()
@@ -138,18 +138,18 @@ class Study:
         self.measure_on(trial, groups, plans)
         return True
 
-    def measure_on(self, trial: TrialRecord, groups: list[Group], plans: Mapping[str, Plan]) -> None:
-        """Of two targets that ask for the very same the second waits, and finds the first one's row later."""
-        asked = set()
+    def measure_on(self, trial: TrialRecord, groups: list[DeviceGroup], plans: Mapping[str, Plan]) -> None:
+        """If two targets need the same measurement, the second waits and later reuses the first one's row."""
+        submitted = set()
         for group in groups:
             job = self.job_of(self.plan_on(plans, group))
             where = (job.plan.digest, group.fingerprint, group.device_id)
-            if where not in asked:
+            if where not in submitted:
                 self.measure_once(trial, group, job)
-            asked.add(where)
+            submitted.add(where)
 
-    def measure_once(self, trial: TrialRecord, group: Group, job: MeasureJob, avoid: str = "") -> None:
-        """A plan already measured on such a device, for another target or study, is not measured again."""
+    def measure_once(self, trial: TrialRecord, group: DeviceGroup, job: MeasureJob, avoid: str = "") -> None:
+        """Reuses a row of the same plan and fingerprint from another target or study, if there is one."""
         found = self.store.find_measurement(job.plan.digest, group.fingerprint)
         if found is not None:
             self.store.attach_measurement(trial.id, group, found)
@@ -157,7 +157,7 @@ class Study:
             self.store.submit(trial.id, group, job, avoid)
 
     def collect(self, trial: TrialRecord) -> bool:
-        """Measured once every group of every target has answered with a valid row."""
+        """The trial is measured once every group of every target has a valid row."""
         if any(job.trial_id == trial.id for job in self.store.open_jobs()):
             return False
         if failed := [job for job in self.store.failed_jobs(trial.id) if job.form == "composed"]:
@@ -167,7 +167,7 @@ class Study:
             return False
         rows = {group: group.row(trial.measurements) for group in groups}
         missing = [group for group, row in rows.items() if row is None]
-        if missing:  # killed between the move to MEASURING and the queueing, or a device that came later
+        if missing:  # killed between the move to MEASURING and the queueing, or a device that enrolled later
             self.measure_on(trial, missing, self.plans_of(trial.arch, missing))
             return True
         invalid = {group: row for group, row in rows.items() if row and row.verdict is not Verdict.VALID}
@@ -180,9 +180,9 @@ class Study:
         self.store.emit("trial_measured", trial_id=trial.id, number=trial.number, state=str(state))
         return True
 
-    def measure_again(self, trial: TrialRecord, invalid: dict[Group, StoredMeasurement]) -> bool:
-        """Another session for rows that the machine spoiled, on another peer where the device itself is in doubt; a row
-        that is the candidate's own fault fails it."""
+    def measure_again(self, trial: TrialRecord, invalid: dict[DeviceGroup, StoredMeasurement]) -> bool:
+        """Requests another session for rows that the machine spoiled, on a peer if the device itself is in doubt. A row
+        that the candidate itself spoiled fails the trial."""
         for group, row in invalid.items():
             if row.verdict not in SPOILED or self.next_attempt(trial, group) >= MAX_SESSIONS:
                 raise HilnasError(f"verdict {row.verdict}: {row.reason or 'no valid row'}")
@@ -194,7 +194,7 @@ class Study:
             self.store.emit("trial_measured_again", trial_id=trial.id, number=trial.number, attempt=attempt)
         return True
 
-    def next_attempt(self, trial: TrialRecord, group: Group, form: str = "composed") -> int:
+    def next_attempt(self, trial: TrialRecord, group: DeviceGroup, form: str = "composed") -> int:
         key = (trial.id, group, form)
         self.attempts[key] = self.attempts.get(key, 0) + 1
         return self.attempts[key]
@@ -206,7 +206,7 @@ class Study:
                 raise HilnasError(f"the {self.spec.protocol} protocol does not measure {objective.metric}")
 
     def complete_unjudged(self, trial: TrialRecord) -> bool:
-        """A study without a quality objective is done with a trial once it is measured."""
+        """Without a quality objective, a trial is complete once it is measured."""
         if self.quality is not None:
             return False
         return self.complete(trial)
@@ -219,7 +219,7 @@ class Study:
         self.store.emit("trial_completed", trial_id=trial.id, number=trial.number, values=values)
         return True
 
-    # --- quality: dear, so only for those that may still win ---------------------------------------------------------
+    # --- quality: expensive, so only for candidates that may still win -----------------------------------------------
 
     def judge_best(self, trials: list[TrialRecord]) -> bool:
         """Starts judging the most promising measured candidate; marks those that cannot win as dominated."""
@@ -258,7 +258,7 @@ class Study:
         del self.judgements[trial.id]
         try:
             result = QualityResult(**future.result())
-        except Exception as error:  # whatever a training process died of, the study says it and goes on
+        except Exception as error:  # a training process may die of anything; the trial fails, the study continues
             raise HilnasError(f"quality estimate failed: {type(error).__name__}: {error}") from error
         self.store.record_quality(trial.arch_digest, self.quality.key, result)
         trial = self.store.update_trial(trial.id, quality=result)
@@ -270,7 +270,7 @@ class Study:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def finished(self, trials: list[TrialRecord]) -> bool:
-        """Nothing open: confirm the winners as one-piece programs, then close the study with a sentence."""
+        """When no trial is open: confirms the winners as one-piece programs, then ends the study with a reason."""
         open_states = (TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING, TrialState.JUDGING)
         if any(trial.state in open_states for trial in trials):
             return False
@@ -288,18 +288,18 @@ class Study:
         """Re-measures winners as one-piece programs beside their composed form; True when all are done."""
         if self.store.open_jobs():
             return False
-        done = [self.confirm_one(trial) for trial in winners]  # every winner takes its step
+        done = [self.confirm_one(trial) for trial in winners]  # a list, so that every winner advances
         return all(done)
 
     def confirm_one(self, trial: TrialRecord) -> bool:
-        """Exports and measures one winner, once for every backend; True when nothing is left to do for it."""
-        waiting: dict[str, list[Group]] = {}
+        """Exports and measures one winner, once per backend; True when nothing is left to do."""
+        waiting: dict[str, list[DeviceGroup]] = {}
         for group in self.unconfirmed(trial):
             waiting.setdefault(self.spec.backend_of(group.target), []).append(group)
         done = [self.confirm_for(trial, backend, groups) for backend, groups in waiting.items()]
         return all(done)
 
-    def confirm_for(self, trial: TrialRecord, backend: str, groups: list[Group]) -> bool:
+    def confirm_for(self, trial: TrialRecord, backend: str, groups: list[DeviceGroup]) -> bool:
         key = (trial.id, backend)
         if key not in self.one_pieces:
             self.one_pieces[key] = self.workspace.start_one_piece(trial.arch, self.spec.quantization, backend)
@@ -314,8 +314,8 @@ class Study:
         self.measure_one_piece(trial, backend, exported, groups)
         return False
 
-    def unconfirmed(self, trial: TrialRecord) -> list[Group]:
-        """Groups without a one-piece row, or whose only row is of a device that its peers contradict."""
+    def unconfirmed(self, trial: TrialRecord) -> list[DeviceGroup]:
+        """Groups without a one-piece row, or whose only row is from a device that its peers contradict."""
         failed = [job for job in self.store.failed_jobs(trial.id) if job.form == "one_piece"]
         waiting = []
         for group in self.groups():
@@ -328,9 +328,9 @@ class Study:
         return waiting
 
     def measure_one_piece(
-        self, trial: TrialRecord, backend: str, exported: dict[str, Any], groups: list[Group]
+        self, trial: TrialRecord, backend: str, exported: dict[str, Any], groups: list[DeviceGroup]
     ) -> None:
-        """Queues the one-piece program beside its composed form: one session, in turn, so that they can be compared."""
+        """Queues the one-piece program beside its composed form: alternated in one session, so that they compare."""
         digest = exported["digest"]
         composed = self.plan_of(trial.arch, backend).model_copy(update={"check": None})
         plan = composed.model_copy(
@@ -352,12 +352,12 @@ class Study:
     # --- helpers -----------------------------------------------------------------------------------------------------
 
     def blocks_of(self, arch: ArchConfig) -> list[BlockSpec]:
-        """All blocks that its measurements need, for every backend of the study."""
+        """All blocks that measurements of ``arch`` need, for every backend of the study."""
         quantization = self.spec.quantization
         return [spec for backend in self.spec.backends for spec in self.workspace.specs_of(arch, quantization, backend)]
 
-    def plans_of(self, arch: ArchConfig, groups: Iterable[Group]) -> dict[str, Plan]:
-        """A plan for every backend of these groups, its blocks available to agents."""
+    def plans_of(self, arch: ArchConfig, groups: Iterable[DeviceGroup]) -> dict[str, Plan]:
+        """A plan for every backend of these groups, with its blocks published to agents."""
         backends = dict.fromkeys(self.spec.backend_of(group.target) for group in groups)
         plans = {backend: self.plan_of(arch, backend) for backend in backends}
         for plan in plans.values():
@@ -374,7 +374,7 @@ class Study:
         )  # fmt: skip
 
     def role_of_one_piece(self, backend: str) -> str:
-        """Of several backends the study's own has the plain name."""
+        """With several backends, only the study's own has the plain name."""
         own = backend == self.spec.backend or len(self.spec.backends) == 1
         return "one_piece" if own else f"one_piece_{backend}"
 
@@ -388,13 +388,13 @@ class Study:
         for digest in plan.blocks:
             self.store.put_artifact(self.workspace.library.path(digest), "application/x-executorch")
 
-    def plan_on(self, plans: Mapping[str, Plan], group: Group) -> Plan:
-        """The plan of the group's backend with what its target, else its device, says of threads and cores."""
+    def plan_on(self, plans: Mapping[str, Plan], group: DeviceGroup) -> Plan:
+        """The plan of the group's backend, with threads and cores from its target, else from its device."""
         plan = plans[self.spec.backend_of(group.target)]
         facts = [facts for facts in self.store.devices().values() if facts.fingerprint == group.fingerprint]
         return on_cores(on_target(plan, self.spec, group.target), facts)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[DeviceGroup]:
         return groups_of(self.spec, self.store.devices())
 
     def update_reference(self) -> None:
@@ -406,5 +406,5 @@ class Study:
 
 
 def suspect_of(row: StoredMeasurement | None) -> str:
-    """The device that should not answer again: its canary does not agree with its peers'."""
+    """The device to avoid next time: its canary disagrees with those of its peers."""
     return row.device_id if row is not None and row.verdict is Verdict.UNLIKE_TWIN else ""

@@ -1,4 +1,4 @@
-"""Which devices a study measures on: its targets, and the groups of equal devices that share a target's work."""
+"""Which devices a study measures on: its targets, and the groups of peers that share a target's work."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MAX_CORES = 1024
 
 
 @dataclass(frozen=True)
-class Group:
-    """Devices that answer for one another: all of ``fingerprint``, or ``device_id`` alone when only that one may."""
+class DeviceGroup:
+    """Devices whose rows are interchangeable: all with ``fingerprint``, or only ``device_id`` if that is set."""
 
     target: str
     fingerprint: str
@@ -28,7 +28,7 @@ class Group:
         return mine and row.target == self.target
 
     def row(self, rows: Mapping[str, StoredMeasurement]) -> StoredMeasurement | None:
-        """The group's answer: a valid row if there is one, else the latest."""
+        """The group's latest valid row, else its latest row."""
         own = [row for row in rows.values() if self.owns(row)]
         valid = [row for row in own if row.verdict is Verdict.VALID]
         return max(valid or own, key=lambda row: row.measured_at.timestamp() if row.measured_at else 0.0, default=None)
@@ -45,12 +45,12 @@ def matches(target: Target, device_id: str, facts: DeviceFacts) -> bool:
     return facts.model == target.model if target.model else facts.kind == target.kind
 
 
-def groups_of(spec: StudySpec, devices: Mapping[str, DeviceFacts], backend: str | None = None) -> list[Group]:
-    """The groups a candidate must be measured on, among ``devices`` that can run its programs; a target nothing matches
-    has none. ``backend``: that the programs were compiled for, where it is not what the study asks for."""
+def groups_of(spec: StudySpec, devices: Mapping[str, DeviceFacts], backend: str | None = None) -> list[DeviceGroup]:
+    """The groups that a candidate must be measured on, among ``devices`` that can run its programs; a target without
+    matching devices has none. ``backend`` overrides the study's: what the programs were compiled for."""
     able = {key: facts for key, facts in devices.items() if _runs(backend or spec.backend, facts)}
     if spec.devices:
-        return [Group("", able[one].fingerprint, one) for one in spec.devices if one in able]
+        return [DeviceGroup("", able[one].fingerprint, one) for one in spec.devices if one in able]
     if not spec.targets:
         return _by_fingerprint("", able.values())
     return [group for target in spec.targets for group in _groups_of_target(spec, target, devices, backend)]
@@ -58,11 +58,12 @@ def groups_of(spec: StudySpec, devices: Mapping[str, DeviceFacts], backend: str 
 
 def _groups_of_target(
     spec: StudySpec, target: Target, devices: Mapping[str, DeviceFacts], backend: str | None
-) -> list[Group]:
-    asked = backend or spec.backend_of(target.name)
-    found = {key: facts for key, facts in devices.items() if matches(target, key, facts) and _runs(asked, facts)}
+) -> list[DeviceGroup]:
+    compiled_for = backend or spec.backend_of(target.name)
+    able = {key: facts for key, facts in devices.items() if _runs(compiled_for, facts)}
+    found = {key: facts for key, facts in able.items() if matches(target, key, facts)}
     if target.device:
-        return [Group(target.name, facts.fingerprint, device_id) for device_id, facts in found.items()]
+        return [DeviceGroup(target.name, facts.fingerprint, device_id) for device_id, facts in found.items()]
     return _by_fingerprint(target.name, found.values())
 
 
@@ -70,18 +71,18 @@ def _runs(backend: str, facts: DeviceFacts) -> bool:
     return BACKENDS.get_or_raise(backend).runs_on(facts)
 
 
-def _by_fingerprint(target: str, devices: Iterable[DeviceFacts]) -> list[Group]:
-    return [Group(target, fingerprint) for fingerprint in dict.fromkeys(facts.fingerprint for facts in devices)]
+def _by_fingerprint(target: str, devices: Iterable[DeviceFacts]) -> list[DeviceGroup]:
+    return [DeviceGroup(target, fingerprint) for fingerprint in dict.fromkeys(facts.fingerprint for facts in devices)]
 
 
-def unserved(spec: StudySpec, groups: Iterable[Group]) -> list[Target]:
-    """Targets that no device matches now."""
+def unserved(spec: StudySpec, groups: Iterable[DeviceGroup]) -> list[Target]:
+    """Targets that no device serves now."""
     served = {group.target for group in groups}
     return [target for target in spec.targets if target.name not in served]
 
 
 def on_target(plan: Plan, spec: StudySpec, name: str) -> Plan:
-    """``plan`` with what the target says of threads and cores; they are part of the measurement key."""
+    """``plan`` with the target's threads and cores, which are part of the measurement key."""
     if not name:
         return plan
     target = spec.target(name)
@@ -91,7 +92,8 @@ def on_target(plan: Plan, spec: StudySpec, name: str) -> Plan:
 
 
 def on_cores(plan: Plan, facts: Iterable[DeviceFacts]) -> Plan:
-    """``plan`` on the cores that the device itself picks for that many threads (phones do), unless it names some."""
+    """``plan`` on the cores that the device itself picks for that many threads (phones do), unless the plan sets
+    them."""
     threads = str(plan.protocol.threads)
     picked = next((cores for one in facts if (cores := _picked(one, threads))), None)
     if plan.protocol.affinity is not None or picked is None:
@@ -100,7 +102,7 @@ def on_cores(plan: Plan, facts: Iterable[DeviceFacts]) -> Plan:
 
 
 def _picked(facts: DeviceFacts, threads: str) -> list[int]:
-    """Cores that an agent names for that many threads; empty when what it said is no list of cores."""
+    """Cores that an agent reports for that many threads; empty if it did not report a valid list."""
     affinity = facts.details.get("affinity")
     cores = affinity.get(threads) if isinstance(affinity, dict) else None
     sound = isinstance(cores, list) and all(type(core) is int and 0 <= core < MAX_CORES for core in cores)

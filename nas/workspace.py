@@ -1,4 +1,4 @@
-"""What a study works with on the coordinator's machine: the block library, eager references, quality workers."""
+"""A study's resources on the coordinator's machine: the block library, eager references, quality workers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Workspace:
     def check(
         self, arch: ArchConfig, quantization: str, cache_dtype: str, backend: str = DEFAULT_BACKEND
     ) -> Check:
-        """Expected logits for the parity gate; one at a time, blocks stay in memory."""
+        """Expected logits for the parity gate. One caller at a time; blocks stay in memory."""
         with self._lock, MeasurementLock().shared():
             return candidate_check(arch, quantization, cache_dtype, self._eager, backend)
 
@@ -51,7 +51,7 @@ class Workspace:
     def start_one_piece(
         self, arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND
     ) -> Future[dict[str, Any]]:
-        """{digest, check, seconds} of the whole candidate as one program."""
+        """{digest, check, seconds} of the complete candidate as one program."""
         fields = arch.to_dict()
         return self._executor().submit(
             export_candidate, str(self.library.root), fields, quantization, True, True, backend

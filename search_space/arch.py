@@ -1,4 +1,4 @@
-"""``ArchConfig``: a whole decoder as frozen plain data, with one canonical text and one hash."""
+"""``ArchConfig``: a complete decoder as frozen plain data, with one canonical text and one hash."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SwiGLU:
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """One residual layer: a mixer, then a feed-forward (None leaves it out)."""
+    """One residual layer: a mixer, then a feed-forward (None for no feed-forward)."""
 
     mixer: MixerConfig
     ffn: SwiGLU | None
@@ -111,7 +111,7 @@ class ArchConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ArchConfig:
-        """Raises InvalidConfig naming the first thing that does not fit."""
+        """Raises InvalidConfig with the first invalid field."""
         _reject_unknown("architecture", data, tuple(f.name for f in fields(cls)))
         missing = [name for name in ("d_model", "vocab_size", "layers") if name not in data]
         if missing:
@@ -119,7 +119,7 @@ class ArchConfig:
         return cls(**{**data, "layers": tuple(LayerConfig.from_dict(layer) for layer in data["layers"])})
 
     def canonical_json(self) -> str:
-        """The one text of this architecture: sorted keys, no spaces, numbers as Python writes them."""
+        """The canonical text of this architecture: sorted keys, no spaces, numbers as Python prints them."""
         return json.dumps(_floats_unified(self.to_dict()), sort_keys=True, separators=(",", ":"))
 
     @property
@@ -129,7 +129,7 @@ class ArchConfig:
 
     @property
     def label(self) -> str:
-        """One line for people, e.g. ``16L d1024 10 gated_short_conv 6 gqa``."""
+        """A one-line summary, e.g. ``16L d1024 10 gated_short_conv 6 gqa``."""
         kinds = Counter(layer.mixer.kind for layer in self.layers)
         return f"{self.depth}L d{self.d_model} " + " ".join(f"{count} {kind}" for kind, count in kinds.items())
 

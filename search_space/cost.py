@@ -96,7 +96,7 @@ def cache_bytes(arch: ArchConfig, context: int, cache_dtype: str = "fp32") -> in
 
 
 def decode_bytes(arch: ArchConfig, context: int, quantization: str, cache_dtype: str = "fp32") -> int:
-    """Bytes read to decode one token at ``context``: every weight once, one embedding row, the whole state."""
+    """Bytes read to decode one token at ``context``: every weight once, one embedding row, all states."""
     rows = embedding_bytes(arch, quantization)
     return weight_bytes(arch, quantization) - rows + rows // arch.vocab_size + cache_bytes(arch, context, cache_dtype)
 

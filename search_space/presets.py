@@ -42,16 +42,16 @@ def qwen3_0_6b() -> ArchConfig:
 def gemma3_1b() -> ArchConfig:
     """Five sliding-window layers (512, theta 10k) to one global layer (theta 1M), 26 in all."""
     local = SlidingWindow(4, 1, 256, rope_theta=10_000.0, window=512)
-    whole = Gqa(4, 1, 256)
+    full = Gqa(4, 1, 256)
     ffn = SwiGLU(6912, "gelu_tanh")
-    layers = (LayerConfig(whole if index % 6 == 5 else local, ffn) for index in range(26))
+    layers = (LayerConfig(full if index % 6 == 5 else local, ffn) for index in range(26))
     return ArchConfig(
         1152, 262_144, tuple(layers), sandwich_norm=True, norm_eps=1e-6, embedding_multiplier=math.sqrt(1152)
     )
 
 
 def llama3_2_1b() -> ArchConfig:
-    """Llama 3's frequency scaling for long contexts is left out: it changes positions, neither sizes nor time."""
+    """Llama 3's frequency scaling for long contexts is left out: it changes positions, but not sizes or time."""
     layer = LayerConfig(Gqa(32, 8, 64, qk_norm=False), SwiGLU(8192))
     return ArchConfig(2048, 128_256, (layer,) * 16, rope_theta=500_000.0)
 
@@ -81,7 +81,7 @@ def preset(name: str) -> ArchConfig:
 
 
 def architecture(text: str) -> ArchConfig:
-    """A preset's name or the path of a JSON architecture file."""
+    """The architecture of a preset, or of a JSON file given by its path."""
     if text in PRESETS:
         return preset(text)
     path = Path(text)
@@ -94,7 +94,7 @@ def architecture(text: str) -> ArchConfig:
 
 
 def debug_size(arch: ArchConfig, d_model: int = 128, vocab_size: int = 512, depth: int = 6) -> ArchConfig:
-    """The same layout and options in a size that tests and demos build in a second; windows shrink to 32."""
+    """The same layout and options at a tiny size for tests and demos; windows shrink to 32."""
     picks = [arch.layers[round(i * (arch.depth - 1) / max(1, depth - 1))] for i in range(min(depth, arch.depth))]
     return replace(arch, d_model=d_model, vocab_size=vocab_size, layers=tuple(_debug_layer(x, d_model) for x in picks))
 

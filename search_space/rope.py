@@ -30,7 +30,7 @@ class Yarn:
 
     @property
     def attention_factor(self) -> float:
-        """What queries and keys are multiplied by: attention sharpens as the context grows."""
+        """The factor for queries and keys: attention sharpens as the context grows."""
         return 0.1 * math.log(self.factor) + 1.0
 
     def blend_range(self, head_dim: int, theta: float) -> tuple[int, int]:
@@ -54,7 +54,7 @@ class Rope:
 
 
 def yarn_from(data: Any) -> Yarn | None:
-    """Raises InvalidConfig for anything but None and the fields of ``Yarn``."""
+    """Raises InvalidConfig for anything other than None or the fields of ``Yarn``."""
     if data is None or isinstance(data, Yarn):
         return data
     try:

@@ -59,7 +59,7 @@ def _tilted_pool(space: SearchSpace, count: int, rng: random.Random) -> list[Arc
 
 
 def _log_costs(arch: ArchConfig) -> list[float]:
-    """What prefill and decode at two contexts are expected to follow."""
+    """The costs that times of prefill and of decoding at two contexts are expected to follow."""
     return [
         math.log(macs_per_token(arch, 256)),
         math.log(decode_bytes(arch, 512, "8da4w")),

@@ -18,7 +18,7 @@ Assignment = dict[str, str]
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """``depth`` layers, each one of ``mixers`` and one of ``widths``; everything else is shared by all candidates.
+    """``depth`` layers, each with one of ``mixers`` and one of ``widths``; all candidates share everything else.
 
     An assignment maps ``layer_07.mixer`` to a mixer label and ``layer_07.ffn`` to a width label. Distinct blocks number
     len(mixers) + len(widths) + 2, however many candidates there are: that is what makes measuring cheap.
@@ -49,7 +49,7 @@ class SearchSpace:
         return (len(self.mixers) * len(self.widths)) ** self.depth
 
     def decode(self, assignment: Assignment) -> ArchConfig:
-        """Raises InvalidConfig when a parameter is missing or its value is not one of its choices."""
+        """Raises InvalidConfig if a parameter is missing or its value is not one of its choices."""
         by_label = {mixer.label: mixer for mixer in self.mixers}
         layers = []
         for index in range(self.depth):
@@ -59,7 +59,7 @@ class SearchSpace:
         return ArchConfig(self.d_model, self.vocab_size, tuple(layers), **self.arch_options)
 
     def encode(self, arch: ArchConfig) -> Assignment:
-        """Inverse of ``decode``; raises InvalidConfig when ``arch`` lies outside this space."""
+        """Inverse of ``decode``; raises InvalidConfig if ``arch`` is not in this space."""
         values: Assignment = {}
         for index, layer in enumerate(arch.layers):
             values[f"layer_{index:02d}.mixer"] = layer.mixer.label
@@ -117,7 +117,7 @@ for _builder in (debug_space, lfm2_350m_class, lfm2_1_2b_class):
 
 
 def space(name: str, options: dict[str, Any] | None = None) -> SearchSpace:
-    """A space by name; ``options`` are its function's arguments."""
+    """A space by name; ``options`` are the arguments of its function."""
     build = SPACES.get_or_raise(name)
     try:
         inspect.signature(build).bind(**(options or {}))

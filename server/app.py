@@ -1,4 +1,4 @@
-"""``create_app``: puts the parts together. ``uvicorn --factory server.app:create_app`` serves it."""
+"""``create_app`` assembles the coordinator. ``uvicorn --factory server.app:create_app`` serves it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def create_app(
     clock: Clock = utc_now,
     supervise: bool = True,
 ) -> FastAPI:
-    """``run_study`` defaults to ``nas.study.run_study``, imported at first use because it brings torch; ``check_spec``
-    to "is this a space we know". ``supervise=False`` runs no study loops and no lease sweeps: for tests of the API."""
+    """``run_study`` defaults to ``nas.study.run_study``, imported at first use because it imports torch; ``check_spec``
+    to a check of all names in the study. ``supervise=False`` runs no study loops and no lease sweeps: for API tests."""
     settings = settings or Settings.from_environment()
     settings.var.mkdir(parents=True, exist_ok=True)
     database = Database(settings.url)
@@ -95,7 +95,7 @@ class NoSupervisor:
 
 
 def _default_check_spec(spec: StudySpec) -> None:
-    """Raises InvalidConfig naming the known parts where the study names one that is not registered here."""
+    """Raises InvalidConfig with the known parts when the study names an unknown one."""
     SAMPLERS.get_or_raise(spec.sampler)
     ESTIMATORS.get_or_raise(spec.quality.estimator)
     for backend in spec.backends:

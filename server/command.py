@@ -20,7 +20,7 @@ from server.app import create_app
 from server.settings import Settings, is_loopback
 
 app = typer.Typer(help="Start the coordinator (API and dashboard).", add_completion=False)
-GRACE_S = 3  # open event streams and long polls are cut after this: both sides go on by themselves
+GRACE_S = 3  # open event streams and long polls are cut after this: clients reconnect by themselves
 
 
 @app.command()
@@ -30,14 +30,14 @@ def serve(
     var: Annotated[Path | None, typer.Option(help="Database, artifacts and block library; default var.")] = None,
 ) -> None:
     """Start the coordinator (API and dashboard). Options win over HILNAS_* variables."""
-    settings = resolved(Settings.from_environment(), host, port, var)
-    with bound(settings.host, settings.port) as listener, alone(settings.var):
-        config = uvicorn.Config(opened(settings), timeout_graceful_shutdown=GRACE_S, log_level="warning")
+    settings = with_options(Settings.from_environment(), host, port, var)
+    with listening_socket(settings.host, settings.port) as listener, exclusive_folder(settings.var):
+        config = uvicorn.Config(open_app(settings), timeout_graceful_shutdown=GRACE_S, log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """The address is taken before anything is opened: a second coordinator must not touch studies of the first."""
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Binds before anything else is opened: a second coordinator must not touch the studies of the first."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -51,8 +51,8 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def alone(var: Path) -> Iterator[None]:
-    """Two coordinators on one folder would both run its studies. The lock goes with the process, however it ends."""
+def exclusive_folder(var: Path) -> Iterator[None]:
+    """Two coordinators on one folder would both run its studies. The lock ends with the process, however it ends."""
     try:
         var.mkdir(parents=True, exist_ok=True)
         lock = (var / "coordinator.lock").open("w")
@@ -68,8 +68,8 @@ def alone(var: Path) -> Iterator[None]:
         yield
 
 
-def opened(settings: Settings) -> FastAPI:
-    """The app; a folder or database that cannot be opened is answered with a sentence."""
+def open_app(settings: Settings) -> FastAPI:
+    """The app. Raises InvalidConfig for a folder or database that cannot be opened."""
     try:
         return create_app(settings)
     except OSError as error:
@@ -81,7 +81,7 @@ def opened(settings: Settings) -> FastAPI:
         raise InvalidConfig(f"cannot open the database {url}: {error.orig}") from error
 
 
-def resolved(settings: Settings, host: str | None, port: int | None, var: Path | None) -> Settings:
+def with_options(settings: Settings, host: str | None, port: int | None, var: Path | None) -> Settings:
     given = {"host": host, "port": port, "var": var}
     changes = {name: value for name, value in given.items() if value is not None}
     if host is not None and not is_loopback(host):

@@ -1,4 +1,4 @@
-"""What every request needs, made once by ``create_app`` and passed inward."""
+"""What every request needs, created once by ``create_app`` and passed inward."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from server.settings import Settings
 
 
 class Supervisor(Protocol):
-    """Whoever runs the loops of studies (``server.coordinator.Coordinator``)."""
+    """Runs the loops of studies (``server.coordinator.Coordinator``)."""
 
     def launch(self, study_id: str) -> None: ...
 

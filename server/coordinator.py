@@ -1,6 +1,6 @@
-"""Runs the loop of every running study in its own thread, and gives expired leases back.
+"""Runs the loop of every running study in its own thread, and puts jobs with expired leases back in the queue.
 
-Started again after a crash, it takes up every study that was running; the tables hold all it needs."""
+Restarted after a crash, it resumes every study that was running; the tables hold all it needs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _sentence(error: Exception) -> str:
 
 
 class Coordinator:
-    """``run_study`` blocks until its study ended or ``stop_requested()``; what it raises fails the study only."""
+    """``run_study`` blocks until its study has ended or ``stop_requested()``; an exception fails only that study."""
 
     def __init__(self, ctx: Context, run_study: RunStudy) -> None:
         self._ctx = ctx
@@ -58,11 +58,11 @@ class Coordinator:
             self.launch(study_id)
 
     def launch(self, study_id: str) -> None:
-        """Runs the study in a thread, unless one does already. One that still winds down is waited for by the new one,
-        not run beside it."""
+        """Runs the study in a new thread, unless one is running. If the previous one is still stopping, the new one
+        waits for it."""
         with self._lock:
             before = self._threads.get(study_id)
-            if before is not None and before.is_alive() and self._is_wanted(study_id):
+            if before is not None and before.is_alive() and self._is_current(study_id):
                 return
             thread = threading.Thread(
                 target=self._supervise, args=(study_id, before), name=f"study {study_id}", daemon=True
@@ -70,8 +70,8 @@ class Coordinator:
             self._threads[study_id] = thread
         thread.start()
 
-    def _is_wanted(self, study_id: str) -> bool:
-        """The present run of the study is the one its user asked for last, or it has not begun yet."""
+    def _is_current(self, study_id: str) -> bool:
+        """True while the present run of the study is the latest that its user started, or has not begun yet."""
         store = self._stores.get(study_id)
         return store is None or not store.stop_requested()
 
@@ -89,25 +89,25 @@ class Coordinator:
         except HilnasError as error:
             log.warning("study_run_failed", reason=str(error))
             store.finish(StudyState.FAILED, str(error))
-        except OperationalError as error:  # nothing can be stored now, not even that: the sweep starts it again
+        except OperationalError as error:  # nothing can be stored now, not even the failure: the sweep restarts it
             log.error("study_run_interrupted", reason=str(error.orig))
         except Exception as error:
             log.exception("study_run_failed")
             store.finish(StudyState.FAILED, _sentence(error))
         else:
             if not store.stop_requested():
-                store.finish(StudyState.FAILED, "its loop ended without an outcome; resume to go on")
+                store.finish(StudyState.FAILED, "the study's loop ended without a result; resume to continue")
 
     def _sweep(self) -> None:
         while not self._closing.wait(self._ctx.settings.lease_s / 4):
             try:
                 self.sweep()
-            except Exception:  # the next round tries again: leases must not stop expiring
+            except Exception:  # the next sweep tries again: leases must not stop expiring
                 log.exception("sweep_failed")
 
     def sweep(self) -> None:
-        """Ends expired leases, forgets events beyond the quota, and starts running studies that have no loop (it was
-        interrupted by the database)."""
+        """Ends expired leases, deletes events beyond the limit, and restarts running studies whose loop was interrupted
+        by a database error."""
         with self._ctx.database.write() as session:
             queue.expire(session, self._ctx)
             study_ids = running_ids(session)
@@ -117,7 +117,7 @@ class Coordinator:
             self.launch(study_id)
 
     def close(self) -> None:
-        """Asks every loop to end; the studies stay running in the tables and go on at the next start."""
+        """Stops every loop; the studies stay running in the tables and continue at the next start."""
         self._closing.set()
         with self._lock:
             threads = dict(self._threads)

@@ -27,7 +27,7 @@ PRAGMAS = (
 
 
 class Database:
-    """``read()`` sees one snapshot and writes nothing; ``write()`` commits at its end and then wakes who waits."""
+    """``read()`` sees one snapshot and writes nothing; ``write()`` commits at its end and then wakes the waiters."""
 
     def __init__(self, url: str, hub: Hub | None = None) -> None:
         self.hub = hub or Hub()

@@ -1,4 +1,4 @@
-"""Errors with an HTTP status. Every answer is ``{"code": ..., "message": one sentence}``."""
+"""Errors with an HTTP status. Every error response is ``{"code": ..., "message": one sentence}``."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def disk_full(what: str) -> DiskFull:
     return DiskFull(
         f"{what} could not be stored because the coordinator's disk is full;"
-        " nothing that was stored before is lost: free some space and send it again"
+        " nothing stored before is lost: free some space and send it again"
     )

@@ -1,6 +1,6 @@
-"""Without tokens only this machine may call: by its address, by the name it calls us, and from no foreign web page.
+"""Without tokens only this machine may call: checked by client address, by Host header and by Origin header.
 
-The second and third check stop a web page in the user's browser from driving the coordinator (DNS rebinding, CSRF).
+The last two stop a web page in the user's browser from driving the coordinator (DNS rebinding, CSRF).
 Plain ASGI, so that streams pass through untouched."""
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class LoopbackOnly:
 
 
 def refusal(scope: Scope) -> str:
-    """Why this request is not the local user's, or an empty string."""
+    """Why this request is not from the local user, or an empty string."""
     client = (scope.get("client") or ("",))[0]
     headers = Headers(scope=scope)
     host, origin = _host(f"//{headers.get('host', '')}"), headers.get("origin")
     if not is_loopback(client):
-        return f"without tokens this coordinator answers this machine only, not {client}; set HILNAS_AUTH=tokens"
+        return f"without tokens this coordinator serves only this machine, not {client}; set HILNAS_AUTH=tokens"
     if not is_loopback(host):
-        return f"without tokens this coordinator answers to localhost and 127.0.0.1 only, not to {host[:200]!r}"
+        return f"without tokens this coordinator is served only as localhost or 127.0.0.1, not as {host[:200]!r}"
     if origin is not None and not is_loopback(_host(origin)):
         return f"a page of {origin[:200]} may not call this coordinator"
     return ""
 
 
 def _host(url: str) -> str:
-    """Empty when there is none, or none that can be read."""
+    """Empty when there is none or it cannot be parsed."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

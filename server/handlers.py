@@ -1,4 +1,4 @@
-"""From exceptions to answers: ``{"code", "message"}`` with one sentence, never a traceback."""
+"""Maps exceptions to responses: ``{"code", "message"}`` with one sentence, never a traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from foundation.errors import HilnasError, InvalidConfig
 from server.errors import DISK_FULL_ERRNOS, ApiError, disk_full
 
 log = structlog.get_logger(__name__)
-MAX_MESSAGE, MAX_GIVEN = 1000, 120  # characters of an answer, and of a value that it repeats
+MAX_MESSAGE, MAX_GIVEN = 1000, 120  # characters of a message, and of a value quoted in it
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -31,7 +31,7 @@ def install_handlers(app: FastAPI) -> None:
 
 
 def answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """One sentence; what a user gave is part of it, so it is cut where that was long."""
+    """The message may quote what the user gave, so it is cleaned and cut."""
     shown = clean_text(message, MAX_MESSAGE)
     return JSONResponse({"code": code, "message": shown}, status_code=status, headers=headers)
 
@@ -50,7 +50,7 @@ def _malformed(request: Request, error: Exception) -> JSONResponse:
 
 
 def sentence_of(errors: list[Any]) -> str:
-    """The first problem in one sentence, with where it is and what was given."""
+    """The first problem in one sentence, with its location and the given value."""
     first: dict[str, Any] = errors[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "header", "function-wrap"))
     if first["type"] == "value_error":
@@ -69,14 +69,14 @@ def _shown(given: object) -> str:
 
 
 def _refused_by_database(request: Request, error: Exception) -> JSONResponse:
-    """The last line of defence: a value that passed every check of its route and still fits no column."""
+    """The last line of defence: a value that passed all checks of its route but does not fit its column."""
     log.warning("value_refused", path=request.scope["path"], error=type(error).__name__)
-    return answer(422, "malformed", "a value of this request is too large or holds characters that cannot be stored")
+    return answer(422, "malformed", "a value in this request is too large or has characters that cannot be stored")
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("request_failed", path=request.scope["path"], exc_info=error)
-    return answer(500, "internal_error", "the coordinator failed to answer this; its log says why")
+    return answer(500, "internal_error", "the coordinator failed to handle this request; see its log")
 
 
 def _database(request: Request, error: Exception) -> JSONResponse:
@@ -95,15 +95,15 @@ def _system(request: Request, error: Exception) -> JSONResponse:
         full = disk_full("this")
         return answer(full.status, full.code, str(full))
     log.error("request_failed", path=request.scope["path"], exc_info=error)
-    return answer(500, "internal_error", f"the coordinator could not do this: {error.strerror or error}")
+    return answer(500, "internal_error", f"the coordinator failed to handle this request: {error.strerror or error}")
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = request.scope["path"][:200]
     known = {
-        404: ("not_found", f"there is nothing at {path}; see /docs for what there is"),
-        405: ("method_not_allowed", f"{request.method} is not possible at {path}; see /docs"),
+        404: ("not_found", f"there is nothing at {path}; /docs lists all endpoints"),
+        405: ("method_not_allowed", f"{path} does not support {request.method}; see /docs"),
     }
     code, message = known.get(error.status_code, ("http_error", str(error.detail)))
     return answer(error.status_code, code, message, dict(error.headers or {}))

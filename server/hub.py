@@ -1,7 +1,7 @@
-"""Wakes those who wait, inside this process, after a commit: threads (studies) and coroutines (long polls, SSE).
+"""Wakes waiters in this process after a commit: threads (studies) and coroutines (long polls, SSE).
 
-Waiting is by version: a change between "I looked" and "I wait" is never missed. Another process is not woken; whoever
-waits therefore also looks again every few seconds."""
+Waiting is by version, so a change between reading and waiting is never missed. Other processes are not woken; waiters
+therefore also poll every few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
 
 def work_topic(study_id: str) -> str:
-    """A result, a stop, a lost device: what the study's own loop waits for."""
+    """What the study's own loop waits for: a result, a stop, a lost device."""
     return f"work:{study_id}"
 
 
@@ -58,7 +58,7 @@ class Hub:
             self._changed.notify_all()
 
     def wait(self, topic: str, seen: int, seconds: float) -> int:
-        """Blocks until ``topic`` is past version ``seen`` or the time is over; returns the version now."""
+        """Blocks until ``topic`` is past version ``seen`` or the time is over; returns the current version."""
         with self._changed:
             self._changed.wait_for(lambda: self._versions[topic] != seen, timeout=seconds)
             return self._versions[topic]
@@ -87,5 +87,5 @@ class Hub:
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits there any more
+    with contextlib.suppress(RuntimeError):  # its loop is closed: nobody is waiting
         loop.call_soon_threadsafe(event.set)

@@ -1,7 +1,7 @@
-"""What a request may cost before anybody knows who sent it: bytes, nesting, text, numbers, and addresses that no
-database takes. Bodies are counted as they come, so a Content-Length that lies gains nothing.
+"""Limits on what a request may cost before it is authenticated: bytes, nesting, text, numbers, and paths that no
+database can store. Bodies are counted as they arrive, so a false Content-Length gains nothing.
 
-Plain ASGI, before parsing and authentication. Uploads of artifacts stream past and have limits of their own."""
+Plain ASGI, before parsing and authentication. Artifact uploads are streamed and have their own limits."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from server.handlers import answer
 KIB, MIB = 1 << 10, 1 << 20
 MAX_BODY = MIB
 MAX_BODIES = {"/result": 16 * MIB, "/progress": 8 * MIB, "/agents/enrol": 512 * KIB}  # by the end of the path
-MAX_HELD = 256 * MIB  # of all bodies that are being served
+MAX_HELD = 256 * MIB  # of all bodies being served at once
 MAX_DEPTH, MAX_PARTS = 32, 500_000
 MAX_TEXT, MAX_KEY = 64 * KIB, KIB
-MAX_NUMBER = 2**63  # what a 64-bit column takes
+MAX_NUMBER = 2**63  # limit of a 64-bit column
 MAX_PATH, MAX_QUERY = 2 * KIB, 8 * KIB
 INLINE = 64 * KIB  # larger bodies are checked off the event loop
 API = "/api/"
@@ -46,7 +46,7 @@ class RequestLimits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if refusal := of_address(scope):
+        if refusal := check_address(scope):
             await _refuse(refusal, scope, receive, send)
         elif not scope["path"].startswith(API) or scope["path"].startswith(UPLOADS) or scope["method"] == "GET":
             await self.app(scope, receive, send)
@@ -58,7 +58,7 @@ class RequestLimits:
         try:
             refusal = await self._read(body, scope, receive)
             if refusal is None and body:
-                refusal = of_body(body) if len(body) <= INLINE else await run_sync(of_body, body)
+                refusal = check_body(body) if len(body) <= INLINE else await run_sync(check_body, body)
             if refusal is not None:
                 await _refuse(refusal, scope, receive, send)
             else:
@@ -82,7 +82,7 @@ class RequestLimits:
             body += chunk
             self._held += len(chunk)
             if self._held > MAX_HELD:
-                return Refusal(503, "busy", "too many large requests at once; send this one again in a moment")
+                return Refusal(503, "busy", "too many large requests at once; retry in a moment")
             if not message.get("more_body", False):
                 return None
 
@@ -92,7 +92,7 @@ def limit_of(path: str) -> int:
 
 
 async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-    """The connection is closed: what is left of the body is not read."""
+    """Closes the connection: the rest of the body is not read."""
     headers = {"Connection": "close"} | ({"Retry-After": "2"} if refusal.status == 503 else {})
     await answer(refusal.status, refusal.code, refusal.message, headers)(scope, receive, send)
 
@@ -110,8 +110,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def of_address(scope: Scope) -> Refusal | None:
-    """Why path, query and host cannot be used, if they cannot."""
+def check_address(scope: Scope) -> Refusal | None:
+    """A Refusal if path, query or host is not usable."""
     path, query = scope["path"], scope.get("query_string", b"")
     if len(path) > MAX_PATH or len(query) > MAX_QUERY:
         return Refusal(414, "too_long", f"an address has at most {MAX_PATH} characters and {MAX_QUERY} of query")
@@ -122,19 +122,19 @@ def of_address(scope: Scope) -> Refusal | None:
         try:
             _ = urlsplit(text).hostname, urlsplit(text).port
         except ValueError:
-            return Refusal(400, "malformed", f"the {name} header holds no host that can be read")
+            return Refusal(400, "malformed", f"the {name} header is not a valid host")
     return None
 
 
-def of_body(body: bytes | bytearray) -> Refusal | None:
-    """Why this JSON cannot be used, if it cannot. Parts are counted before they are parsed: a parser makes an object of
+def check_body(body: bytes | bytearray) -> Refusal | None:
+    """A Refusal if this JSON is not usable. Values are counted before they are parsed: a parser makes an object of
     each, which costs many times its bytes."""
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
         return Refusal(413, "too_large", f"a JSON body has at most {MAX_PARTS} values")
     try:
         value = from_json(bytes(body), allow_inf_nan=False)
     except ValueError as error:
-        return Refusal(422, "malformed", f"the body is not JSON that can be read: {str(error)[:200]}")
+        return Refusal(422, "malformed", f"the body is not valid JSON: {str(error)[:200]}")
     problem = _problem(value)
     return Refusal(422, "malformed", problem) if problem else None
 
@@ -165,5 +165,5 @@ def _problem(root: Any) -> str:
 
 def _text_problem(text: str, limit: int) -> str:
     if len(text) > limit:
-        return f"a text in this place has at most {limit} characters, this one has {len(text)}"
+        return f"a text here may have at most {limit} characters, this one has {len(text)}"
     return "text cannot hold the character NUL" if "\x00" in text else ""

@@ -1,6 +1,6 @@
 """The default loop of a study: ``nas.study.run_study`` in one ``Workspace`` shared by all studies.
 
-Both are imported at first use, because they bring torch, Optuna and the exporter; the coordinator starts without
+Both are imported at first use, because they import torch, Optuna and the exporter; the coordinator starts without
 them."""
 
 from __future__ import annotations

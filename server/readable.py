@@ -1,4 +1,4 @@
-"""Rows as any version and any agent stored them: what cannot be read is left out and named, never a failure."""
+"""Reads rows that any version or agent may have stored: unreadable values are left out and named, never an error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 from contracts.values import clean_json
 
 Model = TypeVar("Model", bound=BaseModel)
-ATTEMPTS = 4  # leaving a field out may show the next one that does not fit
+ATTEMPTS = 4  # leaving one field out may reveal the next invalid one
 
 
 def readable(cls: type[Model], stored: Mapping[str, Any], filler: Mapping[str, Any]) -> tuple[Model, list[str]]:
-    """The record and the names of what was left out of it; ``filler`` stands in for fields that it cannot lack."""
+    """The record and the names of the fields left out; ``filler`` has values for required fields."""
     try:
         return cls.model_validate(stored), []
     except ValidationError:
@@ -31,7 +31,7 @@ def readable(cls: type[Model], stored: Mapping[str, Any], filler: Mapping[str, A
 
 
 def _leave_out(data: dict[str, Any], where: Sequence[int | str], filler: Mapping[str, Any]) -> list[str]:
-    """One entry of a table (a single metric), else the whole field."""
+    """Leaves out one entry of a table (a single metric), else the entire field."""
     field = str(where[0]) if where else ""
     table = data.get(field)
     if len(where) > 1 and isinstance(table, dict) and where[1] in table:
@@ -44,7 +44,7 @@ def _leave_out(data: dict[str, Any], where: Sequence[int | str], filler: Mapping
 
 
 def finite(value: Any) -> float | None:
-    """A number that JSON can say, else None."""
+    """``value`` as a finite number, else None."""
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if known else None
 

@@ -1,4 +1,4 @@
-"""The one shape of an error answer, for OpenAPI and for the handlers."""
+"""The shape of every error response, for OpenAPI and for the handlers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _responses(**descriptions: str) -> Responses:
 
 
 COMMON: Responses = _responses(
-    _400="a value that cannot work", _401="no or unknown token", _403="the token's scope does not allow this",
+    _400="an invalid value", _401="missing or unknown token", _403="the token's scope does not allow this",
     _422="a malformed request",
 )  # fmt: skip
-NOT_FOUND: Responses = _responses(_404="nothing under this id")
-CONFLICT: Responses = _responses(_409="not possible in the present state")
+NOT_FOUND: Responses = _responses(_404="unknown id")
+CONFLICT: Responses = _responses(_409="not possible in the current state")
 GONE: Responses = _responses(_410="used up or expired")
 RANGE: Responses = _responses(_416="no such bytes, or not the next ones")
-TOO_LARGE: Responses = _responses(_413="more than the coordinator takes")
+TOO_LARGE: Responses = _responses(_413="larger than the coordinator accepts")
 DISK_FULL: Responses = _responses(_507="the coordinator's disk is full")

@@ -1,4 +1,4 @@
-"""What the coordinator is told from outside. The environment is read once, in ``Settings.from_environment``."""
+"""The coordinator's configuration. The environment is read once, in ``Settings.from_environment``."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Settings(BaseModel):
     max_wait_s: float = Field(default=60.0, ge=0)
     offline_after_s: float = Field(default=60.0, gt=0)
     enrolment_ttl_s: float = Field(default=900.0, gt=0)
-    max_artifact_bytes: int = Field(default=32 << 30, ge=1)  # of one file: a checkpoint of 1.2B parameters has 5 GB
+    max_artifact_bytes: int = Field(default=32 << 30, ge=1)  # per file: a checkpoint of 1.2B parameters has 5 GB
     max_store_bytes: int = Field(default=1 << 40, ge=1)  # of all files together
-    max_events: int = Field(default=100_000, ge=100)  # kept of one study
+    max_events: int = Field(default=100_000, ge=100)  # kept per study
 
     @model_validator(mode="after")
     def _loopback_or_tokens(self) -> Settings:
@@ -51,7 +51,7 @@ class Settings(BaseModel):
 
     @property
     def heartbeat_s(self) -> float:
-        """Four heartbeats a lease: three may be lost."""
+        """Four heartbeats per lease: three may be lost."""
         return self.lease_s / 4
 
     @property

@@ -1,4 +1,4 @@
-"""``SqlStudyStore``: the StudyStore of nas over our tables. Every method is one transaction."""
+"""``SqlStudyStore`` implements nas.store.StudyStore over our tables. Every method is one transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contracts.job import JobRecord, MeasureJob
 from contracts.measurement import Verdict
 from contracts.states import JobState, StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from search_space.arch import ArchConfig
 from server.artifacts.repository import record
 from server.context import Context
@@ -34,8 +34,8 @@ from server.trials import service as trial_service
 
 
 class SqlStudyStore:
-    """Bound to one run of one study. Once the study was resumed elsewhere, or ``closing`` is set because the
-    coordinator goes down, this run is asked to stop and can no longer end the study."""
+    """Bound to one run of one study. Once the study was resumed in another run, or ``closing`` is set because the
+    coordinator shuts down, this run is told to stop and can no longer end the study."""
 
     def __init__(self, ctx: Context, study_id: str, closing: threading.Event | None = None) -> None:
         self._ctx = ctx
@@ -101,13 +101,13 @@ class SqlStudyStore:
         with self._ctx.database.write() as session:
             session.merge(QualityRow(arch_digest=arch_digest, key=key, body=body, created_at=self._ctx.now()))
 
-    def attach_measurement(self, trial_id: str, group: Group, found: StoredMeasurement) -> None:
+    def attach_measurement(self, trial_id: str, group: DeviceGroup, found: StoredMeasurement) -> None:
         with self._ctx.database.write() as session:
             trials.attach_measurement(session, self._ctx.now(), trial_id, group, found)
             emit(session, self._ctx.now(), self._study_id, "measurement_reused", trial_id=trial_id,
                  target=group.target, device_id=group.device_id or found.device_id)  # fmt: skip
 
-    def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
+    def submit(self, trial_id: str, group: DeviceGroup, job: MeasureJob, avoid: str = "") -> str:
         with self._ctx.database.write() as session:
             row = queue.submit_to(
                 session, self._ctx, study_id=self._study_id, trial_id=trial_id, group=group, job=job, avoid=avoid
@@ -115,7 +115,7 @@ class SqlStudyStore:
             return row.id
 
     def open_jobs(self) -> list[JobRecord]:
-        """Training, and measuring what it brought, is not the study's: it ends without waiting for them."""
+        """Trainings and measurements of trained programs are left out: the study ends without waiting for them."""
         return self._jobs(JobRow.study_id == self._study_id, JobRow.form != "trained", JobRow.state.in_(jobs.OPEN))
 
     def failed_jobs(self, trial_id: str) -> list[JobRecord]:
@@ -127,8 +127,8 @@ class SqlStudyStore:
             return [jobs.record_of(row) for row in session.scalars(query)]
 
     def put_artifact(self, path: Path, media_type: str) -> str:
-        """A full disk is no candidate's fault, so it is not a HilnasError here: it ends this run, and the study can be
-        resumed once there is room."""
+        """A full disk is not the candidate's fault, so it raises OSError instead of a HilnasError: this run ends, and
+        the study can be resumed once there is room."""
         try:
             sha256 = self._ctx.artifacts.put_file(path)
         except DiskFull as error:
@@ -150,8 +150,8 @@ class SqlStudyStore:
             self._row(session).reference_point = dict(point)
 
     def finish(self, state: StudyState, reason: str) -> None:
-        """Ends the study, unless this run was told to go: then the study stays as its user left it, and one that the
-        coordinator's own end cut short goes on at the next start."""
+        """Ends the study, unless this run was told to stop: then the study stays as its user left it, and one that was
+        interrupted by a shutdown continues at the next start."""
         with self._ctx.database.write() as session:
             row = self._row(session)
             if self._is_current(row) and (state == StudyState.FINISHED or not self._closing.is_set()):

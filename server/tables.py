@@ -1,8 +1,8 @@
-"""All tables. They are the truth: studies are rebuilt from them after any crash.
+"""All tables. They are the source of truth: studies are rebuilt from them after any crash.
 
 studies 1-n trials 1-n jobs 1-1 measurements | training_results        devices 1-n agents, jobs
-training_runs 1-n training_curves: how a training goes, of a job or of a user's own machine
-late_results: what came under an old fencing token, kept, never counted
+training_runs 1-n training_curves: the progress of a training, of a job or on a user's own machine
+late_results: results under an old fencing token, kept but never counted
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Base(DeclarativeBase):
 
 
 class StudyRow(Base):
-    """``generation`` is the study's own fencing token: it grows with every resume, so an old loop cannot end a new
-    one."""
+    """``generation`` is the study's own fencing token: it grows with every resume, so that an old loop cannot end the
+    study for a new one."""
 
     __tablename__ = "studies"
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -96,7 +96,7 @@ class DeviceRow(Base):
     facts: Mapped[dict[str, Any]]
     serves: Mapped[list[Any]]
     draining: Mapped[bool] = mapped_column(default=False)
-    quarantine: Mapped[str] = mapped_column(Text, default="")  # why it gets no shared work, in words
+    quarantine: Mapped[str] = mapped_column(Text, default="")  # why it gets no shared work
     canary: Mapped[dict[str, Any]] = mapped_column(default=dict)
     canary_at: Mapped[datetime | None]
     last_seen: Mapped[datetime]
@@ -104,8 +104,8 @@ class DeviceRow(Base):
 
 
 class CanaryRow(Base):
-    """A device's canary, per ``Plan.canary_key``: ``median_ms`` is the last time that its peers did not contradict,
-    ``reference_ms`` the device's own reference now, ``unlike_rows`` how many in a row they contradicted."""
+    """A device's canary, per ``Plan.canary_key``: ``median_ms`` is the last time not contradicted by its peers,
+    ``reference_ms`` the device's present reference, ``unlike_rows`` the number of contradicted rows in a row."""
 
     __tablename__ = "canaries"
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
@@ -117,7 +117,7 @@ class CanaryRow(Base):
 
 
 class AgentRow(Base):
-    """A credential of a device; enrolling again revokes the ones before."""
+    """A credential of a device; enrolling again revokes earlier ones."""
 
     __tablename__ = "agents"
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -128,7 +128,7 @@ class AgentRow(Base):
 
 
 class EnrolmentTokenRow(Base):
-    """``serves``: the kinds of jobs that whoever enrols with it may take."""
+    """``serves``: the kinds of jobs that an agent enrolled with it may take."""
 
     __tablename__ = "enrolment_tokens"
     token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -150,10 +150,10 @@ class TokenRow(Base):
 
 
 class JobRow(Base):
-    """``submit_key`` makes submitting idempotent; a cancelled job gives its key up.
+    """``submit_key`` makes submitting idempotent; a cancelled job gives up its key.
 
     Who may lease it: ``device_id`` when that is set; else every device whose fingerprint is ``pool``; with neither,
-    any device. A job of a pool that was given to one device of it keeps its ``pool`` beside the ``device_id``."""
+    any device. A job of a pool that was assigned to one of its devices keeps its ``pool`` beside the ``device_id``."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -189,7 +189,7 @@ class JobRow(Base):
 
 
 class MeasurementRow(Base):
-    """``job_id`` is unique: a job's result counts once. ``source_id`` names the row that was reused instead."""
+    """``job_id`` is unique: a job's result counts once. ``source_id`` is set instead for a reused row."""
 
     __tablename__ = "measurements"
     __table_args__ = (
@@ -211,7 +211,7 @@ class MeasurementRow(Base):
 
 
 class MeasurementEventsRow(Base):
-    """The runner's raw lines, apart because they are large and rarely read."""
+    """The runner's raw lines, kept apart because they are large and rarely read."""
 
     __tablename__ = "measurement_events"
     measurement_id: Mapped[str] = mapped_column(ForeignKey("measurements.id"), primary_key=True)
@@ -219,7 +219,7 @@ class MeasurementEventsRow(Base):
 
 
 class TrainingResultRow(Base):
-    """What a trainer brought back for a job."""
+    """A trainer's result of a job."""
 
     __tablename__ = "training_results"
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -230,8 +230,9 @@ class TrainingResultRow(Base):
 
 
 class TrainingRunRow(Base):
-    """How far a recipe is. The run of a job has the job's id and state; ``state`` here is that of a run without one.
-    ``strides``: stage -> every how many steps a thinned curve keeps a line. ``revision`` grows with every change."""
+    """The progress of a recipe. The run of a job has the job's id and state; ``state`` here is that of a run without a
+    job. ``strides``: stage -> a thinned curve keeps one line per this many steps. ``revision`` grows with every
+    change."""
 
     __tablename__ = "training_runs"
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -252,7 +253,7 @@ class TrainingRunRow(Base):
 
 
 class TrainingCurveRow(Base):
-    """One step of one stage of a run: loss and what else was told."""
+    """One step of one stage of a run: loss and other reported values."""
 
     __tablename__ = "training_curves"
     training_id: Mapped[str] = mapped_column(ForeignKey("training_runs.id"), primary_key=True)
@@ -273,7 +274,7 @@ class LateResultRow(Base):
 
 
 class QualityRow(Base):
-    """One judgement of an architecture under one estimator key, shared by all studies."""
+    """The quality of an architecture under one estimator key, shared by all studies."""
 
     __tablename__ = "qualities"
     arch_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -295,7 +296,7 @@ class EventRow(Base):
 
 
 class ArtifactRow(Base):
-    """What a stored file is. The file in the artifact folder is the truth; this row adds its media type."""
+    """A stored file. The file in the artifact folder is the source of truth; this row adds its media type."""
 
     __tablename__ = "artifacts"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -1,4 +1,4 @@
-"""``hilnas virtual-phone``: a phone for those who have none at hand."""
+"""``hilnas virtual-phone``: a phone made of software, when no real one is at hand."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fault(
 def _argument(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator:
-        raise InvalidConfig(f"{text!r} is no argument of a fault; write NAME=VALUE, such as down_s=5")
+        raise InvalidConfig(f"{text!r} is not an argument of a fault; write NAME=VALUE, such as down_s=5")
     try:
         return key, json.loads(value)
     except ValueError as error:

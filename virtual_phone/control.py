@@ -1,4 +1,5 @@
-"""How another process asks a running virtual phone for a fault: a file in ``control/``, answered by one beside it."""
+"""How another process requests a fault from a running virtual phone: a file in ``control/``, answered by a second
+one."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def ask(state: Path, fault: str, arguments: dict[str, Any]) -> Any:
 
 
 def answer(state: Path, phone: object) -> None:
-    """Carries out what lies in the mailbox: methods of the phone, by the name of their fault."""
+    """Runs the requested faults: methods of the phone, by the name of their fault."""
     for request in sorted((state / "control").glob("[!.]*.json")):
         wish = json.loads(request.read_text())
         request.unlink()

@@ -24,7 +24,7 @@ START_S = 10.0
 
 
 def build_shim() -> Path:
-    """Compiled once per content of shim.c."""
+    """Compiles shim.c once per content."""
     library = CACHE / f"shim-{hashlib.sha256(SHIM.read_bytes()).hexdigest()[:16]}.so"
     if not library.exists():
         compiler = shutil.which("gcc") or shutil.which("cc")
@@ -37,7 +37,7 @@ def build_shim() -> Path:
 
 
 def shell_environment(files: PhoneFiles) -> dict[str, str]:
-    """What every command on the phone finds. qemu hands its environment to the program: not the host's preload."""
+    """The environment of every command on the phone. qemu passes its own to the program, except the host's preload."""
     emulator = find_emulator()
     if emulator:
         emulator = [*emulator, "-cpu", files.record["qemu_cpu"], "-U", "LD_PRELOAD"]
@@ -50,7 +50,7 @@ def shell_environment(files: PhoneFiles) -> dict[str, str]:
 
 
 class Adbd:
-    """The daemon on a free loopback port of its own; clients reach it through the proxy."""
+    """The daemon, on a free loopback port; clients reach it through the proxy."""
 
     def __init__(self, files: PhoneFiles) -> None:
         self._files, self.port = files, 0
@@ -96,4 +96,4 @@ class Adbd:
             except OSError:
                 time.sleep(0.02)
         words = (self._files.state / "adbd.log").read_text(errors="replace").strip().splitlines()
-        raise HilnasError(f"adbd did not start: {words[-1] if words else 'it said nothing'}")
+        raise HilnasError(f"adbd did not start: {words[-1] if words else 'no output'}")

@@ -22,7 +22,7 @@ DAEMON = "usr/lib/android-sdk/platform-tools/adbd"
 
 
 def fetch_adbd(cache: Path = CACHE) -> Path:
-    """The folder that holds ``usr/``; downloads 8 MB on the first call."""
+    """The folder with ``usr/``; downloads 8 MB on the first call."""
     root = cache / "root"
     if (root / DAEMON).exists():
         return root
@@ -38,14 +38,14 @@ def fetch_adbd(cache: Path = CACHE) -> Path:
 
 
 def adbd_command(root: Path) -> list[str]:
-    """Starts adbd by the loader that came with it: the host's libc may be older. Its children get the host's."""
+    """Starts adbd with the loader from its package: the host's libc may be older. Its children use the host's."""
     loader = next((root / "usr" / "lib").glob("*-linux-gnu/ld-linux-*.so.*"))
     libraries = f"{loader.parent}:{loader.parent / 'android'}"
     return [str(loader), "--library-path", libraries, str(root / DAEMON)]
 
 
 def debian_mirror(sources: Path = Path("/etc/apt")) -> str:
-    """HILNAS_DEBIAN_MIRROR, else the Debian mirror that this machine's own package sources name."""
+    """HILNAS_DEBIAN_MIRROR, else the Debian mirror from this machine's package sources."""
     if given := os.environ.get("HILNAS_DEBIAN_MIRROR"):
         return given
     files = [sources / "sources.list", *sorted((sources / "sources.list.d").glob("*"))]
@@ -78,7 +78,7 @@ def _apt(apt: Path, *arguments: str) -> None:
     command = ["apt-get", "-qq", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        last = (done.stderr.strip() or "apt-get said nothing").splitlines()[-1]
+        last = (done.stderr.strip() or "no message from apt-get").splitlines()[-1]
         raise InvalidConfig(f"adbd could not be fetched from Debian's {SUITE}: {last}")
 
 

@@ -23,7 +23,7 @@ THROTTLED_SHARE, THROTTLED_STATUS, THROTTLE_HOLDS_S = 0.6, 2, 5.0
 
 
 class Life:
-    """``is_busy`` tells whether a runner works; ``due`` are calls to be made at a time of ``now``."""
+    """``is_busy`` returns whether a runner is running; ``due`` are calls scheduled for a time of ``now``."""
 
     def __init__(
         self, files: PhoneFiles, is_busy: Callable[[], bool], now: Callable[[], float] = time.monotonic
@@ -56,13 +56,13 @@ class Life:
         self.due.append((self._now() + seconds, what))
 
     def heat(self, temp_c: float, cools_after_s: float) -> None:
-        """Holds the battery at ``temp_c`` for that time; then it is cool again at once."""
+        """Keeps the battery at ``temp_c`` for that time; then it is cool again at once."""
         self.hot_c, self.hot_until = temp_c, self._now() + cools_after_s
         self._slow_at = 0.0
         self.step()
 
     def step(self) -> None:
-        """One tick: everything that time changed since the last one."""
+        """One tick: updates everything that changes with time."""
         now = self._now()
         elapsed, self._last = now - self._last, now
         busy = self._is_busy()

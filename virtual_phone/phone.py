@@ -1,4 +1,4 @@
-"""A phone that tests, demos and benchmarks can start, spoil and stop, over the true adb protocol.
+"""A phone that tests, demos and benchmarks can start, disturb and stop, over the real adb protocol.
 
     with VirtualPhone(folder, model="s25") as phone:
         ...  # any adb client connects to phone.address
@@ -79,7 +79,7 @@ class VirtualPhone:
         self._life.start()
 
     def close(self) -> None:
-        """Leaves no process and keeps the files."""
+        """Ends all processes and keeps the files."""
         if self._life is not None:
             self._life.stop()
         self._proxy.close()
@@ -100,7 +100,7 @@ class VirtualPhone:
     # --- faults ---------------------------------------------------------------------------------------------------
 
     def cut(self, after_bytes: int, delay_s: float = 0.5) -> None:
-        """The cable is pulled once that many more bytes went over it, and plugged in again after ``delay_s``."""
+        """The cable is pulled after that many more bytes, and plugged in again after ``delay_s``."""
         self._proxy.cut_after(after_bytes, lambda: self.cut_now(delay_s))
 
     def cut_now(self, delay_s: float = 0.5) -> None:
@@ -108,7 +108,7 @@ class VirtualPhone:
         self._running.call_later(delay_s, self._plug_in)
 
     def reboot(self, down_s: float = 2.0) -> None:
-        """Everything that runs is killed; overrides and fixed-performance mode are lost; files and settings stay."""
+        """All processes are killed; overrides and fixed-performance mode are lost; files and settings are kept."""
         self._is_down = True
         self._proxy.unplug()
         self._processes.kill_all()
@@ -116,7 +116,7 @@ class VirtualPhone:
         self._running.call_later(down_s, self._boot)
 
     def unauthorized(self, on: bool = True) -> None:
-        """The owner revoked all keys and does not touch the dialog; False: taps "always allow"."""
+        """The owner revoked all keys and ignores the dialog; False: taps "always allow"."""
         self._keys.accepts = not on
         if on:
             self._keys.revoke()
@@ -133,11 +133,11 @@ class VirtualPhone:
         self._running.heat(temp_c, cools_after_s)
 
     def throttle(self, on: bool = True) -> None:
-        """From now on caps fall and the thermal status rises while a runner works, and some seconds longer."""
+        """From now on caps fall and the thermal status rises while a runner is running, and for some seconds after."""
         self._running.throttles = on
 
     def kill_runner(self) -> int:
-        """How many were killed: 0 when none ran."""
+        """Returns how many were killed."""
         runners = self._processes.runners()
         self._processes.kill(runners)
         return len(runners)
@@ -184,8 +184,8 @@ class VirtualPhone:
             raise InvalidConfig(f"a virtual phone runs in {self._files.state}; name another with --state") from error
         self._lock = lock
 
-    def _banner(self, said: bytes) -> bytes:
-        """adbd on Debian knows no product; features are its own."""
+    def _banner(self, banner: bytes) -> bytes:
+        """Adds the product, which Debian's adbd does not know; the features are those of adbd."""
         props = self._files.record["props"]
         names = ";".join(f"{key}={props[key]}" for key in ("ro.product.name", "ro.product.model", "ro.product.device"))
-        return f"device::{names};features=".encode() + said.partition(b"features=")[2]
+        return f"device::{names};features=".encode() + banner.partition(b"features=")[2]

@@ -1,4 +1,4 @@
-"""Everything that runs on one virtual phone, found by a mark in its environment: shells leave adbd's process group."""
+"""All processes of one virtual phone, found by a mark in their environment: shells leave adbd's process group."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PhoneProcesses:
         return [pid for pid in self.all() if _runs_runner(pid)]
 
     def is_busy(self) -> bool:
-        """Whether a runner works; looked up a few times a second only."""
+        """Whether a runner is running; checked at most a few times per second."""
         if time.monotonic() - self._scanned_at > SCAN_S:
             self._scanned_at, self._busy = time.monotonic(), self._scan()
         return self._busy
@@ -40,13 +40,13 @@ class PhoneProcesses:
                 os.kill(pid, signal.SIGKILL)
 
     def kill_all(self) -> None:
-        """Again until none is left: a shell may start a child while its siblings are being killed."""
+        """Repeats until none is left: a shell may start a child while its siblings are being killed."""
         while pids := [pid for pid in self.all() if _state(pid) != b"Z"]:
             self.kill(pids)
             time.sleep(0.01)
 
     def _scan(self) -> bool:
-        """Strangers are looked at twice and then left alone: a process may still be on its way to its own program."""
+        """Other processes are checked only twice, because a new process may not have executed its program yet."""
         pids = _pids()
         self._strangers = {pid: self._strangers[pid] for pid in pids if pid in self._strangers}
         mine = []

@@ -1,4 +1,4 @@
-"""Stands in front of adbd: checks keys as a phone does, counts messages, and cuts the cable when asked.
+"""A proxy in front of adbd: checks keys as a phone does, counts messages, and cuts the connection on request.
 
 Debian's adbd asks for no key; the handshake is played here, before the first message reaches it. Afterwards bytes pass
 through unchanged and only the 24-byte message headers are looked at.
@@ -36,7 +36,7 @@ class Traffic:
 
 
 class AdbProxy:
-    """``backend`` connects to adbd; ``banner`` rewrites what the phone says about itself."""
+    """``backend`` connects to adbd; ``banner`` rewrites the phone's self-description."""
 
     def __init__(
         self, port: int, backend: Callable[[], socket.socket], keys: KeyRing, banner: Callable[[bytes], bytes]
@@ -54,7 +54,7 @@ class AdbProxy:
         return self._port
 
     def listen(self) -> None:
-        """Takes connections from now on; nothing to do when it does already."""
+        """Accepts connections from now on; does nothing if it already does."""
         if self._is_listening:
             return
         self._socket = self._socket or self._bind()
@@ -63,7 +63,7 @@ class AdbProxy:
         threading.Thread(target=self._accept, args=(self._socket,), name="phone-proxy", daemon=True).start()
 
     def unplug(self) -> None:
-        """Every connection is reset and none is taken until ``listen``; the port stays this phone's."""
+        """Resets every connection and accepts none until ``listen``; the port stays reserved."""
         if self._is_listening and self._socket is not None:
             self._is_listening = False
             _reset(self._socket)
@@ -80,7 +80,7 @@ class AdbProxy:
             self._socket = None
 
     def cut_after(self, num_bytes: int, on_cut: Callable[[], None]) -> None:
-        """Cuts once that many more bytes went through, in either direction."""
+        """Cuts the connection after that many more bytes, in either direction."""
         with self._lock:
             self._cut_after, self._on_cut = num_bytes, on_cut
 
@@ -91,7 +91,7 @@ class AdbProxy:
             bound.bind(("127.0.0.1", self._port))
         except OSError as error:
             bound.close()
-            raise InvalidConfig(f"port {self._port} of 127.0.0.1 is taken; give --port another one, or 0") from error
+            raise InvalidConfig(f"port {self._port} of 127.0.0.1 is in use; choose another --port, or 0") from error
         self._port = bound.getsockname()[1]
         return bound
 
@@ -135,7 +135,7 @@ class AdbProxy:
                     connection.close()
 
     def _authorized(self, client: socket.socket) -> bool:
-        """AOSP's order: a token, signatures of every key the client has, at last its public key for the owner's yes."""
+        """AOSP's order: a token, signatures with every key of the client, finally its public key for the owner."""
         while True:
             token = os.urandom(20)
             _send(client, AUTH, TOKEN, 0, token)
@@ -150,7 +150,7 @@ class AdbProxy:
     def _asks_owner(self, client: socket.socket, key: str) -> bool:
         while not self._keys.accepts:
             if select.select([client], [], [], 0.1)[0]:
-                return False  # the client gave up or tries anew: nothing else may come now
+                return False  # the client gave up or starts over: nothing else is allowed now
         self._keys.add(key)
         return True
 
@@ -172,7 +172,7 @@ class AdbProxy:
                 _shutdown(connection)
 
     def _count(self, headers: HeaderReader, data: bytes, is_inward: bool) -> int:
-        """How many of these bytes pass before a cut."""
+        """How many of these bytes to forward before the cut."""
         commands = headers.feed(data)
         with self._lock:
             passed = len(data)
@@ -190,13 +190,13 @@ class AdbProxy:
 
 
 class HeaderReader:
-    """Finds message headers in a stream that comes in any pieces."""
+    """Finds message headers in a stream that arrives in arbitrary pieces."""
 
     def __init__(self) -> None:
         self._header, self._payload_left = b"", 0
 
     def feed(self, data: bytes) -> list[int]:
-        """Commands of the headers that these bytes complete."""
+        """Commands of the headers completed by these bytes."""
         found, position = [], 0
         while position < len(data):
             skipped = min(self._payload_left, len(data) - position)
@@ -242,7 +242,7 @@ def _shutdown(connection: socket.socket) -> None:
 
 
 def _reset(connection: socket.socket) -> None:
-    """The other end learns it at once, as from a pulled cable; shutdown wakes the thread that reads here."""
+    """Resets, so that the other end notices at once; shutdown wakes the thread that reads here."""
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RD)

@@ -1,4 +1,4 @@
-"""The virtual phone's Android as plain files: what the stand-ins print and what is read below ``$HILNAS_SYSROOT``.
+"""The virtual phone's Android as plain files: the output of the stand-ins and the files below ``$HILNAS_SYSROOT``.
 
 Layout of the state folder: ``android/`` (one value per file, read and written by the stand-ins), ``sysroot/`` (/sys and
 /proc as far as a measurement reads them), ``bin/`` (the stand-ins), ``data/local/tmp/hilnas`` (the phone's own files).
@@ -27,7 +27,7 @@ def models() -> list[str]:
 
 def recorded(model: str) -> dict[str, Any]:
     if model not in models():
-        raise InvalidConfig(f"there is no virtual phone {model!r}; known models: {', '.join(models())}")
+        raise InvalidConfig(f"unknown virtual phone {model!r}; known models: {', '.join(models())}")
     found: dict[str, Any] = json.loads((HERE / "recorded" / f"{model}.json").read_text())
     return found
 
@@ -59,7 +59,7 @@ def spread_cores(clusters: list[dict[str, Any]], cpus: list[int]) -> list[Policy
 
 
 class PhoneFiles:
-    """Reads and writes them; whoever reads at the same time sees the old value or the new one."""
+    """Reads and writes the files; concurrent readers see the old value or the new one."""
 
     def __init__(self, state: Path, model: str, serial: str, cpus: list[int]) -> None:
         self.state, self.record = state, recorded(model)
@@ -68,7 +68,7 @@ class PhoneFiles:
         self.serial, self.cpus = serial, cpus
 
     def create(self) -> None:
-        """A phone out of the box; settings and files of an earlier start stay."""
+        """Creates a new phone's files; settings and files of an earlier start are kept."""
         self.root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.state / "bin", ignore_errors=True)
         shutil.copytree(HERE / "standins", self.state / "bin")
@@ -87,7 +87,7 @@ class PhoneFiles:
             self.put_sys(f"sys/class/thermal/thermal_zone{index}/type", name)
 
     def boot(self) -> None:
-        """What is new after a boot; overrides, fixed-performance mode and counters are gone."""
+        """Resets what a boot resets: overrides, fixed-performance mode and counters."""
         shutil.rmtree(self.state / "android" / "battery.shown", ignore_errors=True)
         self.put_sys("proc/sys/kernel/random/boot_id", uuid.uuid4())
         values = {"status": 2, "ac": 0, "usb": 1, "wireless": 0, "level": 78, "temperature": 295,
@@ -151,7 +151,7 @@ class PhoneFiles:
 
 
 def cpu_list(cpus: list[int]) -> str:
-    """The kernel's way to write a set of cores: ``0-3,6``."""
+    """A set of cores in the kernel's notation: ``0-3,6``."""
     runs: list[list[int]] = []
     for cpu in cpus:
         if runs and cpu == runs[-1][-1] + 1:

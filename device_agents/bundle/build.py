@@ -1,6 +1,6 @@
-"""Builds the phone bundle: cross compiles kernels/, gathers every library it needs, writes the manifest.
+"""Builds the phone bundle: cross-compiles kernels/, collects every library it needs, writes the manifest.
 
-What was built is found again by a key over sources, compiler and ExecuTorch version, so a second call compiles nothing.
+Builds are cached by a key over sources, compiler and ExecuTorch version, so a second call compiles nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TEST_CPUS = ("cortex-a57", "max")
 
 
 def find_bundle() -> Bundle:
-    """The bundle that HILNAS_BUNDLE names, else the one built last."""
+    """The bundle named by HILNAS_BUNDLE, else the one built last."""
     path = Path(os.environ.get("HILNAS_BUNDLE") or BUNDLES / "current")
     if not path.exists():
         raise InvalidConfig(f"there is no phone bundle at {path}; `hilnas bundle android-arm64` builds one")
@@ -46,12 +46,12 @@ def find_bundle() -> Bundle:
 
 
 def ready_bundle() -> Bundle:
-    """What an agent pushes: the bundle that was named, else that of these sources, else (no sources here) the last."""
+    """The bundle that an agent pushes: HILNAS_BUNDLE, else that of these sources, else (without sources) the last."""
     return build_bundle() if not os.environ.get("HILNAS_BUNDLE") and KERNELS.is_dir() else find_bundle()
 
 
 def build_bundle(compiler: str = DEFAULT_COMPILER) -> Bundle:
-    """Returns the bundle of these sources; compiles only when there is none yet."""
+    """Returns the bundle of these sources; compiles only if there is none yet."""
     cross, version = Compiler.find(compiler), pinned_executorch()
     with _lock():
         built = BUNDLES / "by-source" / _key(cross.identity(), version)
@@ -67,7 +67,7 @@ def build_bundle(compiler: str = DEFAULT_COMPILER) -> Bundle:
 
 
 def run_tests(compiler: str = DEFAULT_COMPILER, cpus: tuple[str, ...] = TEST_CPUS) -> None:
-    """ctest of all operators and of the runner, once per kind of CPU; raises with ctest's words when one fails."""
+    """ctest of all operators and of the runner, once per kind of CPU. Raises HilnasError with ctest's output."""
     cross = Compiler.find(compiler)
     with _lock():
         build = _compile(cross, executorch_sdk(pinned_executorch(), CACHE), tests=True)
@@ -85,7 +85,7 @@ def _compile(cross: Compiler, sdk: Path, tests: bool = False) -> Path:
         "CMAKE_TOOLCHAIN_FILE": KERNELS / "cmake" / "aarch64-linux-gnu.cmake",
         "HILNAS_CROSS_CXX": cross.command, "HILNAS_EMULATOR": ";".join(emulator),
         "EXECUTORCH_ROOT": sdk, "NLOHMANN_INCLUDE": json_include(), "HILNAS_BUILD_TESTS": "ON" if tests else "OFF",
-        # neither run paths nor file names of this machine: equal sources shall give equal bundles
+        # no run paths or file names of this machine: equal sources must give equal bundles
         "CMAKE_SKIP_BUILD_RPATH": "ON", "CMAKE_CXX_FLAGS": f"-ffile-prefix-map={KERNELS}=. -ffile-prefix-map={sdk}=.",
     }  # fmt: skip
     configure_and_build(build, options)
@@ -114,7 +114,7 @@ def _gather(cross: Compiler, sdk: Path, build: Path, version: str) -> str:
 
 
 def _closure(cross: Compiler, sdk: Path, program: Path) -> list[Path]:
-    """Libraries that ``program`` needs, directly or through others."""
+    """Libraries that ``program`` needs, directly or indirectly."""
     found: dict[str, Path] = {}
     waiting = _needed(cross, program)
     while waiting:
@@ -126,12 +126,12 @@ def _closure(cross: Compiler, sdk: Path, program: Path) -> list[Path]:
 
 
 def _needed(cross: Compiler, file: Path) -> list[str]:
-    text = _run([cross.tool("readelf"), "-d", str(file)], f"{file.name} is no ELF file")
+    text = _run([cross.tool("readelf"), "-d", str(file)], f"{file.name} is not an ELF file")
     return re.findall(r"\(NEEDED\).*\[(.+)\]", text)
 
 
 def _library(cross: Compiler, sdk: Path, name: str) -> Path:
-    """The file keeps the name that programs ask for, whatever the symbolic link points at."""
+    """The file keeps the name that programs link to, whatever its symbolic link points at."""
     found = sdk / "lib" / name if (sdk / "lib" / name).exists() else cross.library(name)
     if found is None:
         raise InvalidConfig(f"the runner needs {name}, which neither ExecuTorch's wheel nor {cross.command} has")

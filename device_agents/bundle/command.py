@@ -37,7 +37,7 @@ def android_arm64(
     bundle = build_bundle(compiler) if ndk is None else build_with_ndk(ndk, executorch)
     if out is not None:
         bundle = copy_bundle(bundle, out)
-    typer.echo(json.dumps(_summary(bundle)) if as_json else _words(bundle))
+    typer.echo(json.dumps(_summary(bundle)) if as_json else _sentence(bundle))
 
 
 def _summary(bundle: Bundle) -> dict[str, object]:
@@ -47,6 +47,6 @@ def _summary(bundle: Bundle) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _words(bundle: Bundle) -> str:
+def _sentence(bundle: Bundle) -> str:
     size = bundle.total_bytes / 1e6
     return f"{bundle.runner_version}: {len(bundle.files)} files, {size:.1f} MB in {bundle.path}"

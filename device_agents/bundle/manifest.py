@@ -1,4 +1,4 @@
-"""What lies in a bundle folder, and that it lies there unharmed.
+"""The content of a bundle folder, and its verification.
 
 ``manifest.json`` names every file with size, mode and sha256; the digest is the sha256 over that list, so equal
 digests mean equal programs wherever they were built.
@@ -45,35 +45,35 @@ class Bundle:
 
     @property
     def runner_command(self) -> list[str]:
-        """To be run inside the folder, behind an emulator's command where the machine is no aarch64."""
+        """To be run inside the folder, prefixed with an emulator on a machine that is not aarch64."""
         if self.loader is None:
             return [f"./{RUNNER}"]
         return [f"./{self.loader}", "--library-path", ".", f"./{RUNNER}"]
 
     @classmethod
     def load(cls, path: Path) -> Bundle:
-        """Verifies every file; a bundle that was touched is refused, with the name of the file."""
+        """Verifies every file. Raises InvalidConfig naming a file that was changed."""
         try:
             document = json.loads((path / MANIFEST).read_text())
             files = {name: BundleFile(**entry) for name, entry in document["files"].items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidConfig(
-                f"{path} holds no phone bundle ({error}); `hilnas bundle android-arm64` builds one"
+                f"no valid phone bundle in {path} ({error}); `hilnas bundle android-arm64` builds one"
             ) from error
         if document.get("format") != FORMAT:
             raise InvalidConfig(f"{path} has bundle format {document.get('format')}, this version reads {FORMAT}")
         for name, file in files.items():
             if not (path / name).is_file() or sha256_of(path / name) != file.sha256:
-                raise InvalidConfig(f"{path / name} is not the file that its manifest names; build the bundle again")
+                raise InvalidConfig(f"{path / name} does not match the bundle's manifest; build the bundle again")
         known = {key: document[key] for key in ("arch", "runner_version", "executorch", "loader") if key in document}
         bundle = cls(path, digest_of(files), files, **known)
         if bundle.digest != document["digest"]:
-            raise InvalidConfig(f"{path / MANIFEST} says digest {document['digest']}, its files say {bundle.digest}")
+            raise InvalidConfig(f"{path / MANIFEST} has digest {document['digest']}, its files have {bundle.digest}")
         return bundle
 
 
 def write_manifest(path: Path, arch: str, runner_version: str, executorch: str, loader: str | None) -> str:
-    """Lists what lies in ``path`` and returns the digest."""
+    """Lists the files in ``path`` and returns the digest."""
     files = {
         file.name: BundleFile(sha256_of(file), file.stat().st_size, file.stat().st_mode & 0o777)
         for file in sorted(path.iterdir())

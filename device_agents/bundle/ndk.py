@@ -17,11 +17,11 @@ API_LEVEL = 28
 def build_with_ndk(ndk: Path, executorch: Path | None) -> Bundle:
     toolchain = ndk / "build" / "cmake" / "android.toolchain.cmake"
     if not toolchain.exists():
-        raise InvalidConfig(f"{ndk} is no Android NDK: it has no build/cmake/android.toolchain.cmake")
+        raise InvalidConfig(f"{ndk} is not an Android NDK: build/cmake/android.toolchain.cmake is missing")
     if executorch is None:
         raise InvalidConfig(
             "--ndk needs --executorch, ExecuTorch's CMake install for Android: the wheel is built for glibc and cannot"
-            " be linked with bionic; without --ndk the bundle brings glibc along and needs neither"
+            " be linked with bionic; without --ndk the bundle includes glibc and needs neither"
         )
     options: dict[str, object] = {
         "CMAKE_TOOLCHAIN_FILE": toolchain, "ANDROID_ABI": "arm64-v8a", "ANDROID_PLATFORM": f"android-{API_LEVEL}",

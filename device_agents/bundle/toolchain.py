@@ -1,6 +1,6 @@
-"""What a bundle is built with: an aarch64 compiler, an emulator for tests, ExecuTorch's aarch64 wheel, JSON's header.
+"""Build dependencies of a bundle: an aarch64 compiler, an emulator for tests, ExecuTorch's aarch64 wheel, JSON.
 
-Everything comes from package registries (Debian's and PyPI's); what is missing is answered with the command that
+Everything comes from package registries (Debian's and PyPI's); if something is missing, the error has the command that
 installs it.
 """
 
@@ -34,14 +34,14 @@ class Compiler:
     def find(cls, command: str = DEFAULT_COMPILER) -> Compiler:
         found = shutil.which(command)
         if found is None:
-            raise InvalidConfig(f"there is no compiler {command}; install one (Debian, Ubuntu: {INSTALL})")
+            raise InvalidConfig(f"compiler {command} not found; install one (Debian, Ubuntu: {INSTALL})")
         target = _output([found, "-dumpmachine"])
         if not target.startswith(("aarch64", "arm64")):
             raise InvalidConfig(f"{command} compiles for {target}, a phone needs aarch64 ({DEFAULT_COMPILER})")
         return cls(found)
 
     def library(self, name: str) -> Path | None:
-        """Where the compiler's own system libraries lie; None for one that it does not have."""
+        """Path of a system library of the compiler; None if it has no such library."""
         path = Path(_output([self.command, f"-print-file-name={name}"]))
         return path.resolve() if path.is_absolute() and path.exists() else None
 
@@ -53,7 +53,7 @@ class Compiler:
 
 
 def find_emulator() -> list[str]:
-    """The command in front of an aarch64 program; empty on an aarch64 machine."""
+    """The command to prefix an aarch64 program with; empty on an aarch64 machine."""
     if platform.machine() in ("aarch64", "arm64"):
         return []
     for name in ("qemu-aarch64-static", "qemu-aarch64"):
@@ -63,7 +63,7 @@ def find_emulator() -> list[str]:
 
 
 def pinned_executorch() -> str:
-    """The version that exported programs are made with: the runner must match it."""
+    """The version that programs are exported with: the runner must match it."""
     lock = ROOT / "requirements.lock"
     if lock.exists() and (line := re.search(r"^executorch==(\S+)$", lock.read_text(), re.MULTILINE)):
         return line[1]
@@ -87,7 +87,7 @@ def _download(requirement: str, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *WHEEL_PLATFORM]
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        last = (done.stderr.strip() or "pip said nothing").splitlines()[-1]
+        last = (done.stderr.strip() or "no message from pip").splitlines()[-1]
         raise InvalidConfig(f"pip could not download the aarch64 wheel of {requirement}: {last}")
 
 

@@ -1,5 +1,5 @@
-"""What a device is to the measurement session: facts, an environment reading, and running one plan in one fresh
-process."""
+"""The interface of a device for the measurement session: facts, an environment reading, and running one plan in a
+fresh process."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ class Device(Protocol):
     def has_block(self, digest: str) -> bool: ...
 
     def add_blocks(self, files: Mapping[str, Path], keep: Collection[str] = ()) -> None:
-        """Makes verified files (digest -> path) available to later plans; ``keep`` must stay if room is made."""
+        """Makes verified files (digest -> path) available to later plans; blocks in ``keep`` must not be evicted."""
         ...
 
     def environment(self) -> dict[str, Any]:
-        """Load, clocks, temperatures: whatever can be read now; what cannot is absent."""
+        """Load, clocks, temperatures: whatever can be read now; other values are absent."""
         ...
 
     def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
-        """Every event of one cold run, the runner's own error included. A SpoiledEvent says that the device itself made
-        the run worthless.
+        """Every event of one cold run, including an error reported by the runner. A SpoiledEvent means that the device
+        itself invalidated the run.
 
-        Raises RunnerCrashed when the runner ended without words, DeviceLost when the device went away.
+        Raises RunnerCrashed when the runner ended without an end or error event, DeviceLost when the device is gone.
         """
         ...
 
     def begin(self, session: str) -> None:
-        """The runs that follow belong to ``session`` (a job id); a device that kept some of them gives them back."""
+        """The next runs belong to ``session`` (a job id); a device that kept results of some of them returns those."""
         ...
 
     def ready(self) -> str:
-        """Empty when the device can take a job, else a sentence."""
+        """Empty when the device can take a job, else the reason why not."""
         ...
 
     def rest(self) -> None:
-        """There is no work: stop holding the device in its measuring state."""
+        """Called when there is no work: release the device from its measuring state."""
         ...
 
     def close(self) -> None:
-        """Leaves the device as it was found."""
+        """Restores the device's original state."""
         ...
 
 
 class DeviceDefaults:
-    """What a device without conditions of its own answers."""
+    """Defaults for a device without conditions of its own."""
 
-    while_cooling: Callable[[], bool] = staticmethod(lambda: False)  # does a piece of other work; False: there is none
+    while_cooling: Callable[[], bool] = staticmethod(lambda: False)  # does some other work; False: there is none
 
     def begin(self, session: str) -> None:
         """Nothing is kept between runs."""

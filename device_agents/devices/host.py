@@ -68,28 +68,28 @@ class HostDevice(DeviceDefaults):
 
 
 def run_process(command: list[str], plan: dict[str, Any], cancelled: Callable[[], bool]) -> list[RunnerEvent]:
-    """One cold run: the plan on standard input, JSON lines back. A cancelled or endless run is asked to stop (SIGTERM)
-    and killed when it does not within GRACE_S."""
+    """One cold run: the plan on standard input, JSON lines on standard output. A cancelled or endless run gets SIGTERM
+    and is killed after GRACE_S."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     text: str | None = json.dumps(plan)
-    started, asked = time.monotonic(), 0.0
+    started, terminated = time.monotonic(), 0.0
     while True:
         try:
             out, err = process.communicate(text, timeout=POLL_S)
             return parse_run(out, err, process.returncode)
         except subprocess.TimeoutExpired:
             text, now = None, time.monotonic()
-            if asked and now - asked > GRACE_S:
+            if terminated and now - terminated > GRACE_S:
                 process.kill()
-            elif not asked and (cancelled() or now - started > RUN_TIMEOUT_S):
+            elif not terminated and (cancelled() or now - started > RUN_TIMEOUT_S):
                 process.terminate()
-                asked = now
+                terminated = now
 
 
 def find_runner(given: Path | None) -> Path:
-    """The runner that was named (option, then HILNAS_RUNNER), else the built one, else one on the PATH."""
+    """The given runner (option, then HILNAS_RUNNER), else the built one, else one on the PATH."""
     named = given or os.environ.get("HILNAS_RUNNER")
     if named and not Path(named).is_file():
         raise InvalidConfig(f"there is no runner at {named}; `make setup` builds one at build/kernels/hilnas-runner")

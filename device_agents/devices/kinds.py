@@ -1,4 +1,4 @@
-"""The kinds of device that an agent can serve, by name: what a plugin adds its own to."""
+"""The kinds of device that an agent can serve, by name. Plugins add their own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from device_agents.devices.served import ServedHostDevice
 from foundation.registry import Registry
 
 DEVICE_KINDS: Registry[Callable[[Path, str], Device]] = Registry("device kind")
-"""Name -> (home, address) -> a device that is ready to be asked. ``home`` keeps its blocks; what ``address`` means is
-the kind's own: a serial number, a host and port, a trace file, or nothing."""
+"""Name -> (home, address) -> a connected device. ``home`` keeps its blocks; the meaning of ``address`` depends on the
+kind: a serial number, a host and port, a trace file, or nothing."""
 
 
 @DEVICE_KINDS.register("host")
 def host(home: Path, address: str) -> Device:
-    """This machine, with a runner that stays between candidates. The address, where given, is its name."""
+    """This machine, with a runner that stays between candidates. The address, if given, is its name."""
     return ServedHostDevice(home / "blocks", name=address or None)
 
 

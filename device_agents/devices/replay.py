@@ -1,7 +1,7 @@
-"""A device made of recorded runs: the whole service can be tested with no hardware and no waiting.
+"""A device made of recorded runs: the entire service can be tested without hardware and without waiting.
 
 A trace file is JSON: {"facts": {...}, "runs": {"<chain key>": [[event, ...], ...]}, "default": [[...]]}. Runs of a
-key are played in order, the last one again and again. An entry {"fail": "device_lost"} or {"fail": "killed"} plays a
+key are played in order, and the last one is repeated. An entry {"fail": "device_lost"} or {"fail": "killed"} plays a
 fault.
 """
 
@@ -49,7 +49,7 @@ class ReplayDevice(DeviceDefaults):
         turn = self._played.get(key, 0)
         self._played[key] = turn + 1
         if not runs:
-            raise DeviceLost(f"the trace holds no run for chain {key}")
+            raise DeviceLost(f"the trace has no run for chain {key}")
         entry = runs[min(turn, len(runs) - 1)]
         if isinstance(entry, dict) and entry.get("fail") == "device_lost":
             raise DeviceLost("the device went away (recorded)")

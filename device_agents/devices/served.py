@@ -1,5 +1,5 @@
-"""This machine with a runner that stays: blocks once loaded serve the next candidate too. For screening, where a fresh
-process per candidate would mean loading the same weights again and again; memory is never read from such a process."""
+"""This machine with a persistent runner: loaded blocks are reused by the next candidate. For screening, where a fresh
+process per candidate would load the same weights over and over; memory is never read from such a process."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ServedHostDevice(HostDevice):
             raise
         except (OSError, ValueError) as error:
             self.close()
-            raise RunnerCrashed("killed", f"the serving runner broke off: {error}") from error
+            raise RunnerCrashed("killed", f"the serving runner failed: {error}") from error
         self.close()
         if events and isinstance(events[-1], ErrorEvent):
             return events

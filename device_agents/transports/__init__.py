@@ -1,1 +1,1 @@
-"""Ways to a phone, one file each, behind the contract of ``base``."""
+"""Transports to a phone, one file each, behind the contract of ``base``."""

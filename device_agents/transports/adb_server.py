@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from device_agents.transports.adb_shell import LineBuffer, apart, refused
+from device_agents.transports.adb_shell import LineBuffer, refused, with_exit_mark
 from device_agents.transports.base import OnLine, Progress, ShellResult, Traffic
 from device_agents.transports.errors import PhoneOffline, PhoneUnauthorized, absent_or_blocked
 from foundation.errors import InvalidConfig
@@ -36,7 +36,7 @@ class AdbServerTransport:
     """``serial`` as ``adb devices`` prints it (host:port for a phone on Wi-Fi, which is then connected first)."""
 
     def __init__(self, serial: str, adb: str | None = None, port: int | None = None, accept_s: float = 20.0) -> None:
-        """``accept_s``: how long the dialog on the phone is waited for."""
+        """``accept_s``: how long to wait for the dialog on the phone."""
         self._serial, self._adb = serial, find_adb(adb)
         self._port, self._accept_s = port, accept_s
         self._traffic = Traffic()
@@ -59,7 +59,7 @@ class AdbServerTransport:
         self._require(state)
 
     def state(self) -> str:
-        """device, offline, unauthorized … as the server says; absent when it knows no such phone."""
+        """device, offline, unauthorized … as the server reports it; absent if the server does not list the phone."""
         listed = self._run(["devices"], CONNECT_S).stdout.splitlines()
         rows = dict(line.split("\t", 1) for line in listed if "\t" in line)
         return rows.get(self._serial, "absent")
@@ -74,13 +74,13 @@ class AdbServerTransport:
         raise PhoneOffline(self._serial, state)
 
     def shell(self, command: str, timeout_s: float = 30.0, on_line: OnLine | None = None) -> ShellResult:
-        """The mark that ends the output tells a command that ended from one that was cut: ``adb`` itself may call both
-        success."""
+        """A mark at the end of the output distinguishes a finished command from an interrupted one: ``adb`` itself may
+        report success for both."""
         self._traffic.round_trips += 1
         mark = f"hilnas-{uuid.uuid4().hex}"
         out = LineBuffer(on_line, mark)
-        words = self._stream([*self._to_phone(), "shell", "-T", apart(command, mark)], timeout_s, out.feed)
-        return out.result(self._serial, words)
+        output = self._stream([*self._to_phone(), "shell", "-T", with_exit_mark(command, mark)], timeout_s, out.feed)
+        return out.result(self._serial, output)
 
     def push(self, source: Path, target: str, mode: int = 0o644, progress: Progress | None = None) -> None:
         """Google's client sends the mode of the local file; another one is set afterwards, in one more round trip."""
@@ -99,24 +99,24 @@ class AdbServerTransport:
         target.parent.mkdir(parents=True, exist_ok=True)
         self._traffic.round_trips += 1
         done = self._run(["pull", source, str(target)], PUSH_S)
-        words = done.stdout + done.stderr
-        if done.returncode and any(sign in words.lower() for sign in NO_FILE):
+        output = done.stdout + done.stderr
+        if done.returncode and any(sign in output.lower() for sign in NO_FILE):
             raise FileNotFoundError(f"{source} is not on phone {self._serial}")
         if done.returncode:
-            self._raise(words, source)
+            self._raise(output, source)
         self._traffic.bytes_pulled += target.stat().st_size
 
     def close(self) -> None:
-        """The server keeps the phone; there is nothing of ours to close."""
+        """The server keeps the connection to the phone; there is nothing to close."""
 
     def stop_server(self) -> None:
-        """Ends the server itself: for one of our own on a port of its own."""
+        """Ends the server itself: for one that we started on a separate port."""
         self._run(["kill-server"], CONNECT_S)
 
-    def _raise(self, words: str, target: str) -> None:
-        if _is_lost(words) and "no space" not in words.lower():
-            raise PhoneOffline(self._serial, words.strip().splitlines()[-1])
-        raise refused(self._serial, target, words.strip())
+    def _raise(self, output: str, target: str) -> None:
+        if _is_lost(output) and "no space" not in output.lower():
+            raise PhoneOffline(self._serial, output.strip().splitlines()[-1])
+        raise refused(self._serial, target, output.strip())
 
     def _to_phone(self) -> list[str]:
         return [*self._server(), "-s", self._serial]
@@ -135,7 +135,7 @@ class AdbServerTransport:
             raise PhoneOffline(self._serial, f"no answer within {timeout_s:.0f} s") from error
 
     def _stream(self, command: list[str], timeout_s: float, feed: Callable[[bytes], None]) -> str:
-        """Feeds stdout as it comes and returns stderr."""
+        """Feeds stdout as it arrives and returns stderr."""
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
@@ -163,5 +163,5 @@ def find_adb(given: str | None) -> str:
     return found
 
 
-def _is_lost(words: str) -> bool:
-    return any(sign in words.lower() for sign in LOST)
+def _is_lost(output: str) -> bool:
+    return any(sign in output.lower() for sign in LOST)

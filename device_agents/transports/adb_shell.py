@@ -1,7 +1,7 @@
-"""adb spoken by a Python client (adb-shell): plain TCP and USB, nothing to install. The default.
+"""adb through a Python client (adb-shell): plain TCP and USB, nothing to install. The default.
 
-Its USB side takes the interface for itself, so no adb server may run on the host; TLS pairing it does not know: for
-both there is ``adb_server``.
+Over USB it claims the interface, so no adb server may run on the host, and it does not support TLS pairing: use
+``adb_server`` for both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from device_agents.transports.keys import default_key, load_signer
 
 try:
     from usb1 import USBError
-except (ImportError, OSError):  # no libusb on this host: TCP works all the same
+except (ImportError, OSError):  # no libusb on this host: TCP still works
     USBError = OSError
 
 CONNECT_S = 10.0
@@ -47,7 +47,7 @@ class AdbShellTransport:
     """``address`` is host:port for TCP, else the serial number of a phone on USB."""
 
     def __init__(self, address: str, key: Path | None = None, accept_s: float = 20.0) -> None:
-        """``accept_s``: how long the dialog on the phone is waited for."""
+        """``accept_s``: how long to wait for the dialog on the phone."""
         self._address, self._key, self._accept_s = address, key or default_key(), accept_s
         self._traffic = Traffic()
         self._device: AdbDevice | None = None
@@ -94,8 +94,8 @@ class AdbShellTransport:
         with self._talking() as device:
             # the service `exec:` is raw: no terminal that would turn \n into \r\n
             for chunk in device._streaming_service(
-                b"exec", apart(command, mark).encode(), transport_timeout_s=timeout_s, read_timeout_s=timeout_s,
-                decode=False,
+                b"exec", with_exit_mark(command, mark).encode(), transport_timeout_s=timeout_s,
+                read_timeout_s=timeout_s, decode=False,
             ):  # fmt: skip
                 out.feed(chunk)
         return out.result(self.serial)
@@ -148,8 +148,8 @@ class AdbShellTransport:
             raise
 
 
-def apart(command: str, mark: str) -> str:
-    """``command`` with stderr and exit code behind a mark, since the service carries one stream; stdout comes live."""
+def with_exit_mark(command: str, mark: str) -> str:
+    """``command`` with stderr and exit code after a mark, since the service has only one stream; stdout is live."""
     return (
         "exec 3>&1; err=$( { " + command + "\n} 2>&1 1>&3 3>&- ); rc=$?; "
         f"printf '{mark} %d %s' $rc \"$err\""
@@ -157,7 +157,7 @@ def apart(command: str, mark: str) -> str:
 
 
 def usb_refusal(serial: str, error: BaseException) -> PhoneError | None:
-    """What libusb means by busy and access."""
+    """The explanation of libusb's busy and access errors."""
     name = type(error).__name__
     if "Busy" in name:
         return PhoneError(
@@ -172,30 +172,30 @@ def usb_refusal(serial: str, error: BaseException) -> PhoneError | None:
 
 
 class LineBuffer:
-    """Splits what ``apart`` sends into live lines of stdout, exit code and stderr."""
+    """Splits the output of ``with_exit_mark`` into live lines of stdout, exit code and stderr."""
 
     def __init__(self, on_line: OnLine | None, mark: str) -> None:
         self._on_line, self._mark = on_line, mark.encode()
-        self._data, self._told = bytearray(), 0
+        self._data, self._sent = bytearray(), 0
 
     def feed(self, chunk: bytes) -> None:
         self._data += chunk
-        while self._on_line and (end := self._data.find(b"\n", self._told)) >= 0:
-            line = self._data[self._told : end]
-            self._told = end + 1
+        while self._on_line and (end := self._data.find(b"\n", self._sent)) >= 0:
+            line = self._data[self._sent : end]
+            self._sent = end + 1
             if not line.startswith(self._mark):
                 self._on_line(line.decode(errors="replace"))
 
-    def result(self, serial: str, words: str = "") -> ShellResult:
+    def result(self, serial: str, output: str = "") -> ShellResult:
         out, found, rest = bytes(self._data).rpartition(self._mark)
         if not found:
-            raise PhoneOffline(serial, words or "the command was cut off")
+            raise PhoneOffline(serial, output or "the command was cut off")
         code, _, err = rest.lstrip().partition(b" ")
         return ShellResult(int(code), out.decode(errors="replace"), err.decode(errors="replace"))
 
 
-def refused(serial: str, target: str, words: str) -> PhoneError:
-    """The phone did not take a file: full, or something it says itself."""
-    if any(sign in words.lower() for sign in NO_SPACE):
+def refused(serial: str, target: str, output: str) -> PhoneError:
+    """The error for a file that the phone refused: PhoneFull, or a PhoneError with its own message."""
+    if any(sign in output.lower() for sign in NO_SPACE):
         return PhoneFull(serial, target)
-    return PhoneError(f"phone {serial} refused {target}: {words}")
+    return PhoneError(f"phone {serial} refused {target}: {output}")

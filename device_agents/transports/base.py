@@ -1,4 +1,4 @@
-"""The contract of a way to a phone: shell, push, pull. ``tests/contract/test_transports.py`` runs over every one."""
+"""The contract of a transport: shell, push, pull. ``tests/contract/test_transports.py`` runs over every one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 Progress = Callable[[int, int], None]  # bytes sent, bytes in all
-OnLine = Callable[[str], None]  # called with each line of stdout as it comes; what it raises ends the command
+OnLine = Callable[[str], None]  # called with each line of stdout as it arrives; an exception ends the command
 
 
 @dataclass(frozen=True)
 class ShellResult:
-    """A command that ran to its end on the phone, however it ended."""
+    """A command that finished on the phone, with any exit code."""
 
     exit_code: int
     stdout: str
@@ -22,7 +22,7 @@ class ShellResult:
 
 @dataclass
 class Traffic:
-    """What a transport has moved. A round trip is one service opened on the phone: a command, a push or a pull."""
+    """Counts of a transport. A round trip is one service opened on the phone: a command, a push or a pull."""
 
     round_trips: int = 0
     bytes_pushed: int = 0
@@ -34,14 +34,14 @@ class Transport(Protocol):
 
     @property
     def serial(self) -> str:
-        """Names the phone on this way: its serial number or host:port."""
+        """The phone's name on this transport: its serial number or host:port."""
         ...
 
     @property
     def traffic(self) -> Traffic: ...
 
     def connect(self) -> None:
-        """Opens the way, or opens it anew after an error."""
+        """Connects, or reconnects after an error."""
         ...
 
     def shell(self, command: str, timeout_s: float = 30.0, on_line: OnLine | None = None) -> ShellResult:
@@ -49,7 +49,8 @@ class Transport(Protocol):
         ...
 
     def push(self, source: Path, target: str, mode: int = 0o644, progress: Progress | None = None) -> None:
-        """Copies one file to the phone. A cut leaves a torn target: see ``transfer`` for what resumes and verifies."""
+        """Copies one file to the phone. A lost connection leaves a partial file: ``Phone.put_blocks`` resumes and
+        verifies."""
         ...
 
     def pull(self, source: str, target: Path) -> None: ...

@@ -1,10 +1,10 @@
-"""Why a phone cannot be used, told apart, each with the step to take. All are DeviceLost: the job goes back.
+"""Why a phone cannot be used: one error per cause, each with the step to take. All are DeviceLost: the job is requeued.
 
 PhoneError
 ├── PhoneAbsent        nothing answers at that serial or address
 ├── PhoneUnauthorized  the phone has not accepted this host's key
 ├── PhoneOffline       it was there and stopped answering
-├── PhoneBlocked       on the USB bus, but its debugging is shut (Auto Blocker, or USB debugging off)
+├── PhoneBlocked       on the USB bus, but debugging is disabled (Auto Blocker, or USB debugging off)
 └── PhoneFull          no space left
 """
 
@@ -47,8 +47,8 @@ class PhoneOffline(PhoneError):
     code = "phone_offline"
 
     def __init__(self, serial: str, why: str = "") -> None:
-        said = f" ({why})" if why else ""
-        super().__init__(f"phone {serial} stopped answering{said}: check cable or Wi-Fi and that it is switched on")
+        reason = f" ({why})" if why else ""
+        super().__init__(f"phone {serial} stopped answering{reason}: check cable or Wi-Fi and that it is switched on")
 
 
 class PhoneBlocked(PhoneError):
@@ -72,7 +72,7 @@ class PhoneFull(PhoneError):
 
 
 def absent_or_blocked(serial: str, usb: Path = USB_DEVICES) -> PhoneError:
-    """Tells a phone that is not there from a Samsung that is on the bus with its debugging shut."""
+    """PhoneBlocked if a Samsung phone is on the USB bus with debugging disabled, else PhoneAbsent."""
     for device in usb.glob("*"):
         if _read(device / "idVendor") == SAMSUNG and not _offers_adb(device):
             return PhoneBlocked(serial)

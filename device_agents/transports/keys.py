@@ -1,4 +1,4 @@
-"""This host's adb key: made once, mode 0600, outside of any image."""
+"""This host's adb key: created once, mode 0600, outside of any image."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from adb_shell.auth.sign_pythonrsa import PythonRSASigner
 
 
 def default_key() -> Path:
-    """HILNAS_ADB_KEY, else the key that Google's adb uses on this host, so that a phone asks once for both."""
+    """HILNAS_ADB_KEY, else the key of Google's adb on this host, so that a phone asks only once for both."""
     named = os.environ.get("HILNAS_ADB_KEY")
     return Path(named) if named else Path.home() / ".android" / "adbkey"
 
 
 def load_signer(path: Path) -> PythonRSASigner:
-    """The key at ``path``, made when there is none."""
+    """The key at ``path``, created if it does not exist."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         before = os.umask(0o077)

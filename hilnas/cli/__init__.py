@@ -1,1 +1,1 @@
-"""The ``hilnas`` command: its root, the commands that speak to a coordinator, and how results look in a terminal."""
+"""The ``hilnas`` command: its entry point, the commands that use a coordinator, and terminal output."""

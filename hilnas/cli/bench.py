@@ -45,7 +45,7 @@ def bench(
         str | None, typer.Argument(help=f"One of: {', '.join(benchmark_names())}; all when absent.")
     ] = None,
 ) -> None:
-    """Each prints a table and one line of JSON, and keeps its raw output under benchmarks/results/."""
+    """Each benchmark prints a table and one line of JSON, and keeps its raw output under benchmarks/results/."""
     names = benchmark_names()
     if name is not None and name not in names:
         raise InvalidConfig(f"unknown benchmark {name!r}; known: {', '.join(names)}")

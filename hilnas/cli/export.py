@@ -83,10 +83,10 @@ def _is_checkpoint(target: str) -> bool:
 
 
 def _arch(target: str) -> ArchConfig:
-    """Read before torch is loaded: a mistyped name is answered at once."""
+    """Read before torch is imported, so that a mistyped name fails at once."""
     if _is_checkpoint(target):
         config = json.loads((Path(target) / "config.json").read_text())
         if "arch" not in config:
-            raise InvalidConfig(f"{target} is a Hugging Face directory, but not one of ours: it has no `arch`")
+            raise InvalidConfig(f"{target} is a Hugging Face directory, but not one of ours: `arch` is missing")
         return ArchConfig.from_dict(config["arch"])
     return architecture(target)

@@ -1,4 +1,4 @@
-"""The ``hilnas`` command: collects the commands that the installed packages bring, and gives errors one voice.
+"""The ``hilnas`` command: collects the commands of the installed packages, and reports all errors in one way.
 
 Exit codes: 0 done, 1 failed (a sentence on standard error), 2 wrong usage, 3 a study ended without any feasible
 candidate, 4 the coordinator does not answer, 130 interrupted.
@@ -17,7 +17,7 @@ from foundation.errors import HilnasError
 from hilnas.plugins import load
 
 GROUP = "hilnas.cli.mains"
-# typer may bring its own copy of click: its errors are no relatives of click's
+# typer may bundle its own copy of click, whose exceptions do not derive from click's
 _ClickException: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )  # type: ignore[assignment]
@@ -33,12 +33,12 @@ HELP = {
     "bench": "Run the published benchmarks.",
     "plugins": "List everything that plugins can add to.",
     "train": "Lease training jobs of winners.",
-    "demo": "A whole search on this machine: what `make run` does.",
+    "demo": "A complete search on this machine: what `make run` does.",
 }
 
 
 class Commands(click.Group):
-    """Loads a command's module only when it is asked for: ``hilnas --help`` imports no torch."""
+    """Imports a command's module only when the command is used: ``hilnas --help`` imports no torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         found = {point.name for point in entry_points(group=GROUP)}
@@ -56,13 +56,13 @@ class Commands(click.Group):
 
 
 def main() -> None:
-    """Entry point: HilnasError becomes one sentence and its exit code."""
+    """Entry point: a HilnasError becomes one sentence and an exit code."""
     group = Commands(
         name="hilnas", help="Search small language models on the devices they will run on.",
         no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
         epilog="--plugin FILE loads a Python file with parts of your own (docs/extending.md).",
     )  # fmt: skip
-    # standard output belongs to what a command answers: scripts read it
+    # logs go to standard error: standard output is for results, which scripts read
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         arguments = load(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""``hilnas plugins``: everything that may be named, by kind, and where it comes from."""
+"""``hilnas plugins``: all registered parts by kind, and where they come from."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def plugins(
     kind: Annotated[str | None, typer.Argument(help="One kind of part, e.g. mixer; all when absent.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """List mixers, spaces, samplers, recipes and all other parts, those of plugins included."""
+    """List mixers, spaces, samplers, recipes and all other parts, including those of plugins."""
     registries = all_registries()
     if kind is not None and kind not in registries:
         raise InvalidConfig(f"unknown kind of part {kind!r}; known: {', '.join(registries)}")
-    wanted = {noun: registry for noun, registry in registries.items() if kind in (None, noun)}
+    shown = {noun: registry for noun, registry in registries.items() if kind in (None, noun)}
     if as_json:
-        typer.echo(json.dumps({noun: {name: title_of(part) for name, part in r.items()} for noun, r in wanted.items()}))
+        typer.echo(json.dumps({noun: {name: title_of(part) for name, part in r.items()} for noun, r in shown.items()}))
         return
-    for registry in wanted.values():
+    for registry in shown.values():
         console.print(table_of(registry))
 
 
@@ -47,7 +47,7 @@ def table_of(registry: Registry[object]) -> Table:
 
 
 def origin(part: object) -> str:
-    """Empty for our own parts, else the module that brought it."""
+    """Empty for our own parts, else the module that registered it."""
     module = str(getattr(part, "__module__", "") or type(part).__module__)
     if module.split(".")[0] in OURS:
         return ""

@@ -57,7 +57,7 @@ def start(
     quality: Annotated[str, typer.Option(help=f"Quality estimator: {ESTIMATORS.known}.")] = "mechanistic",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: int = 0,
-    file: Annotated[Path | None, typer.Option(help="A whole study specification as JSON instead of options.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A study specification in JSON, instead of options.")] = None,
     watch: Annotated[bool, typer.Option(help="Stay and show progress until the study ends.")] = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -128,14 +128,14 @@ def front(
 
 @app.command()
 def stop(study_id: str, url: Url = None) -> None:
-    """Stop a study; everything measured is kept and `resume` goes on."""
+    """Stop a study; everything measured is kept and `resume` continues it."""
     study = RestClient(url).post(f"/studies/{study_id}/stop")
     console.print(f"study {study_id} is {study['state']}")
 
 
 @app.command()
 def resume(study_id: str, url: Url = None) -> None:
-    """Go on with a stopped or failed study."""
+    """Continue a stopped or failed study."""
     study = RestClient(url).post(f"/studies/{study_id}/resume")
     console.print(f"study {study_id} is {study['state']}")
 
@@ -155,7 +155,7 @@ def export_optuna(
 
 
 def watch_study(rest: RestClient, study_id: str) -> dict[str, Any]:
-    """Shows live progress until the study ends; returns its last state. Ctrl-C leaves the study running."""
+    """Shows live progress until the study ends; returns its final state. Ctrl-C leaves the study running."""
     with Live(console=console, refresh_per_second=2, transient=False) as live:
         while True:
             study = rest.get(f"/studies/{study_id}")
@@ -192,18 +192,18 @@ def _budget(text: str) -> tuple[str, float]:
     try:
         return key, float(value)
     except ValueError:
-        raise InvalidConfig(f"a budget is written metric=number, e.g. decode_ms@512=10; got {text!r}") from None
+        raise InvalidConfig(f"write a budget as metric=number, e.g. decode_ms@512=10; got {text!r}") from None
 
 
 def _target(text: str) -> dict[str, Any]:
-    name, _, wanted = text.partition("=")
-    selector, _, value = wanted.partition(":")
+    name, _, choice = text.partition("=")
+    selector, _, value = choice.partition(":")
     if name and selector in ("model", "device") and value:
         return {"name": name, selector: value}
-    if name and re.fullmatch("[a-z][a-z0-9_-]*", wanted):
-        return {"name": name, "kind": wanted}
+    if name and re.fullmatch("[a-z][a-z0-9_-]*", choice):
+        return {"name": name, "kind": choice}
     raise InvalidConfig(
-        f"a target is written name=model:SM-S921B, name=device:ID or name=KIND ({', '.join(KINDS)}, ...); got {text!r}"
+        f"write a target as name=model:SM-S921B, name=device:ID or name=KIND ({', '.join(KINDS)}, ...); got {text!r}"
     )
 
 

@@ -1,4 +1,4 @@
-"""How studies look in a terminal: the front as a table, a candidate as a strip, progress as one panel."""
+"""Studies in a terminal: the front as a table, a candidate as a strip, progress as a panel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from search_space.mixers import MIXERS, MixerConfig
 
 
 def strip_of(arch: dict[str, Any]) -> Text:
-    """One letter per layer, coloured by mixer; one whose plugin is not loaded here is grey, under its own initial."""
+    """One letter per layer, coloured by mixer; a mixer whose plugin is not loaded is grey, with its initial."""
     text = Text()
     for layer in arch["layers"]:
         kind = layer["mixer"]["kind"]
@@ -35,7 +35,7 @@ def widths_of(arch: dict[str, Any]) -> str:
 
 
 def number(key: str, value: float) -> str:
-    """A metric's value as people read it, with its unit."""
+    """A metric's value in a readable unit."""
     unit = parse_metric(key)[0].unit
     if unit == "bytes":
         return f"{value / 2**20:.1f} MiB"
@@ -46,7 +46,7 @@ def number(key: str, value: float) -> str:
 
 
 def front_table(front: dict[str, Any], title: str = "Pareto front") -> Table:
-    """A row per member, an interval behind each measured value, the knee marked."""
+    """A row per member, with intervals of measured values and the knee marked."""
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("#", justify="right")
     table.add_column("layers")
@@ -76,7 +76,7 @@ def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str,
         facts.add_row(f"target {target['name']}", _progress_of(target, study))
     for note in study.get("notes", []):
         facts.add_row("note", f"[yellow]{note}[/]")
-    parts: list[RenderableType] = [Padding(bar), facts]  # the bar alone ends no line
+    parts: list[RenderableType] = [Padding(bar), facts]  # the bar itself does not end its line
     if front["members"]:
         parts.append(front_table(front))
     return Panel(Group(*parts), title=f"{study['name']}  [dim]{study['state']}[/]", title_align="left")

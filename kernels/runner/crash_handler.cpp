@@ -59,7 +59,7 @@ void on_crash(int signal) {
 
 }  // namespace
 
-void tell_crash_handlers_of_limit(bool limited) { memory_limited = limited ? 1 : 0; }
+void set_crash_memory_limited(bool limited) { memory_limited = limited ? 1 : 0; }
 
 void install_crash_handlers(int fd, const std::string& plan_id) {
   static char stack[64 * 1024];  // a stack overflow leaves no other

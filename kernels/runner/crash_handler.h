@@ -4,10 +4,10 @@
 
 namespace hilnas {
 
-// A fatal signal then ends in one error line on `fd` and exit code 70. Call again when plan or fd change.
+// Makes a fatal signal write one error line to `fd` and exit with code 70. Call again when plan or fd change.
 void install_crash_handlers(int fd, const std::string& plan_id);
 
-// While memory is limited a fatal signal is told as out_of_memory.
-void tell_crash_handlers_of_limit(bool limited);
+// While memory is limited, a fatal signal is reported as out_of_memory.
+void set_crash_memory_limited(bool limited);
 
 }  // namespace hilnas

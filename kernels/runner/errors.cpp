@@ -11,7 +11,7 @@ const ExitInfo kExitTable[14] = {
     {ExitCode::kOutOfMemory, "out_of_memory", "memory_limit_bytes or the machine's memory is exhausted"},
     {ExitCode::kLoadFailed, "load_failed", "a block cannot be loaded or does not fit its role"},
     {ExitCode::kExecutionFailed, "execution_failed", "a step failed while running"},
-    {ExitCode::kWrongCore, "wrong_core", "the asked affinity was not granted"},
+    {ExitCode::kWrongCore, "wrong_core", "the requested affinity was not granted"},
     {ExitCode::kCheckFailed, "check_failed", "logits differ from the expected ones; nothing was measured"},
     {ExitCode::kOutputFailed, "output_failed", "an event could not be written (disk full, closed pipe)"},
     {ExitCode::kBadPrefix, "bad_prefix", "a prefix file cannot be used (torn, of another model) or written"},

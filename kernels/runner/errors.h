@@ -38,7 +38,7 @@ struct RunError {
   std::string message;
 };
 
-// A value or the error that took its place.
+// A value, or an error instead of it.
 template <typename T>
 class [[nodiscard]] Outcome {
  public:

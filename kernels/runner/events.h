@@ -1,4 +1,4 @@
-// Events as JSON lines: one write() a line, so a line is whole or absent even when the process dies.
+// Events as JSON lines: one write() per line, so a line is complete or absent even when the process dies.
 #pragma once
 
 #include <nlohmann/json.hpp>

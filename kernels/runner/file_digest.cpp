@@ -22,7 +22,7 @@ RunError missing(const std::string& path) {
 Outcome<int64_t> block_bytes(const std::string& path) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) return missing(path);
-  if (!S_ISREG(info.st_mode)) return RunError{ExitCode::kMissingBlock, path + " is no regular file"};
+  if (!S_ISREG(info.st_mode)) return RunError{ExitCode::kMissingBlock, path + " is not a regular file"};
   return static_cast<int64_t>(info.st_size);
 }
 

@@ -21,9 +21,9 @@ StateSpec read_state(const PlanReader& reader) {
   StateSpec state;
   state.kind = find_state_kind(reader.text("kind"));
   if (state.kind == nullptr) {
-    std::string wanted = "one of";
-    for (const StateKind& kind : state_kinds()) wanted += std::string(" ") + kind.name;
-    reader.fail("kind", wanted);
+    std::string expected = "one of";
+    for (const StateKind& kind : state_kinds()) expected += std::string(" ") + kind.name;
+    reader.fail("kind", expected);
   }
   for (const SizeField& field : state.kind->fields) {
     state.sizes.push_back(field.fallback < 0 ? reader.integer(field.name, field.smallest)
@@ -131,7 +131,7 @@ CheckSpec read_check(const PlanReader& reader) {
     reader.fail("expected_argmax", "one id for each chunk");
   }
   if (c.min_token_agreement && c.expected_argmax.empty())
-    reader.fail("expected_argmax", "ids, as min_token_agreement is asked");
+    reader.fail("expected_argmax", "ids, because min_token_agreement is set");
   return c;
 }
 
@@ -197,11 +197,11 @@ void check_room(const PlanReader& root, const Plan& plan) {
 
 void check_ids(const PlanReader& root, const Plan& plan) {
   const auto outside = [&](int64_t id) { return id >= plan.chain.vocab_size; };
-  const std::string wanted = "ids below vocab_size " + std::to_string(plan.chain.vocab_size);
-  if (std::any_of(plan.tokens.begin(), plan.tokens.end(), outside)) root.fail("tokens", wanted);
+  const std::string expected = "ids below vocab_size " + std::to_string(plan.chain.vocab_size);
+  if (std::any_of(plan.tokens.begin(), plan.tokens.end(), outside)) root.fail("tokens", expected);
   if (!plan.check) return;
   for (const auto* ids : {&plan.check->tokens, &plan.check->probe_ids, &plan.check->expected_argmax}) {
-    if (std::any_of(ids->begin(), ids->end(), outside)) root.fail("check", wanted);
+    if (std::any_of(ids->begin(), ids->end(), outside)) root.fail("check", expected);
   }
   for (int64_t chunk : plan.check->chunks) {
     if (chunk > plan.chain.max_chunk) root.fail("check", "chunks of at most max_chunk tokens");

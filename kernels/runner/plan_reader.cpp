@@ -24,13 +24,13 @@ PlanReader::PlanReader(const Json& object, std::string path) : object_(object), 
 
 bool PlanReader::has(const char* key) const { return object_.contains(key) && !object_.at(key).is_null(); }
 
-void PlanReader::fail(const char* key, const std::string& wanted) const {
+void PlanReader::fail(const char* key, const std::string& expected) const {
   const std::string got = has(key) ? ", got " + shortened(object_.at(key)) : ", but it is absent";
-  throw PlanFault{path_ + "." + key + ": expected " + wanted + got};
+  throw PlanFault{path_ + "." + key + ": expected " + expected + got};
 }
 
-const Json& PlanReader::at(const char* key, const std::string& wanted) const {
-  if (!has(key)) fail(key, wanted);
+const Json& PlanReader::at(const char* key, const std::string& expected) const {
+  if (!has(key)) fail(key, expected);
   return object_.at(key);
 }
 
@@ -60,13 +60,13 @@ std::string PlanReader::text_or(const char* key, std::string fallback) const {
 std::string PlanReader::one_of(const char* key, std::initializer_list<const char*> allowed,
                                const char* fallback) const {
   if (!has(key) && fallback != nullptr) return fallback;
-  std::string wanted = "one of";
-  for (const char* choice : allowed) wanted += std::string(" ") + choice;
-  const Json& value = at(key, wanted);
+  std::string expected = "one of";
+  for (const char* choice : allowed) expected += std::string(" ") + choice;
+  const Json& value = at(key, expected);
   for (const char* choice : allowed) {
     if (value.is_string() && value.get_ref<const std::string&>() == choice) return choice;
   }
-  fail(key, wanted);
+  fail(key, expected);
 }
 
 bool PlanReader::flag_or(const char* key, bool fallback) const {
@@ -76,9 +76,9 @@ bool PlanReader::flag_or(const char* key, bool fallback) const {
 }
 
 int64_t PlanReader::integer(const char* key, int64_t smallest) const {
-  const std::string wanted = "a whole number of at least " + std::to_string(smallest);
-  const Json& value = at(key, wanted);
-  if (!is_integer(value, smallest)) fail(key, wanted);
+  const std::string expected = "a whole number of at least " + std::to_string(smallest);
+  const Json& value = at(key, expected);
+  if (!is_integer(value, smallest)) fail(key, expected);
   return value.get<int64_t>();
 }
 
@@ -100,11 +100,11 @@ std::optional<double> PlanReader::number(const char* key) const {
 std::vector<int64_t> PlanReader::integers_or_empty(const char* key, int64_t smallest) const {
   if (!has(key)) return {};
   const Json& list = object_.at(key);
-  const std::string wanted = "a list of whole numbers of at least " + std::to_string(smallest);
-  if (!list.is_array()) fail(key, wanted);
+  const std::string expected = "a list of whole numbers of at least " + std::to_string(smallest);
+  if (!list.is_array()) fail(key, expected);
   std::vector<int64_t> values;
   for (const Json& item : list) {
-    if (!is_integer(item, smallest)) fail(key, wanted);
+    if (!is_integer(item, smallest)) fail(key, expected);
     values.push_back(item.get<int64_t>());
   }
   return values;

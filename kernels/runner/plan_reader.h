@@ -35,10 +35,10 @@ class PlanReader {
   std::vector<int64_t> integers_or_empty(const char* key, int64_t smallest) const;
   std::vector<std::vector<float>> float_rows(const char* key) const;
 
-  [[noreturn]] void fail(const char* key, const std::string& wanted) const;
+  [[noreturn]] void fail(const char* key, const std::string& expected) const;
 
  private:
-  const Json& at(const char* key, const std::string& wanted) const;
+  const Json& at(const char* key, const std::string& expected) const;
   const Json& object_;
   std::string path_;
 };

@@ -147,7 +147,7 @@ Outcome<Json> read_header(const File& file, const std::string& path, int64_t* en
   Prelude prelude{};
   if (!read_all(file.fd(), reinterpret_cast<char*>(&prelude), sizeof(prelude), 0) ||
       std::memcmp(prelude.magic, kMagic, sizeof(kMagic)) != 0) {
-    return bad(path + " is no prefix file");
+    return bad(path + " is not a prefix file");
   }
   if (prelude.version != kVersion) {
     return bad(path + " is a prefix file of version " + std::to_string(prelude.version) + "; this runner reads " +
@@ -216,15 +216,15 @@ Outcome<PrefixFile> restore_from(const File& file, const std::string& path, cons
   const Outcome<Json> header = read_header(file, path, &payload_at);
   if (!header.ok()) return header.error();
   if (const std::string message = misfit(header.value(), key, ids); !message.empty()) return bad(path + " " + message);
-  int64_t wanted = payload_at;
-  for (const Json& slot : header.value().at("slots")) wanted += slot.at("bytes").get<int64_t>();
+  int64_t expected_bytes = payload_at;
+  for (const Json& slot : header.value().at("slots")) expected_bytes += slot.at("bytes").get<int64_t>();
   struct stat info;
-  if (fstat(file.fd(), &info) != 0 || info.st_size != wanted) {
+  if (fstat(file.fd(), &info) != 0 || info.st_size != expected_bytes) {
     return bad(path + " is torn: it has " + std::to_string(info.st_size) + " bytes, its header asks for " +
-               std::to_string(wanted));
+               std::to_string(expected_bytes));
   }
   if (RunStatus read = read_states(file, path, header.value(), key, payload_at); !read.ok()) return read.error();
-  return PrefixFile{header.value().at("position").get<int64_t>(), wanted};
+  return PrefixFile{header.value().at("position").get<int64_t>(), expected_bytes};
 }
 
 }  // namespace

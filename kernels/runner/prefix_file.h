@@ -1,4 +1,4 @@
-// The states behind a prefix of tokens as one file, for another process to go on from. Layout: docs/runner.md.
+// The states after a prefix of tokens as one file, for another process to continue from. Layout: docs/runner.md.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace hilnas {
 
-// What a file must agree on with the chain that reads it.
+// What must be equal in a file and in the chain that reads it.
 struct PrefixKey {
   std::string model;  // of the chain's blocks and roles
   CacheDtype dtype = CacheDtype::kFp32;
@@ -23,11 +23,11 @@ struct PrefixFile {
   int64_t file_bytes = 0;
 };
 
-// Writes the states of `key.slots` after the first `position` of `ids`; a file is there whole or not at all.
+// Writes the states of `key.slots` after the first `position` of `ids`; the file appears complete or not at all.
 Outcome<PrefixFile> save_prefix(const std::string& path, const PrefixKey& key, const std::vector<int64_t>& ids,
                                 int64_t position);
 
-// Fills the states. bad_prefix says in message why a file cannot be used; the states are then undefined.
+// Fills the states. Fails with bad_prefix if the file cannot be used; the states are then undefined.
 // `ids` are as many tokens of the prompt as the cache has room for: the file's must be the first of them.
 Outcome<PrefixFile> restore_prefix(const std::string& path, const PrefixKey& key, const std::vector<int64_t>& ids);
 

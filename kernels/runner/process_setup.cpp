@@ -35,18 +35,18 @@ cpu_set_t initial_cpus() {
 }
 
 RunStatus pin(const std::vector<int>& affinity) {
-  cpu_set_t wanted = initial_cpus(), granted;
+  cpu_set_t requested = initial_cpus(), granted;
   if (!affinity.empty()) {
-    CPU_ZERO(&wanted);
+    CPU_ZERO(&requested);
     for (int cpu : affinity) {
       if (cpu >= CPU_SETSIZE) return RunError{ExitCode::kWrongCore, "core " + std::to_string(cpu) + " cannot exist"};
-      CPU_SET(cpu, &wanted);
+      CPU_SET(cpu, &requested);
     }
   }
   CPU_ZERO(&granted);
-  const bool set = sched_setaffinity(0, sizeof(wanted), &wanted) == 0;
+  const bool set = sched_setaffinity(0, sizeof(requested), &requested) == 0;
   const bool known = sched_getaffinity(0, sizeof(granted), &granted) == 0;
-  if (affinity.empty() || (set && known && CPU_EQUAL(&wanted, &granted))) return run_ok();
+  if (affinity.empty() || (set && known && CPU_EQUAL(&requested, &granted))) return run_ok();
   std::string message = "affinity not granted:";
   for (int cpu : affinity) message += " " + std::to_string(cpu);
   return RunError{ExitCode::kWrongCore, message};
@@ -94,7 +94,7 @@ void apply_memory_limit(int64_t bytes) {
   limit.rlim_cur = bytes > 0 ? static_cast<rlim_t>(bytes) : limit.rlim_max;
   setrlimit(RLIMIT_DATA, &limit);
   active_limit = bytes;
-  tell_crash_handlers_of_limit(bytes > 0);
+  set_crash_memory_limited(bytes > 0);
 }
 
 RunError explain_memory(RunError error, int64_t attempted_bytes) {

@@ -1,4 +1,4 @@
-// What a plan asks of the whole process: threads, cores, a memory limit; and what may stop it.
+// Process-wide settings of a plan: threads, cores, a memory limit; and signal handlers that stop the process.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ bool interrupted();
 void install_interrupt_handlers();
 
 // Pins the process and sizes the thread pool; empties the instance pool when either changes. wrong_core when the
-// kernel does not grant exactly the asked cores.
+// kernel does not grant exactly the requested cores.
 RunStatus apply_threads(const Protocol& protocol, InstancePool& pool);
 
 // out_of_memory when the limit is below what the process holds before it loads anything; 0 is no limit.

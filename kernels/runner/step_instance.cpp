@@ -81,12 +81,12 @@ RunStatus StepInstance::read_shapes() {
   for (size_t i = 0; i < meta->num_inputs(); ++i) {
     const auto info = meta->input_tensor_meta(i);
     if (!info.ok())
-      return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": input is no tensor", info.error());
+      return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": input is not a tensor", info.error());
     input_shapes_.push_back(to_shape(*info));
   }
   const auto info = meta->output_tensor_meta(0);
   if (!info.ok())
-    return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": output is no tensor", info.error());
+    return runtime_error(ExitCode::kLoadFailed, "block " + digest_ + ": output is not a tensor", info.error());
   output_shape_ = to_shape(*info);
   output_bytes_ = info->nbytes();
   return run_ok();

@@ -144,7 +144,7 @@ void damage_is_found() {
   write_file(hurt, whole + "x");
   refused(hurt, key, prompt(32), "is torn: it has");
   write_file(hurt, "something else");
-  refused(hurt, key, prompt(32), "is no prefix file");
+  refused(hurt, key, prompt(32), "is not a prefix file");
   std::string newer = whole;
   newer[8] = 2;
   write_file(hurt, newer);

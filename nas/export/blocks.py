@@ -1,5 +1,5 @@
-"""What a block is: one sublayer, embedding or head, named by everything that changes its program. Two layers with equal
-settings share a block; its weights are seeded from its own key, so any process rebuilds the same numbers."""
+"""Blocks: one sublayer, embedding or head, named by everything that changes its program. Two layers with equal settings
+share a block; its weights are seeded from its content, so any process rebuilds the same numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Role = Literal["embedding", "mixer", "ffn", "head"]
 
 @dataclass(frozen=True)
 class ProgramForm:
-    """What all blocks of a candidate share. Raises InvalidConfig when the backend cannot run the quantization."""
+    """Shared by all blocks of a candidate. Raises InvalidConfig if the backend does not support the quantization."""
 
     quantization: str
     backend: str = DEFAULT_BACKEND
@@ -39,7 +39,7 @@ class ProgramForm:
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """``options`` holds the operator's own settings and those of the architecture that reach into it."""
+    """``options`` holds the operator's own settings and those of the architecture that affect it."""
 
     role: Role
     d_model: int
@@ -49,8 +49,8 @@ class BlockSpec:
 
     @property
     def key(self) -> str:
-        """What names the block in a library. The first backend is left out, so that libraries from before there was a
-        choice stay valid."""
+        """The block's name in a library. The default backend is left out, so that libraries from before backends
+        existed stay valid."""
         fields = asdict(self)
         if self.backend == DEFAULT_BACKEND:
             del fields["backend"]
@@ -59,7 +59,7 @@ class BlockSpec:
 
     @property
     def seed(self) -> int:
-        """The weights' seed: a function of what the block is, not of the toolchain."""
+        """The seed of the weights: depends on the block, not on the toolchain."""
         text = json.dumps([self.role, self.d_model, self.options])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
@@ -69,7 +69,7 @@ class BlockSpec:
 
 @dataclass(frozen=True)
 class PlacedBlock:
-    """One step of a candidate: which block stands there and which states it owns."""
+    """One step of a candidate: its block and the states that it owns."""
 
     name: str
     spec: BlockSpec

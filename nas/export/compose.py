@@ -1,4 +1,4 @@
-"""A candidate as a runner plan: its chain of compiled blocks, its parity check, and the canary beside it."""
+"""A candidate as a runner plan: its chain of compiled blocks, its parity check, and the canary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NUM_PROBES = 16
 
 
 def canary_arch(d_model: int) -> ArchConfig:
-    """The reference chain of a study: the same on every candidate, so its time tells the machine's drift alone."""
+    """The reference chain of a study: the same for every candidate, so its time shows only the machine's drift."""
     return ArchConfig(d_model, 32, (LayerConfig(GatedShortConv(3), SwiGLU(2 * d_model)),) * 4)
 
 
@@ -35,7 +35,7 @@ def measured_blocks(arch: ArchConfig, quantization: str, backend: str = DEFAULT_
 def chain_of(
     arch: ArchConfig, quantization: str, library: BlockLibrary, backend: str = DEFAULT_BACKEND
 ) -> list[Step]:
-    """Compiles what is missing; raises ExportFailed of the first block that cannot be compiled."""
+    """Compiles missing blocks; raises the ExportFailed of the first block that cannot be compiled."""
     placed = blocks_of(arch, quantization, backend)
     entries = library.ensure(block.spec for block in placed)
     return [
@@ -62,7 +62,7 @@ def chain_of_layers(arch: ArchConfig, quantization: str, library: BlockLibrary, 
 def check_of(
     expected_CV: Tensor, tokens: list[int], chunks: list[int], quantization: str, backend: str = DEFAULT_BACKEND
 ) -> Check:
-    """The parity gate: expected logits at probe ids (the strongest and a fixed spread), kept small enough to travel."""
+    """The parity gate: expected logits at probe ids (the strongest and a fixed spread), few enough to send."""
     vocab_size = expected_CV.shape[1]
     spread = torch.linspace(0, vocab_size - 1, NUM_PROBES // 2).long().tolist()
     strongest = expected_CV.amax(0).topk(min(NUM_PROBES // 2, vocab_size)).indices.tolist()
@@ -97,7 +97,7 @@ def build_plan(
     name: str = "",
     backend: str = DEFAULT_BACKEND,
 ) -> Plan:
-    """The whole plan of one measurement of ``arch``."""
+    """The complete plan of one measurement of ``arch``."""
     return Plan(
         id=name or arch.digest[:12], chain=chain, cache=Cache(dtype=cache_dtype, capacity=protocol.capacity),
         hidden_size=arch.d_model, vocab_size=arch.vocab_size, protocol=protocol,

@@ -1,4 +1,4 @@
-"""What share of a program XNNPACK runs, and what it leaves to other kernels."""
+"""The share of a program that XNNPACK runs, and the operators left to other kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from search_space.cost import head_linear, layer_linears
 
 
 def describe_delegation(edge: Any) -> dict[str, Any]:
-    """Counts from a lowered program: delegated subgraphs, and each operator left outside with how often."""
+    """Counts from a lowered program: delegated subgraphs, and each operator that is not delegated."""
     graph = edge.exported_program().graph
     left, delegates = Counter[str](), 0
     for node in graph.nodes:
@@ -25,9 +25,9 @@ def describe_delegation(edge: Any) -> dict[str, Any]:
 
 
 def macs_outside_xnnpack(arch: ArchConfig, context: int) -> dict[str, float]:
-    """Multiply-adds per decoded token by where they run: all linears are delegated, what grows with context is not.
+    """Multiply-adds per decoded token by where they run: linears are delegated, work that grows with context is not.
 
-    ``share`` is the part outside XNNPACK; a block's own report lists the operators behind it.
+    ``share`` is the part outside XNNPACK; a block's own report lists the operators.
     """
     linears = sum(lin.num_params for layer in arch.layers for lin in layer_linears(arch, layer))
     delegated = linears + head_linear(arch).num_params

@@ -1,7 +1,6 @@
-"""The block library: every distinct block compiled once, stored under the sha256 of its program, in parallel and
-resumable.
+"""The block library: every distinct block is compiled once, in parallel, and stored under the sha256 of its program.
 
-index/<key>.json      what was asked (spec, toolchain) -> digest, size, what XNNPACK took
+index/<key>.json      spec and toolchain -> digest, size, delegation report
 blocks/<digest>.pte   the program itself; agents cache the same files
 """
 
@@ -27,7 +26,7 @@ from nas.export.stages import compile_program
 
 @dataclass(frozen=True)
 class BlockEntry:
-    """One compiled block. ``delegation`` counts what XNNPACK took and names what it left."""
+    """One compiled block. ``delegation`` counts the delegated subgraphs and the operators left outside."""
 
     key: str
     digest: str
@@ -64,26 +63,26 @@ class BlockLibrary:
         return [spec for spec in dict.fromkeys(specs) if self.get(spec) is None]
 
     def start(self, specs: Iterable[BlockSpec]) -> list[BlockSpec]:
-        """Queues what is missing for compilation and returns it; does not wait."""
-        wanted = self.missing(specs)
-        for spec in wanted:
+        """Queues missing blocks for compilation and returns them; does not wait."""
+        missing = self.missing(specs)
+        for spec in missing:
             if spec.key not in self._pending:
                 self._pending[spec.key] = self._executor().submit(compile_block, str(self.root), asdict(spec))
-        return wanted
+        return missing
 
     def ensure(self, specs: Iterable[BlockSpec]) -> dict[BlockSpec, BlockEntry]:
-        """Every block compiled; raises ExportFailed of the first that cannot be. Finished ones are kept either way."""
-        wanted = list(dict.fromkeys(specs))
-        for spec in self.start(wanted):
+        """Compiles every missing block; raises the first ExportFailed. Finished blocks are kept in any case."""
+        required = list(dict.fromkeys(specs))
+        for spec in self.start(required):
             try:
                 self._pending[spec.key].result()
             finally:
                 self._pending.pop(spec.key, None)
-        entries = {spec: self.get(spec) for spec in wanted}
+        entries = {spec: self.get(spec) for spec in required}
         return {spec: entry for spec, entry in entries.items() if entry is not None}
 
     def ready(self, specs: Iterable[BlockSpec]) -> bool:
-        """True once nothing is missing. A failed compilation raises here, once."""
+        """True once nothing is missing. Raises the error of a failed compilation, once."""
         for spec in self.missing(specs):
             future = self._pending.get(spec.key)
             if future is not None and future.done():
@@ -92,7 +91,7 @@ class BlockLibrary:
         return not self.missing(specs)
 
     def store(self, program: bytes) -> str:
-        """Keeps any program (a one-piece file too) under its digest."""
+        """Stores any program (a block or a one-piece file) under its digest."""
         digest = hashlib.sha256(program).hexdigest()
         if not self.path(digest).exists():
             write_atomically(self.path(digest), program)
@@ -110,7 +109,7 @@ class BlockLibrary:
 
 
 def compile_block(root: str, spec_fields: dict[str, Any]) -> dict[str, Any]:
-    """One block in this process: build, compile, write program then index. Runs in the library's worker processes."""
+    """Builds and compiles one block, writes its program, then its index entry. Runs in the library's workers."""
     import torch
 
     torch.set_num_threads(1)

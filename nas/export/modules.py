@@ -1,5 +1,5 @@
-"""The export form of every part of a model. A composed chain and a one-piece program are built from the same
-modules, so what differs between them on the device is composition alone."""
+"""The export form of every part of a model. A composed chain and a one-piece program are built from the same modules,
+so on the device they differ only in composition."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class HeadBlock(nn.Module):
 
 
 class DeployedModel(nn.Module):
-    """The whole candidate: ids [1, T], slots [N], pos [1] -> logits of the last token [1, 1, V]."""
+    """The complete candidate: ids [1, T], slots [N], pos [1] -> logits of the last token [1, 1, V]."""
 
     def __init__(self, embedding: nn.Module, steps: list[nn.Module], head: nn.Module) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def deploy(model: HilnasForCausalLM, quantization: str) -> DeployedModel:
 
 
 def _untied(head: nn.Linear) -> nn.Linear:
-    """The head's own copy: quantizing it must not touch the look-up rows it is tied to."""
+    """A separate copy of the head: quantizing it must not change the embedding rows that it is tied to."""
     copied = nn.Linear(head.in_features, head.out_features, bias=False)
     copied.weight = nn.Parameter(head.weight.detach().clone())
     return copied

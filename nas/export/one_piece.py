@@ -34,8 +34,8 @@ def states_of(arch: ArchConfig) -> list[State]:
 def model_of_blocks(
     arch: ArchConfig, quantization: str, distinct: bool = False, backend: str = DEFAULT_BACKEND
 ) -> DeployedModel:
-    """The candidate built from its blocks: with exactly the library's weights, so that logits can be compared with the
-    composed chain's, or ``distinct`` per layer as a trained model's are (equal constants would be stored only once)."""
+    """The candidate built from its blocks: with exactly the library's weights, so that its logits can be compared with
+    the composed chain's, or ``distinct`` per layer as in a trained model (equal constants are stored only once)."""
     placed = blocks_of(arch, quantization, backend)
     modules = [build_block(block.spec, 1 + index if distinct else 0) for index, block in enumerate(placed)]
     num_states = 0
@@ -84,7 +84,7 @@ def export_candidate(
 
 
 def piece_key(arch: ArchConfig, quantization: str, distinct: bool, backend: str = DEFAULT_BACKEND) -> str:
-    """The first backend is left out, as in a block's key."""
+    """The default backend is left out, as in a block's key."""
     other = [] if backend == DEFAULT_BACKEND else [backend]
     text = json.dumps([arch.digest, quantization, distinct, FORMAT_VERSION, toolchain(), *other])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -97,7 +97,7 @@ def check_model(
     cache_dtype: str = "fp32",
     backend: str = DEFAULT_BACKEND,
 ) -> Check:
-    """The parity check of a whole quantized model: what eager torch says of real token ids."""
+    """The parity check of a complete quantized model: eager torch's logits for real token ids."""
     tokens, table = token_ids(arch.vocab_size, sum(CHECK_CHUNKS)), StateTable(cache_dtype)
     specs = [state for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
     slots = torch.tensor([table.add(spec, len(tokens)) for spec in specs] or [0], dtype=torch.int64)

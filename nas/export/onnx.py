@@ -1,4 +1,4 @@
-"""Any candidate as ONNX: token ids [1, T] to logits [1, T, V], T free; onnxruntime gives the same logits."""
+"""Any candidate as ONNX: token ids [1, T] to logits [1, T, V], dynamic T; onnxruntime gives the same logits."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def export_onnx(model: HilnasForCausalLM, path: Path, example_length: int = 16) 
         )  # fmt: skip
         assert program is not None
         program.save(str(path), external_data=model.num_parameters() * 4 > 1_900_000_000)
-    except Exception as error:  # the exporter raises many kinds; each is told with its stage
+    except Exception as error:  # the exporter raises exceptions of many kinds
         raise ExportFailed("onnx", f"{type(error).__name__}: {error}") from error

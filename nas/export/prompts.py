@@ -1,4 +1,4 @@
-"""Real text as token ids for any vocabulary size: words hashed into it, so ids repeat as words of prose do."""
+"""Real text as token ids for any vocabulary size: words are hashed, so ids repeat as words do in prose."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def _words() -> tuple[str, ...]:
 
 
 def token_ids(vocab_size: int, length: int, offset: int = 0) -> list[int]:
-    """``length`` ids of running text from word ``offset`` on; the same arguments give the same ids everywhere."""
+    """``length`` ids of running text starting at word ``offset``; the same arguments give the same ids everywhere."""
     words = _words()
     return [zlib.crc32(words[(offset + i) % len(words)].encode()) % vocab_size for i in range(length)]

@@ -1,4 +1,4 @@
-"""The eager answer a device must reproduce: a candidate's chain in torch, quantized as exported, block by block."""
+"""The reference that a device must reproduce: a candidate's chain in eager torch, quantized as exported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search_space.states import state_from_plan
 
 
 class EagerChain:
-    """Runs candidates in eager torch; blocks are built once and kept (least recently used first out)."""
+    """Runs candidates in eager torch; blocks are built once and kept in an LRU cache."""
 
     def __init__(self, max_blocks: int = 48) -> None:
         self._blocks: OrderedDict[BlockSpec, nn.Module] = OrderedDict()

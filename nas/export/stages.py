@@ -1,4 +1,4 @@
-"""Export as named stages: quantize -> capture -> lower -> serialize. A failure says which stage it was."""
+"""Export as named stages: quantize -> capture -> lower -> serialize. An error names its stage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import nn
 from foundation.errors import ExportFailed, HilnasError
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND, Backend
 
-MAX_CHUNK = 512  # tokens a program takes at once; longer prompts come in chunks
+MAX_CHUNK = 512  # tokens that a program takes at once; longer prompts are split
 T = TypeVar("T")
 
 
 def capture(module: nn.Module, inputs: tuple[torch.Tensor, ...], dynamic: bool = True) -> Any:
-    """torch.export with the token axis of the first input free from 1 to MAX_CHUNK."""
+    """torch.export with a dynamic token axis of the first input, from 1 to MAX_CHUNK."""
     token_axis = {1: torch.export.Dim("T", min=1, max=MAX_CHUNK)}
     shapes = tuple(token_axis if i == 0 else None for i in range(len(inputs))) if dynamic else None
     with torch.no_grad():
@@ -24,7 +24,7 @@ def capture(module: nn.Module, inputs: tuple[torch.Tensor, ...], dynamic: bool =
 
 
 def lower(program: Any, backend: Backend) -> Any:
-    """To edge dialect with every subgraph that the backend takes handed to it."""
+    """Lowers to edge dialect and delegates every subgraph that the backend takes."""
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     return to_edge_transform_and_lower(
@@ -61,5 +61,5 @@ def _staged(stage: str, work: Callable[[], T]) -> T:
         return work()
     except HilnasError:
         raise
-    except Exception as error:  # the exporter's own exceptions are many; each is told with its stage
+    except Exception as error:  # the exporter raises exceptions of many kinds
         raise ExportFailed(stage, f"{type(error).__name__}: {error}") from error

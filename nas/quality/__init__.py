@@ -1,1 +1,1 @@
-"""Quality of a candidate before it is worth training: estimators behind one contract."""
+"""Estimating a candidate's quality without training it in full: estimators behind one contract."""

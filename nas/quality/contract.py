@@ -1,4 +1,4 @@
-"""What every quality estimator is: architecture in, score with interval out; seeded; says what it would reuse."""
+"""The contract of quality estimators: architecture in, score with interval out; seeded; with a key for reuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search_space.arch import ArchConfig
 
 
 class Quality(Protocol):
-    """``key`` names everything that changes a score, so that results are found again across studies."""
+    """``key`` covers everything that changes a score, so that results can be reused across studies."""
 
     @property
     def key(self) -> str: ...
@@ -22,7 +22,7 @@ class Quality(Protocol):
 
 
 ESTIMATORS: Registry[Callable[[QualitySpec], Quality]] = Registry("quality estimator")
-"""Name -> (spec) -> an estimator; torch is imported when one is made."""
+"""Name -> (spec) -> an estimator; torch is imported when one is created."""
 
 
 @ESTIMATORS.register("mechanistic")
@@ -34,12 +34,12 @@ def mechanistic(spec: QualitySpec) -> Quality:
 
 
 def estimator(spec: QualitySpec) -> Quality:
-    """The estimator that a study asks for, by name."""
+    """The estimator named in ``spec``."""
     return ESTIMATORS.get_or_raise(spec.estimator)(spec)
 
 
 def judge_in_worker(spec_fields: dict[str, Any], arch_fields: dict[str, Any]) -> dict[str, Any]:
-    """One judgement in a worker process (one torch thread: two workers share two cores better than one uses both)."""
+    """One estimate in a worker process (one torch thread: two workers share two cores better than one uses both)."""
     import torch
 
     torch.set_num_threads(1)

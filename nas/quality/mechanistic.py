@@ -1,4 +1,4 @@
-"""Quality by mechanistic design: one proxy model learns all tasks together, its held-out accuracy is the score."""
+"""Quality by mechanistic design: one proxy model learns all tasks together; its held-out accuracy is the score."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Proxy:
 
 
 class MechanisticDesign:
-    """Implements ``Quality``. ``tasks`` empty means all six; the score is the mean accuracy over tasks and seeds."""
+    """Implements ``Quality``. Empty ``tasks`` means all six; the score is the mean accuracy over tasks and seeds."""
 
     def __init__(self, spec: QualitySpec, device: str | None = None) -> None:
         unknown = sorted(set(spec.tasks) - set(TASKS))
@@ -151,7 +151,7 @@ class MechanisticDesign:
 
 
 def _half_width(means: list[float], num_rows: int) -> float:
-    """95 % half width: between seeds where there are several, else the binomial bound of the evaluation rows."""
+    """95 % half width: between seeds if there are several, else the binomial bound of the evaluation rows."""
     score = sum(means) / len(means)
     binomial = 1.96 * math.sqrt(max(score * (1 - score), 1e-4) / num_rows)
     if len(means) == 1:

@@ -1,4 +1,5 @@
-"""The best quality a candidate may still have, from what the judged ones show. Decides who is not worth training."""
+"""An upper bound on a candidate's quality, fitted to the judged ones. Decides which candidates are not worth an
+estimate."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ NOISE = 0.03  # deviation of a score between seeds, measured in benchmarks/quali
 
 
 def features(arch: ArchConfig) -> list[float]:
-    """How much of each mixer, which traits are there at all, how early the first layer stands that reads the whole
-    context, and how wide the feed-forwards are."""
+    """The share of each mixer, the traits that are present, the depth of the first layer that reads the whole context,
+    and the mean feed-forward width."""
     kinds = [layer.mixer.kind for layer in arch.layers]
     traits = [set(layer.mixer.traits) for layer in arch.layers]
     shares = [kinds.count(kind) / arch.depth for kind in MIXERS if kind != Skip.kind]
@@ -26,7 +27,7 @@ def features(arch: ArchConfig) -> list[float]:
 
 
 def known_traits() -> list[str]:
-    """What the registered mixers contribute, each once."""
+    """All traits of the registered mixers, each once."""
     return list(dict.fromkeys(trait for mixer in MIXERS.values() for trait in mixer.traits))
 
 

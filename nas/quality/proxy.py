@@ -13,7 +13,7 @@ REFERENCE_CONTEXT = 2048
 
 
 def proxy_of(arch: ArchConfig, width: int) -> ArchConfig:
-    """``arch`` at ``d_model = width`` (a multiple of 32) over the tasks' vocabulary. How a mixer shrinks is its own
+    """``arch`` at ``d_model = width`` (a multiple of 32) over the tasks' vocabulary. Each mixer defines how it shrinks
     (``MixerConfig.shrunk``)."""
     size = ProxySize(width, HEAD_DIM, LENGTH, REFERENCE_CONTEXT)
     layers = tuple(

@@ -1,8 +1,8 @@
 """The synthetic tasks of mechanistic architecture design (Poli et al. 2024, arXiv 2403.17844), as seeded batch makers.
 
 Every task yields ``(tokens, targets)`` of shape [rows, length]; targets are IGNORE where nothing is scored. Sizes
-are ours: small enough that a twin learns in hundreds of steps, large enough that a short convolution alone cannot
-cheat.
+are ours: small enough that a proxy learns in hundreds of steps, large enough that a short convolution alone cannot
+solve them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Batch:
 
 
 def in_context_recall(rows: int, generator: Generator) -> Batch:
-    """key value key value ...: whenever a key comes again, its value is asked for."""
+    """key value key value ...: whenever a key is repeated, its value is the target."""
     keys, values = _pairs(rows, LENGTH // 2, generator)
     tokens = torch.stack((keys, values), -1).flatten(1)
     return Batch(tokens, _values_of_repeated_keys(tokens, keys, values))
@@ -50,7 +50,7 @@ def noisy_recall(rows: int, generator: Generator) -> Batch:
 
 
 def fuzzy_recall(rows: int, generator: Generator) -> Batch:
-    """Keys of two tokens: neither token alone names the value."""
+    """Keys of two tokens: neither token alone determines the value."""
     count = LENGTH // 3
     first = torch.randint(*_choice(KEYS, 4), (rows, count), generator=generator)
     second = torch.randint(4, 8, (rows, count), generator=generator)
@@ -107,7 +107,7 @@ TASKS: dict[str, Callable[[int, Generator], Batch]] = {
 
 
 def make_batch(name: str, rows: int, generator: Generator) -> Batch:
-    """A batch of one task whose first token names the task, so that one twin can learn several."""
+    """A batch of one task whose first token names the task, so that one proxy can learn several."""
     batch = TASKS[name](rows, generator)
     tokens, targets = batch.tokens.clone(), batch.targets.clone()
     tokens[:, 0], targets[:, 0] = FIRST_TASK_TOKEN + list(TASKS).index(name), IGNORE
@@ -121,13 +121,13 @@ def _pairs(rows: int, count: int, generator: Generator) -> tuple[Tensor, Tensor]
 
 
 def _values_of_repeated_keys(tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The value is the target at the key's own position; noise is never asked for. Pair 0 gives its place to the
-    task."""
+    """The value is the target at the key's own position; noise is never a target. Pair 0 is replaced by the task's
+    token."""
     masked = keys.clone()
     masked[:, 0] = -1
-    asked = _seen_before(masked) & (keys != NOISE)
+    repeated = _seen_before(masked) & (keys != NOISE)
     targets = torch.full_like(tokens, IGNORE)
-    targets[:, 0::2] = torch.where(asked, values, IGNORE)
+    targets[:, 0::2] = torch.where(repeated, values, IGNORE)
     return targets
 
 

@@ -1,4 +1,4 @@
-"""What proposes candidates: the table of samplers, and Optuna behind it (``optuna_sampler``, imported by who asks)."""
+"""Samplers propose candidates: the table of samplers; ``optuna_sampler``, which runs them, is imported on demand."""
 
 from nas.samplers import algorithms
 from nas.samplers.base import SAMPLERS, Sampler

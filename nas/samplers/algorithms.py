@@ -1,4 +1,4 @@
-"""Optuna's samplers as studies name them: one function each."""
+"""Optuna's samplers under the names that studies use: one function each."""
 
 from __future__ import annotations
 

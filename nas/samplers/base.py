@@ -1,4 +1,4 @@
-"""What proposes candidates, and the table of Optuna's algorithms by name. Optuna is imported when one is made."""
+"""The sampler contract, and the table of Optuna's algorithms by name. Optuna is imported when one is created."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SAMPLERS: Registry[Callable[[int, StudySpec], BaseSampler]] = Registry("sampler"
 
 class Sampler(Protocol):
     def ask(self) -> Assignment | None:
-        """A candidate not seen before, None when the space has no more."""
+        """A new candidate, or None when the space is exhausted."""
         ...
 
     def tell(self, trial: TrialFacts) -> None:
-        """Takes in the present state of a stored trial; the same trial again replaces what was known of it."""
+        """Records the current state of a stored trial; telling the same trial again replaces its earlier state."""
         ...

@@ -1,7 +1,7 @@
-"""Optuna behind the sampler contract: proposes candidates, takes in what became of them, is rebuilt from stored trials.
+"""Optuna behind the sampler contract: proposes candidates, records their results, is rebuilt from stored trials.
 
-The Optuna study lives in memory only; the coordinator's tables are the truth. Asked candidates are never ones
-already known.
+The Optuna study lives only in memory; the coordinator's tables are the source of truth. A known candidate is never
+proposed again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from nas.samplers.base import SAMPLERS
 from search_space.space import Assignment, SearchSpace
 
 Distributions = dict[str, BaseDistribution]
-_MAX_REPEATS = 16  # asks that may return a known candidate before a neighbour of one is taken instead
+_MAX_REPEATS = 16  # known candidates that Optuna may propose before a mutation of a known one is taken instead
 _UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
 
 
 class OptunaSampler:
-    """``replay`` brings it to where the stored trials stand; the seed makes equal histories give equal proposals."""
+    """``replay`` restores its state from the stored trials; with one seed, equal histories give equal proposals."""
 
     def __init__(self, spec: StudySpec, space: SearchSpace) -> None:
         self._spec, self._space = spec, space
@@ -55,7 +55,7 @@ class OptunaSampler:
         return self._neighbour()
 
     def _study(self) -> optuna.Study:
-        """A fresh in-memory study holding every known trial: one code path for live use and for restarts."""
+        """A fresh in-memory study with every known trial: one code path for live use and for restarts."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental samplers
@@ -71,7 +71,7 @@ class OptunaSampler:
         return sorted(self._trials.values(), key=lambda trial: trial.number)
 
     def _neighbour(self) -> Assignment | None:
-        """An unseen mutation of a known candidate, best ones first; random when all near ones are known."""
+        """A new mutation of a known candidate, complete ones first; a random candidate if all mutations are known."""
         rng = random.Random(f"{self._spec.seed}-{len(self._seen)}")
         complete = [trial for trial in self._ordered() if trial.state is OurState.COMPLETE] or self._ordered()
         for attempt in range(1000):
@@ -83,8 +83,8 @@ class OptunaSampler:
 
 
 def frozen_trial(trial: TrialFacts, spec: StudySpec, distributions: Distributions) -> FrozenTrial:
-    """A stored trial as Optuna sees it. Only measured and judged numbers count: what failed, broke a budget or was
-    not worth judging is a failed trial there, never a made-up value."""
+    """A stored trial for Optuna. Only real values count: a trial that failed, broke a budget or was not worth judging
+    is a failed trial there, never one with made-up values."""
     keys = [objective.metric for objective in spec.all_objectives]
     attributes = {"hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason}
     common: dict[str, Any] = {"params": trial.assignment, "distributions": distributions, "user_attrs": attributes}

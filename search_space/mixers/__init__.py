@@ -1,4 +1,4 @@
-"""The mixer table: one folder per mixer, one line here."""
+"""The mixer table: one folder per mixer, one line in this module."""
 
 from search_space.mixers.base import MIXERS, Linear, MixerConfig, ProxySize, mixer_from_dict
 from search_space.mixers.gated_short_conv.config import GatedShortConv

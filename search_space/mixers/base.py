@@ -1,5 +1,5 @@
-"""What every mixer's configuration answers without torch: is it valid, what does it cost, what state does it keep, how
-is it drawn, how does it shrink; and which torch classes train and deploy it."""
+"""The interface of mixers, without torch: validation, costs, states, display, smaller forms; and the torch classes that
+train and deploy them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Linear:
 
 @dataclass(frozen=True)
 class ProxySize:
-    """The sizes of a proxy model: its width, the width of a head, its sequences, and the context of a full-size model
-    that these stand for (a window covers the same share of both)."""
+    """The sizes of a proxy model: its width, head width and sequence length, and the context of a full-size model that
+    this length stands for (a window covers the same share of both)."""
 
     d_model: int
     head_dim: int
@@ -46,9 +46,9 @@ class MixerConfig:
     """Base of all mixers. A mixer is one folder: ``config.py`` (this class), ``module.py`` (torch), ``deploy.py``
     (export form), and one line in ``search_space/mixers/__init__.py``; a plugin registers its class in ``MIXERS``.
 
-    ``title``, ``letter`` and ``colour`` draw it in dashboard, terminal and documentation; ``settings`` are its options
-    in words (``{num_heads} heads``; all by name where it is empty). ``traits`` are what a model of quality may learn
-    from: ``whole_context`` (reads any earlier token), ``local`` (reads a few tokens back).
+    ``title``, ``letter`` and ``colour`` are used in dashboard, terminal and documentation; ``settings`` is a template
+    of its options (``{num_heads} heads``; if empty, all options are listed by name). ``traits`` are features for a
+    model of quality: ``whole_context`` (reads any earlier token), ``local`` (reads a few tokens back).
     """
 
     kind: ClassVar[str] = ""
@@ -56,28 +56,28 @@ class MixerConfig:
     letter: ClassVar[str] = "?"
     colour: ClassVar[str] = "#888888"
     settings: ClassVar[str] = ""
-    identity: ClassVar[bool] = False  # the layer has no mixer at all (no pre-norm either)
+    identity: ClassVar[bool] = False  # the layer has no mixer and no pre-norm
     traits: ClassVar[tuple[str, ...]] = ()
-    rotates: ClassVar[bool] = False  # positions enter by rotation, so its block depends on theta and YaRN
+    rotates: ClassVar[bool] = False  # uses rotary positions, so its block depends on theta and YaRN
 
-    # --- what it is ---
+    # --- description ---
 
     def validate(self, d_model: int) -> None:
-        """Raises InvalidConfig with a sentence when this mixer cannot be built at ``d_model``."""
+        """Raises InvalidConfig if this mixer cannot be built at ``d_model``."""
 
     @property
     def label(self) -> str:
-        """Short name with what differs from the defaults, e.g. ``gqa(16/8x64)``; unique within a space."""
+        """Short name with the options that differ from the defaults, e.g. ``gqa(16/8x64)``; unique within a space."""
         return self.kind
 
     @property
     def details(self) -> str:
-        """Its settings in a few words, for people."""
+        """A short description of its options."""
         options = {f.name: getattr(self, f.name) for f in fields(self)}
         by_name = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items())
         return self.settings.format(**options) if self.settings else by_name
 
-    # --- what it costs ---
+    # --- costs ---
 
     def linears(self, d_model: int) -> tuple[Linear, ...]:
         """Every matrix multiplication (these are quantized on export)."""
@@ -88,7 +88,7 @@ class MixerConfig:
         return 0
 
     def states(self, d_model: int) -> tuple[StateSpec, ...]:
-        """What it keeps between tokens, in the order of its operators' slots."""
+        """The states that it keeps between tokens, in the order of its operators' slots."""
         return ()
 
     def context_macs(self, d_model: int, context: int) -> int:
@@ -101,11 +101,11 @@ class MixerConfig:
     # --- smaller forms ---
 
     def shrunk(self, size: ProxySize) -> Self:
-        """Its counterpart in a proxy model of that size."""
+        """Its counterpart in a proxy model of this size."""
         return self
 
     def at_debug_size(self, d_model: int) -> Self:
-        """Its counterpart in a model that tests and demos build in a second."""
+        """Its counterpart in a tiny model for tests and demos."""
         return self
 
     # --- torch ---
@@ -128,7 +128,7 @@ MIXERS: Registry[type[MixerConfig]] = Registry("mixer")
 
 
 def mixer_from_dict(data: dict[str, Any]) -> MixerConfig:
-    """Inverse of ``MixerConfig.to_dict``; unknown kinds and options are answered with the known ones."""
+    """Inverse of ``MixerConfig.to_dict``. Raises InvalidConfig with the known kinds or options."""
     kind = data.get("kind")
     cls = MIXERS.get_or_raise(kind)  # type: ignore[arg-type]
     options = {key: value for key, value in data.items() if key != "kind"}

@@ -1,4 +1,4 @@
-"""The Hugging Face configuration: an ``ArchConfig`` under ``arch``, plus what generation and tokenizers need."""
+"""The Hugging Face configuration: an ``ArchConfig`` under ``arch``, plus fields for generation and tokenizers."""
 
 from __future__ import annotations
 

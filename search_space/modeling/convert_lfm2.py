@@ -32,7 +32,7 @@ _NAMES = (  # ours -> Lfm2's, per layer
 
 
 def lfm2_config(arch: ArchConfig) -> Lfm2Config:
-    """Raises InvalidConfig with the first thing Lfm2 cannot express (it has only global sizes)."""
+    """Raises InvalidConfig with the first setting that Lfm2 does not support (it has only global sizes)."""
     conv = {layer.mixer for layer in arch.layers if isinstance(layer.mixer, GatedShortConv)}
     attention = {layer.mixer for layer in arch.layers if type(layer.mixer) is Gqa}
     others = {layer.mixer.kind for layer in arch.layers} - {"gated_short_conv", "gqa"}
@@ -63,7 +63,7 @@ def lfm2_config(arch: ArchConfig) -> Lfm2Config:
 
 
 def to_lfm2(model: HilnasForCausalLM) -> Lfm2ForCausalLM:
-    """A stock model with the same weights; vLLM, llama.cpp and the rest of the ecosystem load it."""
+    """A stock model with the same weights, which vLLM, llama.cpp and other tools can load."""
     config = lfm2_config(model.config.to_arch())
     state = {_to_lfm2_name(name): value for name, value in model.state_dict().items()}
     state = {name: value.unsqueeze(1) if name.endswith("conv.conv.weight") else value for name, value in state.items()}

@@ -13,8 +13,8 @@ from search_space.rope import Rope
 
 @dataclass
 class Sequence:
-    """Where the tokens of one call stand. ``positions_BT`` index from each row's first real token; ``valid_BS`` is
-    False on padding among cached and current keys (None: no padding); ``segments_BT`` keeps packed documents apart."""
+    """Positions of the tokens of one call. ``positions_BT`` count from each row's first real token; ``valid_BS`` is
+    False on padding among cached and current keys (None: no padding); ``segments_BT`` separates packed documents."""
 
     positions_BT: Tensor
     valid_BS: Tensor | None = None
@@ -31,7 +31,7 @@ class MixerModule(nn.Module):
     """Base of all trainable mixers: ``(config, d_model, norm_eps, rope)`` builds one."""
 
     def init_own_parameters(self) -> None:
-        """Initializes what is neither a linear nor a norm; those the model initializes itself."""
+        """Initializes parameters other than linears and norms, which the model initializes itself."""
 
 
 class RMSNorm(nn.Module):

@@ -58,7 +58,7 @@ class Layer(nn.Module):
 
 
 def _mixer(config: LayerConfig, arch: ArchConfig) -> nn.Module | None:
-    """The trainable module of a layer's mixer, None where there is none."""
+    """The trainable module of a layer's mixer, or None."""
     if config.mixer.identity:
         return None
     return config.mixer.module_class()(config.mixer, arch.d_model, arch.norm_eps, Rope(arch.rope_theta, arch.yarn))
@@ -142,10 +142,10 @@ class HilnasForCausalLM(HilnasPreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T or logits_to_keep, V]; ``seq_idx`` [B, T] numbers packed documents."""
-        wanted = (self.config.use_cache if use_cache is None else use_cache) and seq_idx is None
-        if wanted and not self.training and not isinstance(past_key_values, HilnasCache):
+        caching = (self.config.use_cache if use_cache is None else use_cache) and seq_idx is None
+        if caching and not self.training and not isinstance(past_key_values, HilnasCache):
             past_key_values = HilnasCache()
-        elif not wanted:
+        elif not caching:
             past_key_values = None
         hidden = self.model(input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, seq_idx=seq_idx)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -158,7 +158,7 @@ class HilnasForCausalLM(HilnasPreTrainedModel, GenerationMixin):
     def _prepare_cache_for_generation(  # type: ignore[override]
         self, generation_config: Any, model_kwargs: dict[str, Any], *_: Any, **__: Any
     ) -> None:
-        """Stock caches cannot hold a conv-only net; generation always starts with ours."""
+        """Stock caches do not support conv-only nets, so generation always starts with ours."""
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = HilnasCache()
 

@@ -21,7 +21,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class StateTable:
-    """Slot id -> state tensors, as each kind of state names them."""
+    """Slot id -> state tensors by name, as defined by each kind of state."""
 
     def __init__(self, cache_dtype: str = "fp32") -> None:
         self.dtype = _DTYPES[cache_dtype]
@@ -134,7 +134,7 @@ _SCHEMAS: dict[str, tuple[str, Callable[..., Tensor], Callable[..., Tensor]]] = 
         _gated_short_conv,
         _bcx_third,
     ),
-    # for mixers made of stock operators: the matrices [1, H, K, V] of a slot, and new ones in their place
+    # for mixers made of stock operators: reading the matrices [1, H, K, V] of a slot, and replacing them
     "matrix_state_read": (
         "(Tensor x, Tensor slots, int index, int heads, int key_dim, int value_dim",
         _matrix_state_read,

@@ -1,4 +1,4 @@
-"""The kinds of decode-time state: one file per kind, one line here."""
+"""The kinds of decode-time state: one file per kind, one line in this module."""
 
 from search_space.states.base import STATE_KINDS, StateSpec, state_from_plan
 from search_space.states.conv import ConvSpec

@@ -1,8 +1,8 @@
-"""What every kind of decode-time state answers without torch: its size, its place in a plan, its tensors.
+"""The interface of decode-time states, without torch: size, record in a plan, tensors.
 
-A mixer keeps its state outside the exported graph: operators take slot ids, and whoever runs the program (the C++
-runner, the eager reference) holds the states. A kind is described here, held in torch in
-``search_space/modeling/cache``, and by the runner in ``kernels/runtime/states``.
+A mixer keeps its state outside the exported graph: operators take slot ids, and the host of the program (the C++
+runner, the eager reference) holds the states. A kind is described here, and implemented in torch in
+``search_space/modeling/cache`` and for the runner in ``kernels/runtime/states``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """One state of one layer; the fields of a kind are its sizes, in the order in which a plan writes them.
+    """One state of one layer; the fields of a kind are its sizes, in the order of a plan.
 
-    ``in_cache_dtype``: its numbers take the cache's type (keys and values); else they are float32.
-    ``grows_with_context``: it holds rows by token; else its size is fixed and a prefix is known only where it was kept.
+    ``in_cache_dtype``: stored in the cache's type (keys and values), else in float32. ``grows_with_context``: has a row
+    per token; else its size is fixed and a prefix can be restored only where the state was kept.
     """
 
     kind: ClassVar[str] = ""
@@ -37,7 +37,7 @@ class StateSpec:
         raise NotImplementedError
 
     def tensors(self, capacity: int, zeros: Callable[..., Tensor]) -> dict[str, Tensor]:
-        """What the eager reference of the operators holds for one slot; ``zeros(*shape)`` makes a float32 tensor,
+        """The tensors of one slot in the eager reference of the operators; ``zeros(*shape)`` makes a float32 tensor,
         ``zeros(*shape, cached=True)`` one of the cache's type."""
         raise NotImplementedError
 
@@ -54,7 +54,7 @@ STATE_KINDS: Registry[type[StateSpec]] = Registry("state kind")
 
 
 def state_from_plan(record: dict[str, Any]) -> StateSpec:
-    """Inverse of ``StateSpec.to_plan``. Raises InvalidConfig naming the known kinds or the sizes that do not fit."""
+    """Inverse of ``StateSpec.to_plan``. Raises InvalidConfig with the known kinds or sizes."""
     kind = STATE_KINDS.get_or_raise(record.get("kind", ""))
     sizes = {name: value for name, value in record.items() if name != "kind"}
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @STATE_KINDS.register("kv")
 @dataclass(frozen=True)
 class KvSpec(StateSpec):
-    """``window`` 0 is the whole context; another never holds more rows than itself."""
+    """``window`` 0 is the whole context; with a window, at most that many rows are kept."""
 
     kind: ClassVar[str] = "kv"
     in_cache_dtype: ClassVar[bool] = True

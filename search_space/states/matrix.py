@@ -1,4 +1,4 @@
-"""One matrix per head, as recurrences keep it: linear attention, state-space models, moving averages (key_dim 1)."""
+"""One matrix per head, as in recurrences: linear attention, state-space models, moving averages (key_dim 1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @STATE_KINDS.register("matrix")
 @dataclass(frozen=True)
 class MatrixSpec(StateSpec):
-    """[num_heads, key_dim, value_dim] in float32, whatever the cache's type: a recurrence adds up its rounding."""
+    """[num_heads, key_dim, value_dim] in float32 for any cache type: a recurrence accumulates rounding errors."""
 
     kind: ClassVar[str] = "matrix"
     num_heads: int

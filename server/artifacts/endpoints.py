@@ -22,7 +22,7 @@ router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
 @router.head("/{sha256}", responses=NOT_FOUND)
 def probe_artifact(sha256: str, ctx: Ctx, caller: Anyone) -> Response:
-    """200 with Content-Length when it is whole; 404 with Upload-Offset (bytes here already) when it is not."""
+    """200 with Content-Length when it is complete; 404 with Upload-Offset (bytes received so far) when it is not."""
     path = ctx.artifacts.find(sha256)
     if path is None:
         return Response(status_code=404, headers={"Upload-Offset": str(ctx.artifacts.offset(sha256))})
@@ -38,7 +38,7 @@ def get_artifact(
     caller: Anyone,
     byte_range: Annotated[str | None, Header(alias="Range", max_length=200, description="bytes=<first>-<last>")] = None,
 ) -> FileResponse:
-    """The file, streamed; a Range header is answered with 206 and just those bytes."""
+    """Streams the file; a Range header is answered with 206 and only those bytes."""
     path = ctx.artifacts.find_or_raise(sha256)
     if byte_range is not None:
         service.check_range(byte_range, path.stat().st_size)
@@ -62,8 +62,8 @@ async def put_artifact(
     content_range: Annotated[str | None, Header()] = None,
     content_type: Annotated[str, Header(max_length=120, pattern=MEDIA_TYPE)] = repository.DEFAULT_MEDIA_TYPE,
 ) -> ArtifactView | PartialUpload:
-    """The whole file, or a piece of it with Content-Range, in order. The digest is checked with the last byte:
-    202 more is expected, 201 stored, 200 was here already, 416 continue at Upload-Offset, 507 the disk is full."""
+    """Takes the complete file, or with Content-Range the next piece of it. The digest is checked after the last byte:
+    202 send the next piece, 201 stored, 200 stored before, 416 continue at Upload-Offset, 507 the disk is full."""
     known = ctx.artifacts.find(sha256) is not None
     piece = service.parse_content_range(content_range)
     announced = request.headers.get("content-length", "")

@@ -24,5 +24,5 @@ def record(session: Session, sha256: str, num_bytes: int, media_type: str, now: 
 
 
 def total_bytes(session: Session) -> int:
-    """Of all whole files that have a row."""
+    """Of all complete files that have a row."""
     return int(session.scalar(select(func.sum(ArtifactRow.num_bytes))) or 0)

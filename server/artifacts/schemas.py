@@ -1,4 +1,4 @@
-"""Answers of the artifact endpoints."""
+"""Responses of the artifact endpoints."""
 
 from __future__ import annotations
 

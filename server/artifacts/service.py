@@ -1,4 +1,4 @@
-"""Receiving an upload in pieces. One writer per artifact; what arrived before a cut connection is kept."""
+"""Receiving an upload in pieces. One writer per artifact; bytes that arrived before a lost connection are kept."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parse_content_range(header: str | None) -> Piece:
 
 
 def check_range(header: str, num_bytes: int) -> None:
-    """Raises InvalidConfig for a Range that says nothing, RangeNotSatisfiable for bytes that the file does not have."""
+    """Raises InvalidConfig for a malformed Range, RangeNotSatisfiable for bytes that the file does not have."""
     parts = [part.strip() for part in header.removeprefix("bytes=").split(",")]
     matches = [BYTE_RANGE.fullmatch(part) for part in parts]
     if not header.startswith("bytes=") or not all(matches):
@@ -62,8 +62,8 @@ def check_range(header: str, num_bytes: int) -> None:
 async def receive(
     ctx: Context, sha256: str, piece: Piece, body: AsyncIterator[bytes], media_type: str, announced: int | None = None
 ) -> ArtifactView | PartialUpload:
-    """Appends ``body`` and, with the last byte, verifies and keeps the artifact. ``announced`` is the length of a body
-    without Content-Range, where its sender gave one."""
+    """Appends ``body`` and, after the last byte, verifies and keeps the artifact. ``announced`` is the length of a body
+    without Content-Range, if its sender gave one."""
     path = await run_sync(ctx.artifacts.find, require_digest(sha256))
     if path is not None:
         return ArtifactView(sha256=sha256, num_bytes=path.stat().st_size, media_type=media_type)
@@ -81,24 +81,24 @@ async def receive(
 
 
 def _room(ctx: Context, sha256: str, announced: int | None) -> int:
-    """How many bytes of this file may still come. Raises TooLarge, StoreFull or DiskFull when what was announced is
-    more than a file, the store or the disk takes."""
-    limits, here = ctx.settings, ctx.artifacts.offset(sha256)
+    """How many more bytes of this file are accepted. Raises TooLarge, StoreFull or DiskFull when the announced length
+    exceeds the limit of a file, the store or the disk."""
+    limits, received = ctx.settings, ctx.artifacts.offset(sha256)
     with ctx.database.read() as session:
         stored = repository.total_bytes(session)
-    per_file = limits.max_artifact_bytes - here
+    per_file = limits.max_artifact_bytes - received
     store = limits.max_store_bytes - stored - ctx.artifacts.partial_bytes()
     disk = ctx.artifacts.free_bytes() - RESERVE_BYTES
-    missing = max(0, announced - here) if announced is not None else 0
+    missing = max(0, announced - received) if announced is not None else 0
     if missing > per_file:
         raise TooLarge(
-            f"an artifact has at most {limits.max_artifact_bytes} bytes here, {announced} were announced;"
-            " HILNAS_MAX_ARTIFACT_BYTES raises that"
+            f"an artifact may have at most {limits.max_artifact_bytes} bytes, {announced} were announced;"
+            " raise HILNAS_MAX_ARTIFACT_BYTES to allow more"
         )
     if missing > store:
         raise StoreFull(
             f"the coordinator keeps at most {limits.max_store_bytes} bytes of artifacts and {missing} more do not fit;"
-            " HILNAS_MAX_STORE_BYTES raises that"
+            " raise HILNAS_MAX_STORE_BYTES to allow more"
         )
     if missing > disk:
         raise disk_full(f"artifact {sha256[:12]}")
@@ -108,7 +108,7 @@ def _room(ctx: Context, sha256: str, announced: int | None) -> int:
 def _require_offset(piece: Piece, offset: int) -> None:
     if piece.start != offset:
         raise RangeNotSatisfiable(
-            f"the next byte expected is {offset}, this piece starts at {piece.start}; continue from there",
+            f"the next expected byte is {offset}, but this piece starts at {piece.start}; continue at {offset}",
             code="wrong_offset",
             headers={"Upload-Offset": str(offset)},
         )
@@ -125,7 +125,7 @@ async def _append(ctx: Context, sha256: str, piece: Piece, body: AsyncIterator[b
             if room < 0:
                 block.clear()
                 await run_sync(ctx.artifacts.discard, sha256)
-                raise TooLarge("this artifact is larger than what the coordinator still takes; nothing of it was kept")
+                raise TooLarge("this artifact is larger than the space left for artifacts; nothing of it was kept")
             if left is not None:
                 left -= len(chunk)
                 if left < 0:
@@ -135,7 +135,7 @@ async def _append(ctx: Context, sha256: str, piece: Piece, body: AsyncIterator[b
                 taken, block = bytes(block), bytearray()
                 await run_sync(ctx.artifacts.append, sha256, taken)
     finally:
-        if block:  # the connection broke: keep what came
+        if block:  # the connection broke: keep what arrived
             ctx.artifacts.append(sha256, bytes(block))
     if left is None and not ctx.artifacts.partial_path(sha256).exists():
         ctx.artifacts.append(sha256, b"")  # an empty file is an artifact too

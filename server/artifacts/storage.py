@@ -1,7 +1,7 @@
-"""Artifact files: ``ab/<sha256>`` when whole, ``partial/<sha256>`` while they come in.
+"""Artifact files: ``ab/<sha256>`` when complete, ``partial/<sha256>`` during the upload.
 
-A file reaches its final name only by an atomic rename after its digest was checked, so a kill at any moment leaves
-either a whole artifact or a partial one that can be continued."""
+A file gets its final name by an atomic rename after its digest was checked, so a kill at any moment leaves either a
+complete artifact or a partial one that can be continued."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BLOCK_BYTES = 1 << 20
 
 
 class ArtifactFiles:
-    """``write`` is passed in so that a full disk can be tried without one."""
+    """``write`` is passed in so that tests can simulate a full disk."""
 
     def __init__(self, root: Path, write: Writer = os.write) -> None:
         self.root = root
@@ -45,11 +45,11 @@ class ArtifactFiles:
     def find_or_raise(self, sha256: str) -> Path:
         path = self.find(sha256)
         if path is None:
-            raise NotFound(f"artifact {sha256} is not stored here; send it with PUT /api/v1/artifacts/{sha256}")
+            raise NotFound(f"artifact {sha256} is not stored; upload it with PUT /api/v1/artifacts/{sha256}")
         return path
 
     def offset(self, sha256: str) -> int:
-        """How many bytes of an unfinished upload are here already."""
+        """How many bytes of an unfinished upload have arrived."""
         try:
             return self.partial_path(sha256).stat().st_size
         except FileNotFoundError:
@@ -68,10 +68,10 @@ class ArtifactFiles:
 
     @contextmanager
     def sole_writer(self, sha256: str) -> Iterator[None]:
-        """Two uploads of one artifact would mix their bytes: the second is told to come again."""
+        """Two uploads of one artifact would mix their bytes: the second is refused with Conflict."""
         with self._lock:
             if sha256 in self._busy:
-                raise Conflict(f"artifact {sha256[:12]} is being uploaded by someone else; ask again in a moment",
+                raise Conflict(f"artifact {sha256[:12]} is being uploaded by someone else; retry in a moment",
                                code="upload_in_progress")  # fmt: skip
             self._busy.add(sha256)
         try:
@@ -81,7 +81,7 @@ class ArtifactFiles:
                 self._busy.discard(sha256)
 
     def append(self, sha256: str, block: bytes) -> None:
-        """Adds to the partial file. What was taken before a full disk stays and is continued later."""
+        """Adds to the partial file. Bytes written before the disk was full are kept, so the upload can continue."""
         with _explained(f"artifact {sha256[:12]}"):
             descriptor = os.open(self.partial_path(sha256), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
@@ -98,13 +98,13 @@ class ArtifactFiles:
         if found != sha256:
             partial.unlink()
             raise Conflict(
-                f"the bytes received have sha256 {found}, not {sha256}; they were dropped, send the file again",
+                f"the received bytes have sha256 {found}, not {sha256}; they were dropped, upload the file again",
                 code="digest_mismatch",
             )
         return self._keep(partial, sha256)
 
     def put_file(self, source: Path) -> str:
-        """Copies ``source`` in and returns its sha256; content that is here already is not copied again."""
+        """Copies ``source`` into the store and returns its sha256; content that is already stored is not copied."""
         sha256 = self._hash_once(source)
         if self.find(sha256) is None:
             copy = self.root / "partial" / f"{sha256}.{secrets.token_hex(4)}"
@@ -117,7 +117,7 @@ class ArtifactFiles:
         return sha256
 
     def _hash_once(self, source: Path) -> str:
-        """The digest of a file that did not change since it was hashed last costs a stat."""
+        """A file that has not changed since it was last hashed costs one stat."""
         stat = source.stat()
         key = (str(source), stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if key not in self._hashes:
@@ -155,7 +155,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _explained(what: str, clean: Path | None = None) -> Iterator[None]:
-    """Turns the system's "no space left" into our sentence; ``clean`` is removed when the body fails."""
+    """Turns the system's "no space left" into DiskFull; ``clean`` is removed when the body fails."""
     try:
         yield
     except OSError as error:

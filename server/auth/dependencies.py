@@ -1,4 +1,4 @@
-"""Scopes as parameter types: an endpoint says ``user: User`` and is reached by users and administrators only."""
+"""Scopes as parameter types: an endpoint with ``user: User`` is open to users and administrators only."""
 
 from __future__ import annotations
 

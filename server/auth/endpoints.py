@@ -1,4 +1,4 @@
-"""/tokens: made, listed and revoked by administrators."""
+"""/tokens: created, listed and revoked by administrators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/tokens", tags=["tokens"])
 
 @router.post("", status_code=201)
 def create_token(request: TokenRequest, ctx: Ctx, admin: Admin) -> NewToken:
-    """A new API token. Its secret is in this answer and nowhere else."""
+    """Creates an API token. Its secret is shown only in this response."""
     with ctx.database.write() as session:
         return service.create_token(session, ctx, request)
 

@@ -1,4 +1,4 @@
-"""API tokens as they are asked for and shown. The secret is shown once."""
+"""API tokens in requests and responses. The secret is shown once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TokenRequest(BaseModel):
-    """``user`` runs studies, ``admin`` also makes tokens, ``agent`` only moves artifacts (devices enrol instead)."""
+    """``user`` runs studies, ``admin`` also creates tokens, ``agent`` only transfers artifacts (devices enrol
+    instead)."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"name": "ci of the phone team", "scope": "user"}]}

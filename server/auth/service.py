@@ -22,7 +22,7 @@ Scope = Literal["admin", "user", "agent"]
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls. Only a device's own credential carries ``agent_id`` and ``device_id``."""
+    """The caller. Only a device's own credential carries ``agent_id`` and ``device_id``."""
 
     scope: Scope
     name: str

@@ -32,7 +32,7 @@ def mount_dashboard(app: FastAPI) -> None:
 
 
 class _Static(StaticFiles):
-    """Files are revalidated each time: an upgraded coordinator must not meet an old script."""
+    """Files are revalidated each time: an upgraded coordinator must not be used with an old script."""
 
     def file_response(self, *args: object, **kwargs: object):  # type: ignore[no-untyped-def]
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""/devices and /agents/enrol: who measures, and how a device gets in."""
+"""/devices and /agents/enrol: the devices that measure, and how one enrols."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ router = APIRouter(tags=["devices"])
 
 @router.post("/devices/tokens", status_code=201)
 def create_enrolment_token(ctx: Ctx, user: User, request: EnrolmentTokenRequest | None = None) -> EnrolmentToken:
-    """A token for one enrolment, good for a short time. It is in this answer and nowhere else."""
+    """Creates a short-lived token for one enrolment. It is shown only in this response."""
     with ctx.database.write() as session:
         return service.create_enrolment_token(session, ctx, request or EnrolmentTokenRequest())
 
 
 @router.post("/agents/enrol", status_code=201, responses=CONFLICT | GONE)
 def enrol(enrolment: Annotated[Enrolment, Body(examples=[ENROLMENT])], ctx: Ctx) -> Credential:
-    """Trades an enrolment token for a credential. Known hardware under its known name keeps its device id."""
+    """Trades an enrolment token for a credential. The same hardware under the same name keeps its device id."""
     with ctx.database.write() as session:
         return service.enrol(session, ctx, enrolment)
 
 
 @router.get("/devices")
 def list_devices(ctx: Ctx, user: User) -> list[DeviceView]:
-    """By name, each with what it is doing and how far its canary drifted."""
+    """Sorted by name, each with its current job and the drift of its canary."""
     with ctx.database.read() as session:
         return service.views(session, ctx)
 
@@ -55,13 +55,13 @@ def get_device(device_id: str, ctx: Ctx, user: User) -> DeviceView:
 
 @router.post("/devices/{device_id}/drain", responses=NOT_FOUND)
 def drain_device(device_id: str, ctx: Ctx, user: User, request: DrainRequest | None = None) -> DeviceView:
-    """Lets the device finish what it holds and gives it no more; ``{"draining": false}`` takes it back."""
+    """Lets the device finish its job and gives it no more; ``{"draining": false}`` returns it to service."""
     return _set_draining(ctx, device_id, (request or DrainRequest()).draining)
 
 
 @router.post("/devices/{device_id}/resume", responses=NOT_FOUND)
 def resume_device(device_id: str, ctx: Ctx, user: User) -> DeviceView:
-    """Takes a drained device back, and lifts the quarantine of one whose canary its peers contradicted."""
+    """Returns a drained device to service, and lifts the quarantine of one whose canary its peers contradicted."""
     return _set_draining(ctx, device_id, False)
 
 

@@ -1,6 +1,6 @@
-"""Devices of one fingerprint check each other: each runs the same canary, so equal devices must take equal time for it.
+"""Devices with equal fingerprints (peers) check each other: each runs the same canary, and should take equal time.
 
-A row whose canary says otherwise is kept but does not count; a device that keeps disagreeing gets no shared work."""
+A row whose canary disagrees is kept but does not count; a device that keeps disagreeing gets no shared work."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from server.jobs import repository as jobs
 from server.tables import CanaryRow, DeviceRow, JobRow
 
 log = structlog.get_logger(__name__)
-# One phone's own canary moves by a few percent between sessions and private farms report 6 % between runs: 10 % apart
-# is more than two healthy phones of one model differ by, and would decide comparisons between candidates.
+# One phone's own canary moves by a few percent between sessions and private farms report 6 % between runs: 10 % is more
+# than two healthy phones of one model differ by, and would decide comparisons between candidates.
 TOLERANCE = 0.10
-EQUAL_DRIFT = 0.02  # drifts closer than this say nothing about which of two peers is off: they are within the noise
+EQUAL_DRIFT = 0.02  # drifts closer than this are within the noise: they do not show which of two peers is off
 UNLIKE_ROWS = 2  # in a row, then quarantine
 PROBE_AFTER = timedelta(minutes=10)  # long enough for a hot phone to cool; costs its peers one session in ten minutes
 
@@ -48,7 +48,7 @@ class CanaryTime:
 
 
 class Agreement(Enum):
-    ALONE = "alone"  # nobody to compare with
+    ALONE = "alone"  # no peer to compare with
     AGREES = "agrees"
     PEER_IS_OFF = "peer_is_off"  # of two that differ, the other moved further from its own reference
     IS_OFF = "is_off"
@@ -75,13 +75,13 @@ def difference(own: CanaryTime, peers: Sequence[CanaryTime]) -> str:
     """``18 % slower than galaxy-s24-a on the canary``."""
     usual = statistics.median(peer.median_ms for peer in peers)
     share = own.median_ms / usual - 1
-    who = peers[0].name if len(peers) == 1 else f"the middle of its {len(peers)} peers"
+    who = peers[0].name if len(peers) == 1 else f"the median of its {len(peers)} peers"
     return f"{abs(share):.0%} {'slower' if share > 0 else 'faster'} than {who} on the canary".replace("%", " %", 1)
 
 
 def compare(session: Session, ctx: Context, device: DeviceRow, job: JobRow, row: Measurement) -> StoredMeasurement:
-    """The row as it is to be stored. Only valid rows are compared: the others do not count anyway, and what spoiled
-    them also spoiled their canary."""
+    """The row to store. Only valid rows are compared: the others do not count anyway, and what spoiled them also
+    spoiled their canary."""
     stored = StoredMeasurement.model_validate({**row.model_dump(), "target": job.target})
     key, median_ms = _canary_key(job), row.canary.get("median_ms")
     if not key or not median_ms:
@@ -98,7 +98,7 @@ def compare(session: Session, ctx: Context, device: DeviceRow, job: JobRow, row:
         known.unlike_rows += 1
         if known.unlike_rows >= UNLIKE_ROWS and not device.quarantine:
             _quarantine(session, ctx, device, job, sentence)
-        if job.pool is None:  # somebody asked for this very device: slow or not, that is what it does
+        if job.pool is None:  # the user asked for this particular device: slow or not, that is its speed
             return stored
         reason = f"{device.name} is {sentence}"
         change = {"verdict": Verdict.UNLIKE_TWIN, "agent_verdict": row.verdict, "reason": reason}
@@ -112,8 +112,8 @@ def compare(session: Session, ctx: Context, device: DeviceRow, job: JobRow, row:
 
 
 def _known(session: Session, ctx: Context, device: DeviceRow, key: str, reference_ms: float) -> CanaryRow:
-    """The device's line for this canary with its reference as of now: a first one taken on a busy machine is mended by
-    the agent later, and then shows that the time it was compared with had moved."""
+    """The device's row for this canary with its present reference: the agent replaces a first reference that was taken
+    on a busy machine, which then shows that the time compared with it had moved."""
     known = session.get(CanaryRow, (device.id, key))
     if known is None:
         known = CanaryRow(device_id=device.id, key=key, unlike_rows=0, measured_at=ctx.now())
@@ -123,14 +123,14 @@ def _known(session: Session, ctx: Context, device: DeviceRow, key: str, referenc
 
 
 def _is_doubted(session: Session, device: DeviceRow) -> bool:
-    """Some canary of it (other threads, another width) is still contradicted."""
+    """True while one of its canaries (other threads, another width) is still contradicted."""
     session.flush()
     query = select(CanaryRow.key).where(CanaryRow.device_id == device.id, CanaryRow.unlike_rows >= UNLIKE_ROWS)
     return session.scalars(query.limit(1)).first() is not None
 
 
 def shares_work(session: Session, ctx: Context, device: DeviceRow) -> bool:
-    """In quarantine one shared job now and then: how else should its canary agree again."""
+    """In quarantine a device gets a shared job now and then: its canary can agree again only by running."""
     if not device.quarantine:
         return True
     query = select(func.max(CanaryRow.measured_at)).where(
@@ -141,12 +141,12 @@ def shares_work(session: Session, ctx: Context, device: DeviceRow) -> bool:
 
 
 def _canary_key(job: JobRow) -> str:
-    asked = jobs.job_of(job)
-    return asked.plan.canary_key if isinstance(asked, MeasureJob) else ""
+    payload = jobs.job_of(job)
+    return payload.plan.canary_key if isinstance(payload, MeasureJob) else ""
 
 
 def _latest_of_peers(session: Session, device: DeviceRow, key: str) -> list[CanaryTime]:
-    """What healthy peers last needed for the same canary; a drained one may be out because it is off."""
+    """The last time of each healthy peer for the same canary; drained ones are left out, they may be faulty."""
     query = (
         select(DeviceRow.name, CanaryRow.median_ms, CanaryRow.reference_ms)
         .join(CanaryRow, CanaryRow.device_id == DeviceRow.id)
@@ -169,7 +169,7 @@ def _quarantine(session: Session, ctx: Context, device: DeviceRow, job: JobRow, 
 
 
 def readmit(session: Session, device: DeviceRow) -> None:
-    """Its canary agrees, or its owner says so: what was held against it is forgotten."""
+    """Its canary agrees, or its owner resumed it: earlier disagreements are cleared."""
     if device.quarantine:
         log.info("device_readmitted", device_id=device.id)
         publish(session, queue_topic(device.fingerprint))

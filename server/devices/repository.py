@@ -33,18 +33,18 @@ def all_devices(session: Session) -> list[DeviceRow]:
 
 
 def measuring(session: Session) -> list[DeviceRow]:
-    """Devices that measure and do not drain, by name."""
+    """Devices that measure and are not draining, by name."""
     rows = session.scalars(select(DeviceRow).where(DeviceRow.draining.is_(False)).order_by(DeviceRow.name))
     return [row for row in rows if "measure" in row.serves]
 
 
 def measuring_facts(session: Session) -> dict[str, DeviceFacts]:
-    """Device id -> facts of those."""
+    """Device id -> facts of the devices in ``measuring``."""
     return {row.id: facts_of(row) for row in measuring(session)}
 
 
 def facts_of(row: DeviceRow) -> DeviceFacts:
-    """What the device said of itself; facts of an older version that cannot be read are shown with a note."""
+    """The facts that the device reported; values from an older version that cannot be read are replaced by a note."""
     filler = {"kind": "host", "name": row.name, "model": "", "arch": "", "cores": 0, "memory_bytes": 0, "os": ""}
     facts, notes = readable(DeviceFacts, row.facts, filler)
     return facts if not notes else facts.model_copy(update={"details": facts.details | {"note": unreadable(notes)}})
@@ -55,12 +55,12 @@ def takes_shared_work() -> ColumnElement[bool]:
 
 
 def peers_of(device: DeviceRow) -> tuple[ColumnElement[bool], ...]:
-    """Other devices of the same fingerprint."""
+    """Conditions for other devices with the same fingerprint."""
     return (DeviceRow.fingerprint == device.fingerprint, DeviceRow.id != device.id)
 
 
 def other_peer(session: Session, fingerprint: str, avoid: str) -> str | None:
-    """Another device of this fingerprint that takes shared work, the one seen last; None when there is none."""
+    """The most recently seen other device with this fingerprint that takes shared work, or None."""
     query = select(DeviceRow).where(DeviceRow.fingerprint == fingerprint, DeviceRow.id != avoid, takes_shared_work())
     rows = [row for row in session.scalars(query.order_by(DeviceRow.last_seen.desc())) if "measure" in row.serves]
     return rows[0].id if rows else None
@@ -71,7 +71,7 @@ def names_of_peers(session: Session, device: DeviceRow) -> list[str]:
 
 
 def _own_rows(device_id: str) -> tuple[ColumnElement[bool], ...]:
-    """What the device itself measured; reused rows say nothing about it."""
+    """Conditions for rows that the device itself measured, not reused ones."""
     return (MeasurementRow.device_id == device_id, MeasurementRow.job_id.is_not(None))
 
 
@@ -82,7 +82,7 @@ def count_verdicts(session: Session, device_id: str, limit: int) -> dict[str, in
 
 
 def last_environment(session: Session, device_id: str) -> dict[str, Any]:
-    """What the device said of itself around its last measurement."""
+    """The environment that the device reported with its last measurement."""
     query = select(MeasurementRow.body).where(*_own_rows(device_id))
     body = session.scalars(query.order_by(MeasurementRow.created_at.desc()).limit(1)).first()
     environment = (body or {}).get("environment")
@@ -96,7 +96,7 @@ def current_jobs(session: Session) -> dict[str, JobRow]:
 
 
 def use_enrolment_token(session: Session, token_hash: str, now: datetime) -> bool:
-    """One conditional UPDATE: of two agents with one token, one enrols."""
+    """One conditional UPDATE: of two agents with the same token, only one enrols."""
     statement = (
         update(EnrolmentTokenRow)
         .where(

@@ -19,7 +19,7 @@ class EnrolmentTokenRequest(BaseModel):
     note: str = Field(default="", max_length=200)
     serves: list[JobKind] | None = Field(
         default=None, min_length=1, max_length=8,
-        description="jobs that the agent may take; left out: measure, and train too where no tokens are needed",
+        description="jobs that the agent may take; default: measure, and in local mode also train",
     )  # fmt: skip
     expires_in_s: float | None = Field(default=None, gt=0, le=7 * 86400)
 
@@ -33,7 +33,7 @@ class EnrolmentToken(BaseModel):
 
 
 class DrainRequest(BaseModel):
-    """``draining: false`` takes the device back into service."""
+    """``draining: false`` returns the device to service."""
 
     draining: bool = True
 
@@ -49,7 +49,7 @@ class CurrentJob(BaseModel):
 
 
 class CanaryView(BaseModel):
-    """The reference block's last time against its first: how far this device has drifted."""
+    """The last time of the canary against its reference: how far this device has drifted."""
 
     reference_ms: float | None = None
     median_ms: float | None = None
@@ -67,9 +67,9 @@ class DeviceView(BaseModel):
     serves: list[JobKind]
     last_seen: datetime
     current_job: CurrentJob | None
-    num_queued: int  # jobs that wait for it, alone or with its peers
+    num_queued: int  # jobs that wait for it, alone or shared with its peers
     canary: CanaryView | None
-    quarantine: str = Field(description="why it gets no shared work, in words; empty when it does")
+    quarantine: str = Field(description="why it gets no shared work; empty when it does")
     twins: list[str] = Field(description="names of the devices it shares work with")
     verdicts: dict[str, int] = Field(description="of its last 50 rows")
-    environment: dict[str, Any] = Field(description="around its last measurement, as its agent said it")
+    environment: dict[str, Any] = Field(description="at its last measurement, as its agent reported it")

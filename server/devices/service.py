@@ -24,7 +24,7 @@ from server.tables import AgentRow, DeviceRow, EnrolmentTokenRow, JobRow, TrialR
 
 log = structlog.get_logger(__name__)
 EVERY_KIND: list[JobKind] = ["measure", "train"]
-NUM_VERDICTS = 50  # rows that the counts of verdicts look back on
+NUM_VERDICTS = 50  # latest rows that verdicts are counted over
 
 
 def create_enrolment_token(session: Session, ctx: Context, request: EnrolmentTokenRequest) -> EnrolmentToken:
@@ -40,8 +40,8 @@ def create_enrolment_token(session: Session, ctx: Context, request: EnrolmentTok
 
 
 def enrol(session: Session, ctx: Context, enrolment: Enrolment) -> Credential:
-    """Uses the token up and answers a credential. The same name on the same hardware keeps its device id. Raises
-    NotAllowed, and leaves the token as it is, when the agent wants to serve what the token does not allow."""
+    """Uses up the token and returns a credential. The same name on the same hardware keeps its device id. Raises
+    NotAllowed, and leaves the token unused, when the token does not allow a kind of job that the agent serves."""
     _use_token(session, ctx, enrolment)
     device = _device(session, ctx, enrolment.facts)
     device.facts = enrolment.facts.model_dump(mode="json")
@@ -62,13 +62,13 @@ def _use_token(session: Session, ctx: Context, enrolment: Enrolment) -> None:
     token_hash = hash_secret(enrolment.token)
     row = session.get(EnrolmentTokenRow, token_hash)
     if row is None:
-        raise NotAuthenticated("this enrolment token is unknown; make one with POST /api/v1/devices/tokens")
+        raise NotAuthenticated("unknown enrolment token; create one with POST /api/v1/devices/tokens")
     if not repository.use_enrolment_token(session, token_hash, ctx.now()):
-        why = "was used already" if row.used_at else f"expired at {row.expires_at:%Y-%m-%d %H:%M} UTC"
-        raise Gone(f"this enrolment token {why}; make a new one with POST /api/v1/devices/tokens", code="token_gone")
+        why = "was already used" if row.used_at else f"expired at {row.expires_at:%Y-%m-%d %H:%M} UTC"
+        raise Gone(f"this enrolment token {why}; create a new one with POST /api/v1/devices/tokens", code="token_gone")
     if refused := [kind for kind in enrolment.serves if kind not in row.serves]:
         raise NotAllowed(
-            f"this enrolment token allows {' and '.join(row.serves)} jobs, not {refused[0]} jobs; make another with"
+            f"this enrolment token allows {' and '.join(row.serves)} jobs, not {refused[0]} jobs; create another with"
             f' POST /api/v1/devices/tokens {{"serves": ["{refused[0]}"]}}',
             code="kind_not_allowed",
         )
@@ -92,7 +92,7 @@ def _device(session: Session, ctx: Context, facts: DeviceFacts) -> DeviceRow:
 
 
 def wake_studies(session: Session) -> None:
-    """Every running study looks again: the set of devices changed."""
+    """Wakes every running study: the set of devices changed."""
     query = select(JobRow.study_id).where(JobRow.state.in_(jobs.OPEN)).distinct()
     for study_id in session.scalars(query):
         publish(session, work_topic(study_id))
@@ -103,8 +103,8 @@ def seen(session: Session, ctx: Context, device_id: str) -> None:
 
 
 def drain(session: Session, ctx: Context, device_id: str, draining: bool) -> DeviceRow:
-    """A draining device finishes its job and gets no more; what waited for it is left to its peers, and fails with
-    that reason when it has none, so that no study waits for a device that will not answer."""
+    """A draining device finishes its job and gets no more. Its queued jobs go to its peers; without peers they fail
+    with that reason, so that no study waits for a device that takes no jobs."""
     device = repository.get_or_raise(session, device_id)
     device.draining = draining
     session.flush()
@@ -120,7 +120,7 @@ def drain(session: Session, ctx: Context, device_id: str, draining: bool) -> Dev
 
 
 def _give_up_queue(session: Session, ctx: Context, device: DeviceRow) -> None:
-    """A peer in quarantine still counts as one that may do it: its owner can resume it."""
+    """A peer in quarantine counts too: its owner can resume it."""
     abandoned = JobRow.device_id == device.id
     if any(row.fingerprint == device.fingerprint for row in repository.measuring(session)):
         jobs.release(session, device.id)
@@ -162,7 +162,7 @@ def view(session: Session, ctx: Context, row: DeviceRow, job: JobRow | None) -> 
 
 
 def _canary(row: DeviceRow) -> CanaryView | None:
-    """The three numbers that mean something; an agent may have stored others."""
+    """Only the three known numbers; an agent may have stored others."""
     if not row.canary:
         return None
     known = {name: finite(row.canary.get(name)) for name in ("reference_ms", "median_ms", "drift")}

@@ -28,11 +28,11 @@ def stream_events(
     user: User,
     last_event_id_header: Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=MAX_INTEGER)] = None,
     after: Annotated[
-        int | None, Query(ge=-1, le=MAX_INTEGER, description="like Last-Event-ID; -1: only what comes from now on")
+        int | None, Query(ge=-1, le=MAX_INTEGER, description="like Last-Event-ID; -1: only new events")
     ] = None,
     wait: Annotated[bool, Query(description="false: end after the stored events")] = True,
 ) -> EventSourceResponse:
-    """Everything that happened to the study after an event id, then live."""
+    """Streams the study's events after an event id: first the stored ones, then live."""
     last_id = after if last_event_id_header is None else last_event_id_header
     with ctx.database.read() as session:
         get_or_raise(session, study_id)

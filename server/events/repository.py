@@ -1,4 +1,4 @@
-"""Stored events. Appended in the transaction of what they tell, so that none is told that did not happen."""
+"""Stored events. Each is appended in the transaction of the change that it reports, so none reports a rollback."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = structlog.get_logger(__name__)
 
 
 def emit(session: Session, now: datetime, study_id: str, event: str, /, **fields: Any) -> None:
-    """Adds an event. On PostgreSQL ids are handed out before commit, so writers of one study take turns: otherwise a
-    reader could see id 8 before 7 is visible and never come back for 7."""
+    """Adds an event. PostgreSQL assigns ids before commit, so writers of one study take turns: otherwise a reader could
+    see id 8 before 7 is visible and never read 7."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:study, 0))"), {"study": study_id})
     fields = to_jsonable_python(fields, fallback=str)
@@ -28,7 +28,7 @@ def emit(session: Session, now: datetime, study_id: str, event: str, /, **fields
 
 
 def prune(session: Session, study_id: str, keep: int) -> None:
-    """Forgets the oldest events beyond the newest ``keep``."""
+    """Deletes all events but the newest ``keep``."""
     newest = select(EventRow.id).where(EventRow.study_id == study_id).order_by(EventRow.id.desc())
     oldest_kept = session.scalar(newest.offset(keep - 1).limit(1))
     if oldest_kept is not None:

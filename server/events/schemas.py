@@ -1,4 +1,4 @@
-"""One stored event as SSE sends it: ``id:`` for Last-Event-ID, ``event:`` its name, ``data:`` this object."""
+"""One stored event as sent over SSE: ``id:`` for Last-Event-ID, ``event:`` its name, ``data:`` this object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following the events of a study: first what is stored after an id, then what comes."""
+"""Following the events of a study: first those stored after an id, then new ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from server.events.repository import events_after
 from server.events.schemas import EventView
 from server.hub import events_topic
 
-LOOK_AGAIN_S = 5.0  # for events written by another process
+POLL_S = 5.0  # for events written by another process
 
 
 async def follow(ctx: Context, study_id: str, last_id: int, *, wait: bool = True) -> AsyncIterator[EventView]:
-    """Endless unless ``wait`` is False. The version is read before the table, so no event falls between."""
+    """Endless unless ``wait`` is False. The version is read before the table, so no event is missed."""
     topic = events_topic(study_id)
     while True:
         seen = ctx.hub.versions([topic])
@@ -27,7 +27,7 @@ async def follow(ctx: Context, study_id: str, last_id: int, *, wait: bool = True
             continue
         if not wait:
             return
-        await ctx.hub.wait_async(seen, LOOK_AGAIN_S)
+        await ctx.hub.wait_async(seen, POLL_S)
 
 
 def _load(ctx: Context, study_id: str, last_id: int) -> list[EventView]:

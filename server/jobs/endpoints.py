@@ -1,4 +1,4 @@
-"""/agents/lease and /jobs: how agents get work and bring it back, how people see the queue."""
+"""/agents/lease and /jobs: how agents get work and report results, how people see the queue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from server.jobs.views import job_view, job_views
 from server.responses import CONFLICT, NOT_FOUND
 from server.tables import DeviceRow
 
-LOOK_AGAIN_S = 2.0  # another process may have queued something: nobody wakes us for that
+POLL_S = 2.0  # jobs queued by another process do not wake us
 
 BEAT = {"fencing_token": 1, "progress": 0.4, "message": "repetition 2 of 5"}
 RESULT = {"fencing_token": 1, "error": "the device went over 45 degrees", "error_code": "thermal_limit", "retry": True}
@@ -29,11 +29,11 @@ RESULT = {"fencing_token": 1, "error": "the device went over 45 degrees", "error
 router = APIRouter(tags=["jobs"])
 
 
-@router.post("/agents/lease", response_model=Lease, responses={204: {"description": "nothing to do"}})
+@router.post("/agents/lease", response_model=Lease, responses={204: {"description": "no job is queued"}})
 async def lease_job(
     request: Annotated[LeaseRequest, Body(examples=[{"wait_s": 20}])], http: Request, ctx: Ctx, agent: DeviceAgent
 ) -> Lease | Response:
-    """Takes the next job of this device. Waits up to ``wait_s`` and answers at once when one is queued."""
+    """Takes the next job of this device. Waits up to ``wait_s`` and returns as soon as one is queued."""
     lease = await _lease_within(ctx, agent, http, min(request.wait_s, ctx.settings.max_wait_s))
     return lease or Response(status_code=204)
 
@@ -45,8 +45,8 @@ async def _lease_within(ctx: Context, agent: Agent, http: Request, wait_s: float
         lease = await run_sync(_try_lease, ctx, agent)
         if lease is not None or wait_s <= 0 or await http.is_disconnected():
             return lease
-        await ctx.hub.wait_async(seen, min(wait_s, LOOK_AGAIN_S))
-        wait_s -= LOOK_AGAIN_S
+        await ctx.hub.wait_async(seen, min(wait_s, POLL_S))
+        wait_s -= POLL_S
 
 
 def _fingerprint(ctx: Context, agent: Agent) -> str:
@@ -63,7 +63,7 @@ def _try_lease(ctx: Context, agent: Agent) -> Lease | None:
 
 @router.get("/agents/upcoming")
 def upcoming(ctx: Ctx, agent: DeviceAgent) -> Upcoming:
-    """What this device will need next, so that an agent fetches and pushes it while the device cools."""
+    """The blocks that this device will need next, so that an agent can fetch and push them while the device cools."""
     with ctx.database.read() as session:
         return Upcoming(blocks=queue.upcoming(session, ctx, agent))
 
@@ -81,7 +81,7 @@ def heartbeat(
 def finish_job(
     job_id: str, result: Annotated[JobResult, Body(examples=[RESULT])], ctx: Ctx, agent: DeviceAgent
 ) -> JobReply:
-    """Hands a result in; safe to repeat. Under an older fencing token it is kept but not counted."""
+    """Reports a result; safe to repeat. Under an older fencing token it is kept but not counted."""
     with ctx.database.write() as session:
         devices.seen(session, ctx, agent.device_id)
         return results.finish(session, ctx, agent, job_id, result)

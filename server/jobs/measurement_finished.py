@@ -1,5 +1,5 @@
-"""A finished measurement: compared with what equal devices say, stored as a row of its trial, measured again where a
-trained program's device is in doubt."""
+"""A finished measurement: compared with the device's peers, stored as a row of its trial, and measured again when the
+peers contradict the device of a trained program."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from sqlalchemy.orm import Session
 
 from contracts.job import JobResult, MeasureJob
 from contracts.measurement import Verdict
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from server.context import Context
 from server.devices import peers
 from server.jobs import queue, repository
 from server.tables import DeviceRow, JobRow
 from server.trials import repository as trials
 
-MAX_TRAINED_SESSIONS = 3  # of a trained program, while equal devices contradict each other
+MAX_TRAINED_SESSIONS = 3  # of a trained program, while peers contradict each other
 
 
 def measurement_finished(session: Session, ctx: Context, row: JobRow, result: JobResult) -> None:
@@ -28,10 +28,10 @@ def measurement_finished(session: Session, ctx: Context, row: JobRow, result: Jo
 
 
 def _measure_trained_again(session: Session, ctx: Context, row: JobRow) -> None:
-    """No study waits for this row, so its second session on another device is queued here."""
+    """No study waits for this row, so the next session on another device is queued here."""
     job = repository.job_of(row)
     if not isinstance(job, MeasureJob) or row.pool is None or job.attempt + 1 >= MAX_TRAINED_SESSIONS:
         return
     again = job.model_copy(update={"attempt": job.attempt + 1})
-    queue.submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=Group(row.target, row.pool),
+    queue.submit_to(session, ctx, study_id=row.study_id, trial_id=row.trial_id, group=DeviceGroup(row.target, row.pool),
                     job=again, avoid=row.leased_by or "")  # fmt: skip

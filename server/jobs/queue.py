@@ -1,6 +1,6 @@
-"""The queue: submitting, leasing and ending jobs. What a finished job leads to is decided in ``server.jobs.results``.
+"""The queue: submitting, leasing and ending jobs. ``server.jobs.results`` decides what follows a finished job.
 
-Every function is part of one transaction of its caller."""
+Every function runs in the transaction of its caller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from contracts.job import Heartbeat, HeartbeatReply, Lease, MeasureJob, TrainJob
 from contracts.measurement import Verdict
 from contracts.states import JobState, StudyState
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from server.auth.service import Agent
 from server.context import Context, new_id
 from server.devices import peers
@@ -27,13 +27,20 @@ from server.tables import DeviceRow, JobRow, StudyRow, TrainingRunRow
 from server.trainings import repository as trainings
 
 log = structlog.get_logger(__name__)
-NUM_UPCOMING = 4  # more would only be evicted again from a phone's cache
+NUM_UPCOMING = 4  # a phone's cache would evict the blocks of more
 
 
 def submit_to(
-    session: Session, ctx: Context, *, study_id: str, trial_id: str, group: Group, job: MeasureJob, avoid: str = ""
+    session: Session,
+    ctx: Context,
+    *,
+    study_id: str,
+    trial_id: str,
+    group: DeviceGroup,
+    job: MeasureJob,
+    avoid: str = "",
 ) -> JobRow:
-    """Queues ``job`` once for the group. With ``avoid`` it is given to a peer of that device, if there is one."""
+    """Queues ``job`` once for the group. With ``avoid`` it goes to a peer of that device, if there is one."""
     if group.device_id:
         return submit(session, ctx, study_id=study_id, trial_id=trial_id, device_id=group.device_id, job=job,
                       target=group.target)  # fmt: skip
@@ -53,8 +60,8 @@ def submit(
     pool: str | None = None,
     target: str = "",
 ) -> JobRow:
-    """Queues ``job``. The same job for the same trial and device (or pool) again is the first one, whatever became of
-    it; only a cancelled one is queued anew."""
+    """Queues ``job``. Submitting the same job for the same trial and device (or pool) again returns the first one in
+    whatever state it is; only a cancelled one is queued again."""
     key = _submit_key(trial_id, pool or device_id, target, job)
     row = repository.find_by_submit_key(session, key)
     if row is not None:
@@ -90,8 +97,8 @@ def get_or_raise(session: Session, job_id: str) -> JobRow:
 
 
 def lease(session: Session, ctx: Context, agent: Agent) -> Lease | None:
-    """The next job for this agent's device, or None. A draining device gets none, one in quarantine none it
-    shares but a probe now and then."""
+    """The next job for this agent's device, or None. A draining device gets none; one in quarantine gets no shared job
+    except a probe now and then."""
     device = session.get_one(DeviceRow, agent.device_id)
     if device.draining:
         return None
@@ -116,7 +123,7 @@ def _pool_of(session: Session, ctx: Context, device: DeviceRow) -> str | None:
 
 
 def upcoming(session: Session, ctx: Context, agent: Agent) -> list[str]:
-    """Digests of the blocks that this device's next jobs need, first needed first, without leasing anything."""
+    """Digests of the blocks that this device's next jobs need, in that order, without leasing anything."""
     device = session.get_one(DeviceRow, agent.device_id)
     if device.draining:
         return []
@@ -126,7 +133,7 @@ def upcoming(session: Session, ctx: Context, agent: Agent) -> list[str]:
 
 
 def heartbeat(session: Session, ctx: Context, agent: Agent, job_id: str, beat: Heartbeat) -> HeartbeatReply:
-    """Renews the lease. Raises Conflict when it is no longer this agent's: the job was given to somebody else."""
+    """Renews the lease. Raises Conflict when this agent no longer holds it: the job may be another agent's now."""
     expires_at = ctx.now() + timedelta(seconds=ctx.settings.lease_s)
     values: dict[str, Any] = {"lease_expires_at": expires_at, "progress": beat.progress, "message": beat.message}
     if beat.details:
@@ -144,8 +151,8 @@ def heartbeat(session: Session, ctx: Context, agent: Agent, job_id: str, beat: H
 
 
 def is_unwanted(session: Session, row: JobRow) -> bool:
-    """Searching for a study that was stopped is cancelled. Training and what it brings outlive their study; training
-    ends when its own user says so."""
+    """True for measurements of a stopped search. Trainings and measurements of trained programs outlive their study; a
+    training ends when its own user stops it."""
     if row.kind == "train":
         run = session.get(TrainingRunRow, row.id)
         return run is not None and run.stop_requested
@@ -154,7 +161,7 @@ def is_unwanted(session: Session, row: JobRow) -> bool:
 
 
 def expire(session: Session, ctx: Context) -> int:
-    """Puts jobs whose lease ran out back in the queue; after the last attempt they fail with a sentence."""
+    """Puts jobs whose lease ran out back in the queue; after the last attempt they fail with a reason."""
     num_expired = 0
     for job_id, token in repository.expired(session, ctx.now()):
         condition = repository.live(job_id, token, before=ctx.now())
@@ -163,7 +170,7 @@ def expire(session: Session, ctx: Context) -> int:
 
 
 def requeue_ended(session: Session, ctx: Context, row: JobRow) -> None:
-    """A cancelled or failed job under its own id again, with all its attempts."""
+    """Queues a cancelled or failed job again under its own id, with all attempts available."""
     repository.change(
         session, JobRow.id == row.id, state=JobState.QUEUED, attempts=0, error="", error_code="", finished_at=None,
         lease_expires_at=None, message="", submit_key=_submit_key(row.trial_id, row.pool or row.device_id, row.target,
@@ -175,7 +182,8 @@ def requeue_ended(session: Session, ctx: Context, row: JobRow) -> None:
 
 
 def requeue(session: Session, ctx: Context, condition: repository.Condition, why: str, code: str) -> JobRow | None:
-    """Back to the queue with one attempt more; the last attempt, or a study nobody runs, ends the job."""
+    """Puts the job back in the queue with its attempts counted up; the job ends after the last attempt, or when its
+    study was stopped."""
     row = repository.change(session, condition, attempts=JobRow.attempts + 1)
     if row is None:
         return None

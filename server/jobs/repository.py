@@ -3,7 +3,7 @@
 queued --lease--> leased --result--> done | failed
   ^                 |
   +--- expired -----+  (attempts + 1; after the last attempt: failed)
-queued --stop--> cancelled      queued --drain--> failed, or back to the peers when it is a pool's
+queued --stop--> cancelled      queued --drain--> failed, or back to the peers for a job of a pool
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def lease_next(
     now: datetime,
     expires_at: datetime,
 ) -> JobRow | None:
-    """Takes the first queued job this device may run; ``pool`` is its fingerprint, None while it gets no shared work.
-    Two callers never get the same one."""
+    """Takes the first queued job that this device may run; ``pool`` is its fingerprint, None while it gets no shared
+    work. Two callers never get the same job."""
     statement = (
         update(JobRow)
         .where(JobRow.id == _first_queued(session, device_id, pool, serves), JobRow.state == JobState.QUEUED)
@@ -62,7 +62,7 @@ def _first_queued(
 def open_to(
     device_id: str, pool: str | None, serves: Sequence[str], row: type[JobRow] = JobRow
 ) -> ColumnElement[bool]:
-    """Queued jobs that this device may lease."""
+    """Condition for queued jobs that this device may lease."""
     anyone = row.pool.is_(None) if pool is None else or_(row.pool.is_(None), row.pool == pool)
     mine = or_(row.device_id == device_id, and_(row.device_id.is_(None), anyone))
     return and_(row.state == JobState.QUEUED, row.kind.in_(serves), mine)
@@ -74,13 +74,13 @@ def in_turn(row: type[JobRow] = JobRow) -> tuple[ColumnElement[Any], ...]:
 
 
 def upcoming(session: Session, device_id: str, pool: str | None, serves: Sequence[str], limit: int) -> list[JobRow]:
-    """The jobs this device would be given next, without taking them."""
+    """The jobs that this device would get next, without taking them."""
     query = select(JobRow).where(open_to(device_id, pool, serves)).order_by(*in_turn()).limit(limit)
     return list(session.scalars(query.options(undefer(JobRow.payload))))
 
 
 def held(job_id: str, fencing_token: int, device_id: str) -> ColumnElement[bool]:
-    """True for the job only while this very lease is the live one."""
+    """True for the job only while this lease is the live one."""
     return and_(
         JobRow.id == job_id,
         JobRow.fencing_token == fencing_token,
@@ -90,7 +90,7 @@ def held(job_id: str, fencing_token: int, device_id: str) -> ColumnElement[bool]
 
 
 def live(job_id: str, fencing_token: int, before: datetime) -> ColumnElement[bool]:
-    """The lease is still the live one and ran out before ``before`` (a heartbeat may have come in between)."""
+    """True while the lease is the live one and expired before ``before`` (a heartbeat may have come in between)."""
     return and_(
         JobRow.id == job_id,
         JobRow.fencing_token == fencing_token,
@@ -113,7 +113,7 @@ def record_of(row: JobRow) -> JobRecord:
 
 
 def job_of(row: JobRow) -> MeasureJob | TrainJob:
-    """What its agent is to do."""
+    """The work that its agent is given."""
     cls = MeasureJob if row.kind == "measure" else TrainJob
     return cls.model_validate(row.payload)
 
@@ -126,13 +126,13 @@ def expired(session: Session, now: datetime) -> list[tuple[str, int]]:
     """(job id, fencing token) of the leases that ran out."""
     query = select(JobRow.id, JobRow.fencing_token)
     query = query.where(JobRow.state == JobState.LEASED, JobRow.lease_expires_at < now)
-    if session.get_bind().dialect.name == "postgresql":  # one whose result comes in right now is not waited for
+    if session.get_bind().dialect.name == "postgresql":  # do not wait for a job whose result is being stored
         query = query.with_for_update(skip_locked=True)
     return [(job_id, token) for job_id, token in session.execute(query)]
 
 
 def extend_all_leases(session: Session, expires_at: datetime) -> int:
-    """After a restart of the coordinator: nobody could renew while it was down, so nobody is punished for it."""
+    """After a restart of the coordinator: no lease could be renewed while it was down."""
     statement = (
         update(JobRow)
         .where(JobRow.state == JobState.LEASED, JobRow.lease_expires_at < expires_at)
@@ -144,7 +144,7 @@ def extend_all_leases(session: Session, expires_at: datetime) -> int:
 
 
 def end_queued(session: Session, condition: ColumnElement[bool], state: JobState, now: datetime, **values: Any) -> int:
-    """Queued jobs under ``condition`` end as ``state``; leased ones are left to their holder."""
+    """Ends queued jobs under ``condition`` as ``state``; leased ones are left to their holder."""
     statement = (
         update(JobRow)
         .where(JobRow.state == JobState.QUEUED, condition)
@@ -181,14 +181,14 @@ def count_by_state(session: Session, study_id: str) -> dict[str, int]:
 
 
 def count_queued(session: Session, device_id: str, pool: str | None) -> int:
-    """Jobs that wait for this device, alone or with its peers; not those that any device may take."""
+    """Jobs that wait for this device or its pool; not those that any device may take."""
     shared = and_(JobRow.device_id.is_(None), JobRow.pool == pool) if pool else JobRow.device_id == device_id
     query = select(func.count()).where(or_(JobRow.device_id == device_id, shared), JobRow.state == JobState.QUEUED)
     return session.scalar(query) or 0
 
 
 def release(session: Session, device_id: str) -> int:
-    """Jobs of a pool that were given to this one device go back to the whole pool."""
+    """Jobs of a pool that were assigned to this device go back to the pool."""
     statement = (
         update(JobRow)
         .where(JobRow.state == JobState.QUEUED, JobRow.device_id == device_id, JobRow.pool.is_not(None))

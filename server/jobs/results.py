@@ -1,4 +1,4 @@
-"""What agents bring back: each result counts once, and what it leads to is started by the handler of its kind."""
+"""Results of agents: each counts once, and the handler of its kind starts what follows."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from server.trainings import repository as trainings
 
 log = structlog.get_logger(__name__)
 Handler = Callable[[Session, Context, JobRow, JobResult], None]
-HANDLERS: dict[str, tuple[str, Handler]] = {  # kind of job -> field of its result, who handles it
+HANDLERS: dict[str, tuple[str, Handler]] = {  # kind of job -> field of its result, handler
     "measure": ("measurement", measurement_finished),
     "train": ("training", training_finished),
 }
 
 
 def finish(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult) -> JobReply:
-    """Counts a result once. One under an older lease is kept in ``late_results`` and changes nothing."""
+    """Counts a result once. A result under an older lease is kept in ``late_results`` and changes nothing."""
     row = queue.get_or_raise(session, job_id)
     _require_one_outcome(row, result)
     condition = repository.held(job_id, result.fencing_token, agent.device_id)
@@ -68,7 +68,7 @@ def _not_held(session: Session, ctx: Context, agent: Agent, job_id: str, result:
 
 
 def _keep_late(session: Session, ctx: Context, agent: Agent, job_id: str, result: JobResult, reason: str) -> None:
-    """At most ``MAX_LATE_RESULTS`` of a job: an agent may send the same again and again."""
+    """Keeps at most ``MAX_LATE_RESULTS`` per job: an agent may send the same result over and over."""
     if repository.count_late(session, job_id) >= repository.MAX_LATE_RESULTS:
         log.warning("late_result_dropped", job_id=job_id, fencing_token=result.fencing_token)
         return
@@ -89,7 +89,7 @@ def _end(
     values = {"state": state, "finished_at": ctx.now(), "lease_expires_at": None, "verdict": verdict}
     if result.error is not None:
         values |= {"error": result.error, "error_code": result.error_code or "job_failed"}
-        if queue.is_unwanted(session, row):  # stopped on our own request: a resumed study submits it anew
+        if queue.is_unwanted(session, row):  # stopped on our own request: a resumed study submits it again
             values |= {"state": JobState.CANCELLED, "submit_key": None}
     done = repository.change(session, condition, **values)
     if done is not None:

@@ -1,4 +1,4 @@
-"""From job rows to what the API shows."""
+"""Job rows as the API shows them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def job_view(session: Session, row: JobRow) -> JobView:
 
 
 def job_views(session: Session, rows: Sequence[JobRow]) -> list[JobView]:
-    """``device_id`` is the device it waits for, or the one that took it when several may; ``device_name`` names all of
-    a pool while nobody took it."""
+    """``device_id`` is the device that the job waits for, or the one of a pool that took it; while no device of a pool
+    has taken it, ``device_name`` lists them all."""
     rows_of_devices = session.execute(select(DeviceRow.id, DeviceRow.name, DeviceRow.fingerprint)).all()
     names = {device_id: name for device_id, name, _ in rows_of_devices}
     for _, name, pool in sorted(rows_of_devices, key=lambda row: row[1]):

@@ -23,7 +23,7 @@ class Health(BaseModel):
 
 @router.get("/health")
 def health(ctx: Ctx) -> Health:
-    """Answers once the database does. Needs no token."""
+    """Responds once the database does. Needs no token."""
     with ctx.database.read() as session:
         session.execute(text("SELECT 1"))
     return Health(status="ok", database=ctx.database.engine.dialect.name, auth=ctx.settings.auth)
@@ -31,5 +31,5 @@ def health(ctx: Ctx) -> Health:
 
 @router.get("/metrics")
 def list_metrics(user: User) -> list[Metric]:
-    """Every metric with unit, direction, source and definition; ``name@context`` where it takes a context."""
+    """Every metric with unit, direction, source and definition; a key is ``name@context`` if it takes a context."""
     return list(METRICS.values())

@@ -1,4 +1,4 @@
-"""Alembic, packaged: ``upgrade(engine)`` brings a database to the newest schema, old ones included."""
+"""Packaged Alembic migrations: ``upgrade(engine)`` migrates a database of any age to the newest schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 
 from foundation.errors import InvalidConfig
 
-LOCK = 7_311_204  # PostgreSQL advisory lock: two coordinators that start together upgrade one after the other
+LOCK = 7_311_204  # PostgreSQL advisory lock: coordinators that start together upgrade one after the other
 
 
 def alembic_config() -> Config:

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection it is handed (``server.migrations.upgrade``), or on HILNAS_DATABASE_URL."""
+"""Alembic's entry point: runs on the given connection (``server.migrations.upgrade``), else on HILNAS_DATABASE_URL."""
 
 from __future__ import annotations
 

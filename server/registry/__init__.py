@@ -1,1 +1,1 @@
-"""Everything that may be named, for pages and tools: parts of registries, metrics, recipes of enrolled trainers."""
+"""All known names, for pages and tools: registered parts, metrics, recipes of enrolled trainers."""

@@ -1,4 +1,4 @@
-"""/registry: everything that a request may name, so that no page or tool keeps a list of its own."""
+"""/registry: every name that a request may use, so that no page or tool keeps its own list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ router = APIRouter(tags=["registry"])
 
 @router.get("/registry")
 def get_registry(ctx: Ctx, user: User) -> RegistryView:
-    """Mixers, spaces, samplers, quality estimators, quantizations, backends, protocols, kinds of devices and metrics
-    known here, those of plugins included; and the recipes of enrolled trainers."""
+    """Mixers, spaces, samplers, quality estimators, quantizations, backends, protocols, device kinds and metrics, those
+    of plugins included; and the recipes of enrolled trainers."""
     with ctx.database.read() as session:
         return service.view(session)

@@ -1,4 +1,4 @@
-"""Parts as the API shows them: a name to say in a request, a title to show, and what draws or orders it."""
+"""Parts as the API shows them: a name for requests, a title to show, and how to draw or sort it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Part(BaseModel):
 
 
 class MixerPart(Part):
-    """``settings``: a mixer's options in words, ``{option}`` standing for its value; all options by name where it is
-    empty. ``identity``: the layer has no mixer."""
+    """``settings`` is a template of the mixer's options, with ``{option}`` in place of a value; if empty, all options
+    are listed by name. ``identity``: the layer has no mixer."""
 
     letter: str
     colour: str
@@ -33,7 +33,7 @@ class ProtocolPart(Part):
 
 
 class MetricPart(BaseModel):
-    """``key`` without its context: ``key@512`` where it takes one."""
+    """``key`` without its context: ``key@512`` if it takes one."""
 
     key: str
     title: str
@@ -44,8 +44,8 @@ class MetricPart(BaseModel):
 
 
 class RegistryView(BaseModel):
-    """``device_kinds`` are those that come with hilnas, that plugins of this process brought, and of enrolled devices;
-    ``recipes`` what enrolled trainers say that they run."""
+    """``device_kinds`` are the built-in ones, those of plugins in this process and those of enrolled devices;
+    ``recipes`` are those that enrolled trainers report."""
 
     mixers: list[MixerPart]
     spaces: list[Part]

@@ -1,4 +1,4 @@
-"""Reads the registries of this process and what enrolled devices say of themselves."""
+"""Reads the registries of this process and the facts that enrolled devices report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from contracts.device import KINDS, in_words
+from contracts.device import KINDS, describe_kind
 from contracts.metrics import METRICS
 from contracts.plan import PROTOCOLS
 from contracts.values import clean_text
@@ -22,7 +22,7 @@ from server.devices import repository as devices
 from server.registry.schemas import BackendPart, MetricPart, MixerPart, Part, ProtocolPart, RegistryView
 from server.tables import DeviceRow
 
-MAX_RECIPES, MAX_NAME, MAX_TITLE = 200, 120, 300  # of one trainer; characters of what it says
+MAX_RECIPES, MAX_NAME, MAX_TITLE = 200, 120, 300  # recipes of one trainer; characters of a name and a title
 
 
 def view(session: Session) -> RegistryView:
@@ -67,20 +67,20 @@ def _metrics() -> list[MetricPart]:
 
 
 def _device_kinds(enrolled: Iterable[DeviceRow]) -> list[Part]:
-    """Agents' packages are not the coordinator's: kinds of plugins are known where a process has both."""
+    """The coordinator need not have the agents' package: kinds of plugins are known only if this process loaded it."""
     plugins = {name: title_of(part) for name, part in REGISTRIES.get("device kind", {}).items() if name not in KINDS}
-    seen = {kind: in_words(kind) for kind in (devices.facts_of(row).kind for row in enrolled)}
+    seen = {kind: describe_kind(kind) for kind in (devices.facts_of(row).kind for row in enrolled)}
     return [Part(name=name, title=title) for name, title in (seen | plugins | KINDS).items()]
 
 
 def _recipes(enrolled: Iterable[DeviceRow]) -> list[Part]:
-    """The union over trainers that take work; of two that say a name the first one's words are shown."""
+    """The union over trainers that take work; for a name that two report, the first title is shown."""
     found: dict[str, str] = {}
     for row in enrolled:
-        said = devices.facts_of(row).details.get("recipes")
-        if "train" not in row.serves or row.draining or not isinstance(said, dict):
+        recipes = devices.facts_of(row).details.get("recipes")
+        if "train" not in row.serves or row.draining or not isinstance(recipes, dict):
             continue
-        for name, title in list(said.items())[:MAX_RECIPES]:
+        for name, title in list(recipes.items())[:MAX_RECIPES]:
             if name and len(name) <= MAX_NAME and isinstance(title, str):
                 found.setdefault(name, clean_text(title, MAX_TITLE))
     return [Part(name=name, title=title) for name, title in sorted(found.items())]

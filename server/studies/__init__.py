@@ -1,1 +1,1 @@
-"""Studies: what a user asks for, its progress and its Pareto front."""
+"""Studies: the user's request, its progress and its Pareto front."""

@@ -19,7 +19,7 @@ from server.trials.schemas import TrialView
 
 
 def _in_utc(moment: datetime | None) -> datetime | None:
-    """A moment without a zone is taken as UTC; one that leaves the calendar on its way there is refused."""
+    """A moment without a time zone is read as UTC; one outside the calendar in UTC is refused."""
     if moment is None:
         return None
     try:
@@ -40,7 +40,7 @@ def create_study(
     user: User,
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> StudyView:
-    """Starts a search. With an Idempotency-Key, sending the same again answers the same study (200)."""
+    """Starts a search. With an Idempotency-Key, repeating the request returns the same study (200)."""
     with ctx.database.write() as session:
         row, is_new = service.create(session, ctx, spec, idempotency_key)
         view = service.view(session, ctx, row)
@@ -59,21 +59,21 @@ def list_studies(ctx: Ctx, user: User) -> list[StudySummary]:
 
 @router.get("/{study_id}", responses=NOT_FOUND)
 def get_study(study_id: str, ctx: Ctx, user: User) -> StudyView:
-    """State, counts, time left, front size, hypervolume, and what holds it up."""
+    """State, counts, time left, front size, hypervolume, and what blocks progress."""
     with ctx.database.read() as session:
         return service.view(session, ctx, repository.get_or_raise(session, study_id))
 
 
 @router.post("/{study_id}/stop", responses=NOT_FOUND | CONFLICT)
 def stop_study(study_id: str, ctx: Ctx, user: User) -> StudyView:
-    """Stops after what is being measured now. Stopping again changes nothing."""
+    """Stops after the current measurements. Stopping again changes nothing."""
     with ctx.database.write() as session:
         return service.view(session, ctx, service.stop(session, ctx, study_id))
 
 
 @router.post("/{study_id}/resume", responses=NOT_FOUND | CONFLICT)
 def resume_study(study_id: str, ctx: Ctx, loops: Loops, user: User) -> StudyView:
-    """Goes on with a stopped or failed study; all that was measured counts."""
+    """Continues a stopped or failed study; everything measured before counts."""
     with ctx.database.write() as session:
         view = service.view(session, ctx, service.resume(session, ctx, study_id))
     loops.launch(study_id)
@@ -90,7 +90,7 @@ def list_trials(
         datetime | None, AfterValidator(_in_utc), Query(description="only trials changed at or after this moment")
     ] = None,
 ) -> list[TrialView]:
-    """By number. Measurements come without raw events, environment and block times (see /trials/{id})."""
+    """Sorted by number. Measurements leave out raw events, environment and block times (see /trials/{id})."""
     with ctx.database.read() as session:
         repository.get_or_raise(session, study_id)
         return trials.views(session, trials.rows_of(session, study_id, since, state), lean=True)
@@ -101,7 +101,7 @@ def get_front(
     study_id: str,
     ctx: Ctx,
     user: User,
-    target: Annotated[str | None, Query(description="one target's front; without it the joint one")] = None,
+    target: Annotated[str | None, Query(description="one target's front; default: the joint front")] = None,
 ) -> Front:
     """The non-dominated complete trials with their intervals; the knee is marked."""
     with ctx.database.read() as session:

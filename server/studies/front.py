@@ -1,4 +1,4 @@
-"""A study's front as the API shows it. What is on it is said by ``nas.front``."""
+"""A study's front as the API shows it. ``nas.front`` decides what is on it."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def _member(trial: TrialView, keys: Sequence[str], knee: bool) -> FrontMember:
 
 
 def _estimate(trial: TrialView, key: str, value: float) -> Estimate | None:
-    """The measured interval whose median is the trial's value (with several devices: the one that decided)."""
+    """The measured interval whose median is the trial's value (with several devices: that of the decisive one)."""
     if key == "quality" and trial.quality is not None:
         quality = trial.quality
         return Estimate(median=quality.score, low=quality.low, high=quality.high, unit="score",
                         num_samples=max(1, len(quality.seeds)))  # fmt: skip
-    wanted = MetricKey.parse(key)
-    rows = [row for row in trial.measurements.values() if not wanted.target or row.target == wanted.target]
-    found = [row.metrics[wanted.base] for row in rows if wanted.base in row.metrics]
+    metric = MetricKey.parse(key)
+    rows = [row for row in trial.measurements.values() if not metric.target or row.target == metric.target]
+    found = [row.metrics[metric.base] for row in rows if metric.base in row.metrics]
     return min(found, key=lambda estimate: abs(estimate.median - value), default=None)
 
 

@@ -1,4 +1,4 @@
-"""How far each target of a study is, and sentences for a user when nothing moves."""
+"""The progress of each target of a study, and notes for the user when nothing moves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def target_views(session: Session, study: StudyRecord) -> list[TargetView]:
     measured = trials.count_measured(session, study.id)
     return [
         TargetView(
-            name=target.name, wanted=target.wanted, devices=[row.name for row in _matching(target, measuring)],
+            name=target.name, wanted=target.description, devices=[row.name for row in _matching(target, measuring)],
             num_measured=measured.get(target.name, 0), num_queued=counts.get((target.name, JobState.QUEUED), 0),
             num_running=counts.get((target.name, JobState.LEASED), 0),
             num_failed=counts.get((target.name, JobState.FAILED), 0),
@@ -33,14 +33,14 @@ def target_views(session: Session, study: StudyRecord) -> list[TargetView]:
 
 
 def notes(session: Session, ctx: Context, study: StudyRecord) -> list[str]:
-    """What a user should know when nothing moves."""
+    """What the user should know when nothing moves."""
     if study.state != StudyState.RUNNING:
         return []
     measuring = devices.measuring(session)
     used = _used(study, measuring)
     absent = [_absent(target) for target in study.spec.targets if not _matching(target, measuring)]
     if not used and not absent and not any("measure" in row.serves for row in devices.all_devices(session)):
-        return ["no device is enrolled that could measure; run `hilnas agent host` on the machine that should"]
+        return ["no enrolled device measures; run `hilnas agent host` on a machine that should"]
     gone = [_gone(session, row, used, ctx) for row in used if not is_online(ctx, row) and not row.quarantine]
     return [*absent, *(row.quarantine for row in used if row.quarantine), *gone]
 
@@ -60,10 +60,10 @@ def _used(study: StudyRecord, measuring: Sequence[DeviceRow]) -> list[DeviceRow]
 
 def _absent(target: Target) -> str:
     if target.kind in ("host", "replay"):
-        return f"target {target.name} waits for {target.wanted}: run `hilnas agent {target.kind}` on that machine"
+        return f"target {target.name} waits for {target.description}: run `hilnas agent {target.kind}` on that machine"
     if target.device:
-        return f"target {target.name} waits for {target.wanted}: enrol it, or take it back if it was drained"
-    what = f"a phone of model {target.model}" if target.model else target.wanted
+        return f"target {target.name} waits for {target.description}: enrol it, or resume it if it was drained"
+    what = f"a phone of model {target.model}" if target.model else target.description
     return f"target {target.name} waits for {what}: run `hilnas agent android` where it is plugged in"
 
 
@@ -72,6 +72,6 @@ def _gone(session: Session, row: DeviceRow, used: Sequence[DeviceRow], ctx: Cont
     peers = [peer for peer in used if peer.fingerprint == row.fingerprint and peer.id != row.id]
     seen = f"device {row.name} was last seen at {row.last_seen:%H:%M:%S} UTC"
     if any(is_online(ctx, peer) and not peer.quarantine for peer in peers):
-        return f"{seen}; its peers go on with what they share"
+        return f"{seen}; its peers continue with the shared jobs"
     what = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
-    return f"{seen} and {what} for it: start its agent again, or drain it to go on without it"
+    return f"{seen} and {what} for it: start its agent again, or drain it to continue without it"

@@ -35,7 +35,7 @@ def running_ids(session: Session) -> list[str]:
 
 
 def record_of(row: StudyRow) -> StudyRecord:
-    """The record; what of its request this version cannot read is left out and named in the reason."""
+    """The record; parts of its spec that this version cannot read are left out and named in the reason."""
     filler = {"name": row.name, "objectives": [{"metric": "quality"}]}
     spec, left_out = readable(StudySpec, row.spec, filler)
     return StudyRecord(

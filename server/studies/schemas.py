@@ -27,7 +27,7 @@ EXAMPLE = {
 
 
 def _sentences(value: Any, handler: ModelWrapValidatorHandler[StudySpec]) -> StudySpec:
-    """An unknown metric is a HilnasError inside the contract; here it is one more thing wrong with the body."""
+    """An unknown metric raises a HilnasError inside the contract; for the API it is a malformed body."""
     try:
         return handler(value)
     except HilnasError as error:
@@ -52,7 +52,7 @@ class StudySummary(BaseModel):
 
 
 class TargetView(BaseModel):
-    """``devices``: names of those that serve it now. ``num_measured`` counts trials, the others jobs."""
+    """``devices``: names of those that serve it now. ``num_measured`` counts trials, the other counts are of jobs."""
 
     name: str
     wanted: str
@@ -64,9 +64,9 @@ class TargetView(BaseModel):
 
 
 class StudyView(StudySummary):
-    """``objectives`` and ``budgets`` are those of the study and of all its targets under their full keys. ``notes`` are
-    sentences about what holds the study up, e.g. a device that is gone. ``hypervolume`` is absent until a reference
-    point and a complete trial exist."""
+    """``objectives`` and ``budgets`` are those of the study and of all its targets under their full keys. ``notes`` say
+    what blocks progress, e.g. a device that is offline. ``hypervolume`` is null until a reference point and a complete
+    trial exist."""
 
     spec: StudySpec
     objectives: list[Objective]
@@ -81,8 +81,8 @@ class StudyView(StudySummary):
 
 
 class FrontMember(BaseModel):
-    """``estimates`` per objective: the interval behind the value. ``confirmed``: the same of the one-piece program,
-    ``beside``: of the composed chain measured in turn with it, ``confirmed_verdicts`` by device (and target)."""
+    """``estimates`` per objective: the interval behind the value. ``confirmed``: the same for the one-piece program,
+    ``beside``: for the composed chain measured alternately with it, ``confirmed_verdicts`` by device (and target)."""
 
     trial_id: str
     number: int
@@ -99,8 +99,8 @@ class FrontMember(BaseModel):
 
 
 class Front(BaseModel):
-    """Non-dominated complete trials, best first along the first objective: on all objectives, or on what ``target``
-    sees of them."""
+    """Non-dominated complete trials, best first along the first objective: on all objectives, or on those of
+    ``target``."""
 
     study_id: str
     target: str | None

@@ -1,4 +1,4 @@
-"""Starting, stopping and resuming studies, and saying how far they are."""
+"""Starting, stopping and resuming studies, and reporting their progress."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from server.trials import repository as trials
 
 
 def create(session: Session, ctx: Context, spec: StudySpec, idempotency_key: str | None) -> tuple[StudyRow, bool]:
-    """The study and whether it is new: the same key with the same body is the study that is there already."""
+    """The study and whether it is new: the same key with the same body returns the existing study."""
     if idempotency_key and (known := repository.find_by_key(session, idempotency_key)):
         if repository.record_of(known).spec != spec:
             raise Conflict(
-                f"Idempotency-Key {idempotency_key!r} was used for another study ({known.id}); take a new key",
+                f"Idempotency-Key {idempotency_key!r} was used for another study ({known.id}); use a new key",
                 code="idempotency_conflict",
             )
         return known, False
@@ -56,7 +56,7 @@ def _check_devices(session: Session, spec: StudySpec) -> None:
 
 
 def _check_backends(session: Session, spec: StudySpec) -> None:
-    """Raises InvalidConfig where programs would be compiled that no device can run."""
+    """Raises InvalidConfig if programs would be compiled that no device can run."""
     measuring = devices.measuring_facts(session)
     for target in spec.targets:
         chosen = [facts for device_id, facts in measuring.items() if matches(target, device_id, facts)]
@@ -69,18 +69,18 @@ def _check_backends(session: Session, spec: StudySpec) -> None:
 
 
 def _require_able(name: str, chosen: Sequence[DeviceFacts], whose: str) -> None:
-    """A device that is yet to be enrolled is taken to have our runner."""
-    backend, brought = BACKENDS.get_or_raise(name), [facts.delegates for facts in chosen] or [RUNNER_DELEGATES]
-    if not any(delegates.issuperset(backend.delegates) for delegates in brought):
-        theirs = ", ".join(sorted(frozenset[str]().union(*brought))) or "no delegate"
+    """A device that is not enrolled yet is assumed to have our runner."""
+    backend, available = BACKENDS.get_or_raise(name), [facts.delegates for facts in chosen] or [RUNNER_DELEGATES]
+    if not any(delegates.issuperset(backend.delegates) for delegates in available):
+        theirs = ", ".join(sorted(frozenset[str]().union(*available))) or "none"
         raise InvalidConfig(
-            f"no enrolled device {whose}runs programs of the backend {name}: that needs a runner with"
-            f" {', '.join(backend.delegates)}, there is {theirs}"
+            f"no enrolled device {whose}can run programs of backend {name}: it needs a runner with"
+            f" {', '.join(backend.delegates)}; available: {theirs}"
         )
 
 
 def stop(session: Session, ctx: Context, study_id: str) -> StudyRow:
-    """Queued measurements are cancelled, running ones told so with their next heartbeat; nothing measured is lost."""
+    """Cancels queued measurements at once and running ones with their next heartbeat; nothing measured is lost."""
     row = repository.get_or_raise(session, study_id)
     if row.state == StudyState.STOPPED:
         return row
@@ -99,11 +99,11 @@ def end(session: Session, ctx: Context, row: StudyRow, state: StudyState, reason
 
 
 def resume(session: Session, ctx: Context, study_id: str) -> StudyRow:
-    """Goes on where it was: every stored measurement and judgement counts. A finished study cannot go on."""
+    """Continues the study: every stored measurement and quality estimate counts. A finished study cannot be resumed."""
     row = repository.get_or_raise(session, study_id)
     if row.state == StudyState.FINISHED:
         raise Conflict(
-            f"study {row.name!r} is finished; start a new one to search further (what is measured is reused)",
+            f"study {row.name!r} is finished; start a new one to search further (measurements are reused)",
             code="study_finished",
         )
     if row.state != StudyState.RUNNING:

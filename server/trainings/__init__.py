@@ -1,1 +1,1 @@
-"""Training runs: their stages, progress and curves, told by trainers and by runs on a user's own machine."""
+"""Training runs: their stages, progress and curves, reported by trainers and by runs on a user's own machine."""

@@ -1,4 +1,4 @@
-"""/trainings: how far training runs are, their curves, their end; live as server-sent events."""
+"""/trainings: the progress of training runs, their curves, stopping and resuming; live as server-sent events."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from server.trainings import repository, service
 from server.trainings.schemas import Curve, NewTraining, TrainingSummary, TrainingView
 from server.trainings.views import curves, summary, view
 
-PING_S, LOOK_AGAIN_S = 15, 5.0
-TOLD = {
+PING_S, POLL_S = 15, 5.0
+PROGRESS = {
     "fencing_token": 1, "share": 0.2, "message": "step 20 of 340, loss 6.1",
     "stages": [{"name": "pretrain", "kind": "pretrain", "state": "running", "share": 0.06, "eta_s": 310}],
     "curve": [{"stage": "pretrain", "step": 19, "values": {"loss": 6.1}}],
@@ -46,7 +46,7 @@ def list_trainings(
 
 @router.post("", status_code=201)
 def register_training(request: NewTraining, ctx: Ctx, user: User) -> TrainingView:
-    """A run on the user's own machine that wants to be seen here; runs of trials are made by /trials/{id}/train."""
+    """Registers a run on the user's own machine; runs of trials are created by /trials/{id}/train."""
     with ctx.database.write() as session:
         return view(session, ctx, service.register(session, ctx, request))
 
@@ -64,33 +64,34 @@ def get_curve(
     ctx: Ctx,
     user: User,
     stage: str | None = None,
-    after: Annotated[int, Query(ge=-1, le=MAX_INTEGER, description="only steps behind this one")] = -1,
+    after: Annotated[int, Query(ge=-1, le=MAX_INTEGER, description="only steps after this one")] = -1,
 ) -> list[Curve]:
-    """Loss and what else was told per step, at most 1,024 lines a stage: long curves are thinned."""
+    """Loss and other values per step, at most 1,024 lines per stage: long curves are thinned."""
     with ctx.database.read() as session:
         repository.get_or_raise(session, training_id)
         return curves(repository.curve_rows(session, training_id, stage, after))
 
 
 @router.post("/{training_id}/progress", responses=NOT_FOUND | CONFLICT)
-def tell_progress(
-    training_id: str, progress: Annotated[TrainingProgress, Body(examples=[TOLD])], ctx: Ctx, principal: Anyone
+def report_progress(
+    training_id: str, progress: Annotated[TrainingProgress, Body(examples=[PROGRESS])], ctx: Ctx, principal: Anyone
 ) -> TrainingReply:
-    """Stages as they stand and the next lines of curves; safe to repeat. 409 ``lease_lost``: stop working on it."""
+    """Reports the state of all stages and the next lines of curves; safe to repeat. 409 ``lease_lost``: stop working
+    on it."""
     with ctx.database.write() as session:
-        return service.tell(session, ctx, principal, training_id, progress)
+        return service.report(session, ctx, principal, training_id, progress)
 
 
 @router.post("/{training_id}/stop", responses=NOT_FOUND | CONFLICT)
 def stop_training(training_id: str, ctx: Ctx, user: User) -> TrainingView:
-    """Ends the run at its next step; what it saved stays. Stopping again changes nothing."""
+    """Ends the run at its next step; its checkpoints are kept. Stopping again changes nothing."""
     with ctx.database.write() as session:
         return view(session, ctx, service.stop(session, ctx, training_id))
 
 
 @router.post("/{training_id}/resume", responses=NOT_FOUND | CONFLICT)
 def resume_training(training_id: str, ctx: Ctx, user: User) -> TrainingView:
-    """Queues a stopped or failed run again; its trainer goes on from what is saved."""
+    """Queues a stopped or failed run again; its trainer continues from the last checkpoint."""
     with ctx.database.write() as session:
         return view(session, ctx, service.resume(session, ctx, training_id))
 
@@ -101,9 +102,9 @@ def stream_training(
     ctx: Ctx,
     user: User,
     last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=-1, le=MAX_INTEGER)] = None,
-    wait: Annotated[bool, Query(description="false: end after the present state")] = True,
+    wait: Annotated[bool, Query(description="false: end after the current state")] = True,
 ) -> EventSourceResponse:
-    """The run's summary now and at every change; the event's id is its revision."""
+    """Streams the run's summary, now and at every change; the event's id is its revision."""
     with ctx.database.read() as session:
         repository.get_or_raise(session, training_id)
     return EventSourceResponse(_messages(ctx, training_id, last_event_id or 0, wait), ping=PING_S)
@@ -119,7 +120,7 @@ async def _messages(ctx: Context, training_id: str, seen: int, wait: bool) -> As
             yield ServerSentEvent(now.model_dump_json(), event="training_changed", id=str(seen))
         if not wait:
             return
-        await ctx.hub.wait_async(versions, LOOK_AGAIN_S)
+        await ctx.hub.wait_async(versions, POLL_S)
 
 
 def _summary(ctx: Context, training_id: str) -> TrainingSummary:

@@ -1,4 +1,5 @@
-"""Rows of runs and of their curves. A curve has at most MAX_POINTS lines a stage: beyond that every other one goes."""
+"""Rows of runs and of their curves. A curve has at most MAX_POINTS lines per stage; beyond that every second line is
+deleted."""
 
 from __future__ import annotations
 
@@ -25,14 +26,14 @@ def get_or_raise(session: Session, training_id: str) -> TrainingRunRow:
 
 
 def touch(session: Session, now: datetime, row: TrainingRunRow) -> None:
-    """Tells who watches the run that it changed."""
+    """Notifies the watchers of the run that it changed."""
     row.revision += 1
     row.updated_at = now
     publish(session, training_topic(row.id))
 
 
 def touch_job(session: Session, now: datetime, job: JobRow) -> None:
-    """The same when what changed is the state of its job."""
+    """The same for a change of the state of its job."""
     row = session.get(TrainingRunRow, job.id) if job.kind == "train" else None
     if row is not None:
         touch(session, now, row)
@@ -50,7 +51,7 @@ def newest_first(
 
 
 def add_lines(session: Session, row: TrainingRunRow, lines: Sequence[CurveLine]) -> None:
-    """The last line of a step counts. Of a thinned curve only multiples of its stride are kept."""
+    """The last line of a step counts. A thinned curve keeps only multiples of its stride."""
     strides = dict(row.strides)
     by_stage: defaultdict[str, dict[int, dict[str, float]]] = defaultdict(dict)
     for line in lines:
@@ -66,7 +67,7 @@ def add_lines(session: Session, row: TrainingRunRow, lines: Sequence[CurveLine])
 
 
 def _replace(session: Session, training_id: str, stage: str, steps: dict[int, dict[str, float]]) -> None:
-    """A resumed run does some steps again: whatever stood at or behind its first one is of the run before."""
+    """A resumed run repeats some steps: lines at or after its first one belong to the previous run."""
     mine = (TrainingCurveRow.training_id == training_id, TrainingCurveRow.stage == stage)
     session.execute(delete(TrainingCurveRow).where(*mine, TrainingCurveRow.step >= min(steps)))
     session.add_all(

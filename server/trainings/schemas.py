@@ -1,4 +1,4 @@
-"""What /trainings takes and answers, beside ``contracts.training``."""
+"""Requests and responses of /trainings, besides those in ``contracts.training``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.values import FreeJson
 
 
 class NewTraining(BaseModel):
-    """A run that no job asked for."""
+    """A run without a job."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "tiny", "recipe": "tiny"}]})
     name: str = Field(min_length=1, max_length=120)
@@ -20,8 +20,8 @@ class NewTraining(BaseModel):
 
 
 class TrainingSummary(BaseModel):
-    """``state``: queued, running, stopping, silent (a run without a job that tells nothing any more), finished, failed,
-    stopped. ``where`` is the trainer that has it."""
+    """``state``: queued, running, stopping, silent (a run without a job that stopped reporting), finished, failed,
+    stopped. ``where`` is the trainer that holds it."""
 
     id: str
     name: str
@@ -45,14 +45,14 @@ class TrainingSummary(BaseModel):
 
 
 class TrainingView(TrainingSummary):
-    """``result`` is what the trainer brought back, without its losses."""
+    """``result`` is the trainer's result, without its losses."""
 
     stages: list[StageProgress]
     result: FreeJson | None
 
 
 class Curve(BaseModel):
-    """``columns`` maps every name to as many values as there are ``steps``; None where a line has none."""
+    """``columns`` maps every name to one value per step; None where a line has no value."""
 
     stage: str
     steps: list[int]

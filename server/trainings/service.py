@@ -1,5 +1,4 @@
-"""Runs of training: registered, told about, stopped and resumed. A run that a job asked for has the job's id, and its
-state is the job's.
+"""Training runs: registering, reporting, stopping and resuming. The run of a job has the job's id and state.
 
 queued -> running -> finished | failed      queued, running -> stopping -> stopped      stopped, failed -> queued
 """
@@ -31,7 +30,7 @@ def register(session: Session, ctx: Context, request: NewTraining) -> TrainingRu
 
 
 def register_job(session: Session, ctx: Context, job: JobRow, name: str, recipe: str) -> TrainingRunRow:
-    """The run of a job; the one that is there when the job is known."""
+    """The run of a job; an existing one if the job is known."""
     known = session.get(TrainingRunRow, job.id)
     return known or _add(session, ctx, job.id, name, recipe, job_id=job.id, trial_id=job.trial_id)
 
@@ -47,12 +46,12 @@ def _add(session: Session, ctx: Context, run_id: str, name: str, recipe: str, **
     return row
 
 
-def tell(
+def report(
     session: Session, ctx: Context, principal: Principal, training_id: str, progress: TrainingProgress
 ) -> TrainingReply:
-    """Keeps what a run says of itself. Raises Conflict once the lease it runs under is over."""
+    """Stores a run's progress. Raises Conflict once its lease is over."""
     row = repository.get_or_raise(session, training_id)
-    _may_tell(session, principal, row, progress)
+    _check_reporter(session, principal, row, progress)
     stages = [stage.model_dump(mode="json", exclude_defaults=True) for stage in progress.stages]
     for stage in stages:
         if len(json.dumps(stage.get("metrics", {}))) > MAX_METRICS_BYTES:
@@ -66,26 +65,26 @@ def tell(
     return TrainingReply(stop=row.stop_requested)
 
 
-def _may_tell(session: Session, principal: Principal, row: TrainingRunRow, progress: TrainingProgress) -> None:
+def _check_reporter(session: Session, principal: Principal, row: TrainingRunRow, progress: TrainingProgress) -> None:
     if row.job_id is None:
         if principal.scope == "agent":
-            raise NotAllowed("a run without a job is told of by its user, not by an agent")
+            raise NotAllowed("only a user may report a run without a job, not an agent")
         return
     if not principal.device_id:
-        raise NotAllowed(f"training {row.id} is a job's: only the trainer that leased it tells of it")
+        raise NotAllowed(f"training {row.id} belongs to a job: only the trainer that leased it may report it")
     held = jobs.held(row.id, progress.fencing_token or 0, principal.device_id)
     if not jobs.exists(session, held):
         raise Conflict(f"lease {progress.fencing_token} of job {row.id} is over; drop the work", code="lease_lost")
 
 
 def stop(session: Session, ctx: Context, training_id: str) -> TrainingRunRow:
-    """A queued run ends at once, a running one with its trainer's next word. What it saved stays."""
+    """A queued run ends at once, a running one with its trainer's next report. Its checkpoints are kept."""
     row = repository.get_or_raise(session, training_id)
     state = state_of(session, ctx, row)
     if state in ("stopping", "stopped"):
         return row
     if state not in ("queued", "running", "silent"):
-        raise Conflict(f"training {row.name!r} is {state}: only one that runs can be stopped", code="not_running")
+        raise Conflict(f"training {row.name!r} is {state}: only a running one can be stopped", code="not_running")
     if row.job_id is None and state == "silent":
         row.state, row.finished_at = "stopped", ctx.now()
     elif row.job_id is None or not _end_queued(session, ctx, row.job_id):
@@ -101,7 +100,7 @@ def _end_queued(session: Session, ctx: Context, job_id: str) -> bool:
 
 
 def resume(session: Session, ctx: Context, training_id: str) -> TrainingRunRow:
-    """Back in the queue; the trainer goes on from what is saved."""
+    """Queues the run again; the trainer continues from the last checkpoint."""
     row = repository.get_or_raise(session, training_id)
     state = state_of(session, ctx, row)
     if row.job_id is None:

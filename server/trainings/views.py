@@ -1,4 +1,4 @@
-"""From rows of runs to what the API shows."""
+"""Training runs as the API shows them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def summary(session: Session, ctx: Context, row: TrainingRunRow) -> TrainingSumm
 
 def view(session: Session, ctx: Context, row: TrainingRunRow) -> TrainingView:
     result = session.scalars(select(TrainingResultRow).where(TrainingResultRow.job_id == row.job_id)).first()
-    brought = {k: v for k, v in result.body.items() if k not in ("losses", "measure")} if result else None
+    shown = {k: v for k, v in result.body.items() if k not in ("losses", "measure")} if result else None
     stages = [_stage(stage) for stage in row.stages]
-    return TrainingView(**_fields(session, ctx, row), stages=stages, result=brought)
+    return TrainingView(**_fields(session, ctx, row), stages=stages, result=shown)
 
 
 def _fields(session: Session, ctx: Context, row: TrainingRunRow) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _stage(stored: Any) -> StageProgress:
 
 
 def curves(rows: Sequence[TrainingCurveRow]) -> list[Curve]:
-    """Columns instead of lines, in the order of stages' names; the page has the order of the chain."""
+    """Columns instead of lines, sorted by stage name; the page knows the order of the chain."""
     found: dict[str, list[TrainingCurveRow]] = {}
     for row in rows:
         found.setdefault(row.stage, []).append(row)

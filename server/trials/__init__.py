@@ -1,1 +1,1 @@
-"""Trials: one candidate of a study, its measurements, its hand-over to training."""
+"""Trials: one candidate of a study, its measurements, and starting its training."""

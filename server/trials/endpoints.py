@@ -1,4 +1,4 @@
-"""/trials: one candidate, its raw measurements, its way to training."""
+"""/trials: one candidate, its raw measurements, its trainings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def list_measurements(trial_id: str, ctx: Ctx, user: User) -> list[MeasurementVi
 
 @router.get("/{trial_id}/trainings")
 def list_trainings(trial_id: str, ctx: Ctx, user: User) -> list[TrainingView]:
-    """What trainers brought back for this trial."""
+    """Results of trainings of this trial."""
     with ctx.database.read() as session:
         repository.get_or_raise(session, trial_id)
         return [
@@ -56,7 +56,7 @@ def list_trainings(trial_id: str, ctx: Ctx, user: User) -> list[TrainingView]:
 
 @router.post("/{trial_id}/train", status_code=201)
 def train_trial(trial_id: str, request: TrainRequest, ctx: Ctx, user: User) -> JobView:
-    """Queues a training job; the same request again answers the same job."""
+    """Queues a training job; repeating the request returns the same job."""
     with ctx.database.write() as session:
         row = service.train(session, ctx, trial_id, request)
         return job_view(session, row)

@@ -14,7 +14,7 @@ from contracts.job import TrainResult
 from contracts.measurement import Verdict
 from contracts.study import StoredMeasurement, TrialFacts, TrialRecord
 from contracts.values import clean_json
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from search_space.arch import ArchConfig
 from server.context import new_id
 from server.errors import NotFound
@@ -24,7 +24,7 @@ from server.trials.schemas import TrialView
 
 Trial = TypeVar("Trial", bound=TrialFacts)
 WITHOUT_EVENTS = {"events"}
-WHOSE = {"device_id", "fingerprint", "target", "measured_at"}  # columns of the row, not of its body
+WHOSE = {"device_id", "fingerprint", "target", "measured_at"}  # columns of the row, not parts of its body
 DECISIVE = frozenset({"metrics", "beside", "verdict", "plan_digest", "everything"})
 STORED = ("reason", "costs", "blocks", "values", "artifacts", "quality", "created_at", "updated_at")
 FORMS = {"measurements": "composed", "confirmed": "one_piece", "trained": "trained"}
@@ -63,13 +63,13 @@ def count_by_state(session: Session, study_id: str) -> dict[str, int]:
 
 
 def records(session: Session, rows: Sequence[TrialRow]) -> list[TrialRecord]:
-    """Trials with their measurements (raw events left out). Raises InvalidConfig for an architecture that cannot be
-    read here, e.g. of a plugin that is not loaded."""
+    """Trials with their measurements, without raw events. Raises InvalidConfig for an architecture that cannot be read,
+    e.g. because a plugin is not loaded."""
     return _read_all(TrialRecord, session, rows)
 
 
 def views(session: Session, rows: Sequence[TrialRow], *, lean: bool = False) -> list[TrialView]:
-    """The same for people, whatever their architectures are (``lean``: without environment and block times)."""
+    """The same for display, with any architecture (``lean``: without environment and block times)."""
     return _read_all(TrialView, session, rows, lean)
 
 
@@ -124,7 +124,7 @@ def measurement_of(row: MeasurementRow, lean: bool = False) -> StoredMeasurement
 
 
 def add_measurement(session: Session, now: datetime, job: JobRow, measurement: StoredMeasurement) -> MeasurementRow:
-    """The row of a finished job; ``job_id`` is unique. The key is the plan that was asked for."""
+    """Adds the row of a finished job; ``job_id`` is unique. Its key is the plan of the job, not of the result."""
     device = session.get_one(DeviceRow, job.leased_by)
     row = _row(job.trial_id, device, job.plan_digest, job.form, measurement, now)
     row.target = job.target
@@ -140,9 +140,9 @@ def add_measurement(session: Session, now: datetime, job: JobRow, measurement: S
 
 
 def attach_measurement(
-    session: Session, now: datetime, trial_id: str, group: Group, measurement: StoredMeasurement
+    session: Session, now: datetime, trial_id: str, group: DeviceGroup, measurement: StoredMeasurement
 ) -> None:
-    """Gives the trial a copy of a row that was measured for another one; doing it twice changes nothing."""
+    """Gives the trial a copy of a row that was measured for another trial; repeating this changes nothing."""
     device = session.get_one(DeviceRow, group.device_id or measurement.device_id)
     query = select(MeasurementRow.id).where(
         MeasurementRow.trial_id == trial_id,
@@ -173,7 +173,7 @@ def _row(
 
 
 def find_valid(session: Session, plan_digest: str, fingerprint: str) -> MeasurementRow | None:
-    """The first valid measured row of this plan on any device of this fingerprint that its peers do not contradict."""
+    """The first valid measured row of this plan on a device with this fingerprint that is not in quarantine."""
     doubted = select(DeviceRow.id).where(DeviceRow.fingerprint == fingerprint, DeviceRow.quarantine != "")
     query = select(MeasurementRow).where(
         MeasurementRow.device_id.not_in(doubted),
@@ -186,7 +186,7 @@ def find_valid(session: Session, plan_digest: str, fingerprint: str) -> Measurem
 
 
 def count_measured(session: Session, study_id: str) -> dict[str, int]:
-    """Target -> trials that have a valid composed row of it."""
+    """Target -> number of trials with a valid composed row for it."""
     query = (
         select(MeasurementRow.target, func.count(distinct(MeasurementRow.trial_id)))
         .join(TrialRow, TrialRow.id == MeasurementRow.trial_id)
@@ -210,13 +210,13 @@ def measurements_with_events(session: Session, trial_id: str) -> list[tuple[Meas
 
 
 def _lines(events: list[Any]) -> list[list[dict[str, Any]]]:
-    """Lists of events; what is neither is left out."""
+    """Keeps only lists of events."""
     runs = [run for run in clean_json(events) if isinstance(run, list)]
     return [[event for event in run if isinstance(event, dict)] for run in runs]
 
 
 def add_training(session: Session, now: datetime, job: JobRow, training: TrainResult) -> None:
-    """Keeps what a trainer brought; checkpoint and program become artifacts of the trial."""
+    """Stores a trainer's result; checkpoint and program become artifacts of the trial."""
     body = training.model_dump(mode="json")
     session.add(
         TrainingResultRow(id=new_id("training"), job_id=job.id, trial_id=job.trial_id, body=body, created_at=now)
@@ -232,7 +232,7 @@ def trainings(session: Session, trial_id: str) -> list[TrainingResultRow]:
 
 
 def training_of(row: TrainingResultRow) -> TrainResult:
-    """What a trainer brought; an older version's fields that cannot be read are left out and named as its recipe."""
+    """A trainer's result; fields of an older version that cannot be read are left out and named in ``recipe``."""
     filler = {"recipe": "", "steps": 0, "tokens": 0, "seconds": 0, "losses": [], "held_out_bits_per_byte": {},
               "checkpoint": NO_FILE, "program": NO_FILE, "program_bytes": 0}  # fmt: skip
     found, left_out = readable(TrainResult, row.body, filler)
@@ -240,5 +240,5 @@ def training_of(row: TrainingResultRow) -> TrainResult:
 
 
 def touch(session: Session, trial_id: str, now: datetime) -> None:
-    """Marks the trial as changed, so that who asks for changes since a moment gets it."""
+    """Marks the trial as changed, so that requests for changes since a moment include it."""
     session.get_one(TrialRow, trial_id).updated_at = now

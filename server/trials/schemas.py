@@ -1,4 +1,4 @@
-"""What the trial endpoints take and answer."""
+"""Requests and responses of the trial endpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TrainRequest(BaseModel):
 
 
 class TrialView(TrialFacts):
-    """``arch`` as it was stored: it is shown even where the plugin of its mixer is not loaded."""
+    """``arch`` as stored: it is shown even if the plugin of its mixer is not loaded."""
 
     arch: FreeJson
 

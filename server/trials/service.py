@@ -1,4 +1,4 @@
-"""Changing trials under the state machine, and handing one over to training."""
+"""Changing trials under the state machine, and starting trainings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add(
 
 
 def update(session: Session, ctx: Context, trial_id: str, changes: dict[str, Any]) -> TrialRow:
-    """``changes`` holds columns of the trial; ``artifacts`` are added to those it has. Illegal moves raise Conflict."""
+    """``changes`` holds columns of the trial; ``artifacts`` are merged. Illegal moves raise Conflict."""
     row = repository.get_or_raise(session, trial_id)
     state = changes.pop("state", None)
     if "artifacts" in changes:
@@ -65,8 +65,8 @@ def _move(session: Session, ctx: Context, row: TrialRow, state: TrialState) -> N
 
 
 def train(session: Session, ctx: Context, trial_id: str, request: TrainRequest) -> JobRow:
-    """Leaves a training job for any agent that serves them, with a run that shows how far it is. The same request again
-    is the same job; one that its user had stopped goes on."""
+    """Queues a training job for any agent that serves them, with a run that shows its progress. Repeating the request
+    returns the same job; one that its user stopped is resumed."""
     row = repository.get_or_raise(session, trial_id)
     spec = studies.record_of(studies.get_or_raise(session, row.study_id)).spec
     job = TrainJob(arch=row.arch, budget_bytes=memory_budget(spec.all_budgets), **request.model_dump())

@@ -200,7 +200,7 @@ class TestReplay(DeviceContract):
         assert rows[0].metrics == rows[1].metrics
 
     def test_a_chain_that_was_not_recorded(self, device: Device, plan: Plan) -> None:
-        with pytest.raises(DeviceLost, match="holds no run"):
+        with pytest.raises(DeviceLost, match="has no run"):
             device.run(plan.model_copy(update={"chain": plan.chain[:1]}), never)
 
     def test_recorded_faults(self, host: HostDevice, plan: Plan) -> None:

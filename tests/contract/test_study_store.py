@@ -16,7 +16,7 @@ from contracts.states import TRIAL_MOVES, JobState, StudyState, TrialState
 from contracts.study import QualityResult, StudySpec
 from foundation.errors import HilnasError
 from nas.store import StudyStore
-from nas.targets import Group, groups_of
+from nas.targets import DeviceGroup, groups_of
 from server.app import create_app
 from server.settings import Settings
 from server.store import SqlStudyStore
@@ -87,7 +87,7 @@ class StudyStoreContract:
     def bench(self, tmp_path: Path) -> Iterator[Bench]:
         raise NotImplementedError
 
-    def measuring(self, bench: Bench, number: int = 0) -> tuple[str, Group]:
+    def measuring(self, bench: Bench, number: int = 0) -> tuple[str, DeviceGroup]:
         """A trial in MEASURING, and the first group of devices."""
         trial = bench.store.add_trial({"n": number}, samples.candidate(number))
         for state in (TrialState.PREPARING, TrialState.MEASURING):
@@ -151,7 +151,7 @@ class StudyStoreContract:
         device = bench.enrol("a")
         trial_id, group = self.measuring(bench)
         other_trial, _ = self.measuring(bench, 1)
-        alone, named = Group("", group.fingerprint, device), Group("desk", group.fingerprint)
+        alone, named = DeviceGroup("", group.fingerprint, device), DeviceGroup("desk", group.fingerprint)
         ids = [
             bench.store.submit(trial_id, group, samples.job()),
             bench.store.submit(trial_id, group, samples.job(attempt=1)),
@@ -204,7 +204,7 @@ class StudyStoreContract:
         assert bench.store.find_measurement(digest, "another") is None
         assert bench.store.find_measurement("another", group.fingerprint) is None
         other_trial, _ = self.measuring(bench, 1)
-        named = Group("desk", group.fingerprint)
+        named = DeviceGroup("desk", group.fingerprint)
         for _ in range(2):
             bench.store.attach_measurement(other_trial, named, found)
         other = bench.store.trials()[1]

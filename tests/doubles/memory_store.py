@@ -16,7 +16,7 @@ from contracts.states import TRIAL_MOVES, JobState, StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialRecord
 from foundation.errors import HilnasError
 from foundation.files import file_digest
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from search_space.arch import ArchConfig
 from tests.server import samples
 
@@ -33,7 +33,7 @@ class Queued:
 
     record: JobRecord
     job: MeasureJob
-    group: Group
+    group: DeviceGroup
     avoid: str
 
     def end(self, state: JobState, error: str = "") -> None:
@@ -109,11 +109,11 @@ class MemoryStore:
         self._call()
         self.qualities[arch_digest, key] = quality
 
-    def attach_measurement(self, trial_id: str, group: Group, found: StoredMeasurement) -> None:
+    def attach_measurement(self, trial_id: str, group: DeviceGroup, found: StoredMeasurement) -> None:
         self._call()
         self.keep(trial_id, "measurements", group, group.device_id or found.device_id, found)
 
-    def keep(self, trial_id: str, role: str, group: Group, device_id: str, row: Measurement) -> None:
+    def keep(self, trial_id: str, role: str, group: DeviceGroup, device_id: str, row: Measurement) -> None:
         self.num_rows += 1
         fingerprint = self.devices_now[device_id].fingerprint if device_id in self.devices_now else group.fingerprint
         given = {"target": group.target, "fingerprint": fingerprint, "device_id": device_id,
@@ -124,7 +124,7 @@ class MemoryStore:
         if before is None or before.verdict is not Verdict.VALID or stored.verdict is Verdict.VALID:
             self.rows[trial_id] = trial.model_copy(update={role: {**getattr(trial, role), stored.key: stored}})
 
-    def submit(self, trial_id: str, group: Group, job: MeasureJob, avoid: str = "") -> str:
+    def submit(self, trial_id: str, group: DeviceGroup, job: MeasureJob, avoid: str = "") -> str:
         self._call()
         key = f"{trial_id}|{group}|{job.form}|{job.plan.digest}|{job.attempt}"
         if key not in self.jobs:

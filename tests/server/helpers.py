@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from server.tables import DeviceRow, JobRow, StudyRow, TrainingRunRow, TrialRow
 from tests.server import samples
 
@@ -31,9 +31,9 @@ class FakeClock:
         self.now += timedelta(seconds=seconds)
 
 
-def only(device_id: str) -> Group:
+def only(device_id: str) -> DeviceGroup:
     """The group of this very device: its peers may not answer for it."""
-    return Group("", "", device_id)
+    return DeviceGroup("", "", device_id)
 
 
 def local_client(app: FastAPI, **options: Any) -> TestClient:

@@ -1,4 +1,4 @@
-"""Tokens, scopes, enrolment, and local mode that answers this machine only."""
+"""Tokens, scopes, enrolment, and local mode that serves only this machine."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def test_devices_come_and_go(enrol: EnrolAgent, client: TestClient, clock: FakeC
 @pytest.mark.parametrize(
     ("client_host", "headers", "why"),
     [
-        ("192.168.1.5", {}, "answers this machine only, not 192.168.1.5"),
-        ("127.0.0.1", {"Host": "evil.example"}, "answers to localhost and 127.0.0.1 only"),
+        ("192.168.1.5", {}, "serves only this machine, not 192.168.1.5"),
+        ("127.0.0.1", {"Host": "evil.example"}, "served only as localhost or 127.0.0.1"),
         ("127.0.0.1", {"Origin": "https://evil.example"}, "a page of https://evil.example may not call"),
     ],
 )

@@ -51,13 +51,13 @@ def test_portable_needs_nothing_that_a_device_may_lack(client: TestClient, enrol
     assert start(client, backend="portable", quantization="fp32") == (201, "")
     status, message = start(client)
     assert status == 400
-    assert "no enrolled device runs programs of the backend xnnpack" in message
-    assert "needs a runner with XnnpackBackend, there is no delegate" in message
+    assert "no enrolled device can run programs of backend xnnpack" in message
+    assert "needs a runner with XnnpackBackend; available: none" in message
 
 
 def test_a_backend_that_no_enrolled_device_runs_is_refused(client: TestClient, enrol: EnrolAgent, npu: None) -> None:
     sentence = (
-        "no enrolled device runs programs of the backend npu: that needs a runner with NpuBackend, there is"
+        "no enrolled device can run programs of backend npu: it needs a runner with NpuBackend; available:"
         " XnnpackBackend"
     )
     assert start(client, backend="npu") == (400, sentence)
@@ -68,11 +68,11 @@ def test_a_backend_that_no_enrolled_device_runs_is_refused(client: TestClient, e
     assert start(client, backend="npu", devices=[phone.device_id]) == (201, "")
     status, message = start(client, backend="npu", devices=[phone.device_id, desk.device_id])
     assert status == 400
-    assert message.startswith(f"no enrolled device {desk.device_id} runs programs of the backend npu")
+    assert message.startswith(f"no enrolled device {desk.device_id} can run programs of backend npu")
     both = [{"name": "desk", "kind": "host"}, {"name": "phone", "model": "S26", "backend": "npu"}]
     assert start(client, targets=both) == (201, "")
     wrong = [{"name": "desk", "kind": "host", "backend": "npu"}]
-    assert start(client, targets=wrong)[1].startswith("no enrolled device of target desk runs programs of")
+    assert start(client, targets=wrong)[1].startswith("no enrolled device of target desk can run programs of")
 
 
 @pytest.mark.parametrize("said", ["XnnpackBackend", 5, None, {"XnnpackBackend": 1}])

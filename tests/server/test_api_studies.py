@@ -142,7 +142,7 @@ def test_trials_changed_since_a_moment(client: TestClient, ctx: Context, study_i
 def test_a_gone_device_is_named_in_the_study(
     client: TestClient, enrol: EnrolAgent, study_id: str, clock: FakeClock
 ) -> None:
-    assert "no device is enrolled" in client.get(f"studies/{study_id}").json()["notes"][0]
+    assert "no enrolled device measures" in client.get(f"studies/{study_id}").json()["notes"][0]
     agent = enrol("phone-3")
     assert client.get(f"studies/{study_id}").json()["notes"] == []
     clock.advance(300)

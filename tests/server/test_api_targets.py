@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from contracts.client import CoordinatorClient
 from contracts.states import TrialState
 from contracts.study import QualityResult
-from nas.targets import Group, groups_of
+from nas.targets import DeviceGroup, groups_of
 from server.context import Context
 from server.store import SqlStudyStore
 from tests.server import samples
@@ -40,7 +40,7 @@ def store(ctx: Context, study_id: str) -> SqlStudyStore:
     return SqlStudyStore(ctx, study_id)
 
 
-def groups(store: SqlStudyStore) -> dict[str, Group]:
+def groups(store: SqlStudyStore) -> dict[str, DeviceGroup]:
     return {group.target: group for group in groups_of(store.study().spec, store.devices())}
 
 
@@ -68,8 +68,8 @@ def test_an_offline_peer_holds_nothing_up(
     enrol("galaxy-s24-b", **PHONE)
     notes = client.get(f"studies/{study_id}").json()["notes"]
     assert notes[0].startswith("device desk was last seen at ")
-    assert notes[0].endswith("start its agent again, or drain it to go on without it")
-    assert notes[1].endswith("its peers go on with what they share")
+    assert notes[0].endswith("start its agent again, or drain it to continue without it")
+    assert notes[1].endswith("its peers continue with the shared jobs")
 
 
 def test_progress_is_counted_per_target(

@@ -65,12 +65,12 @@ def send(agent: AgentClient, lease: dict[str, Any], measurement: dict[str, Any])
 BELOW_ZERO = {"median": -5, "low": -5, "high": -5, "unit": "ms", "num_samples": 5}
 # place in a measurement, value, what the refusal says
 REFUSED = [
-    ("metrics/prefill_ms@256", samples.estimate(5) | {"median": -5}, "does not hold its median -5"),
+    ("metrics/prefill_ms@256", samples.estimate(5) | {"median": -5}, "does not contain its median -5"),
     ("metrics/prefill_ms@256", BELOW_ZERO, "no device measures prefill_ms@256 between -5 and -5 ms"),
     ("metrics/prefill_ms@256/median", float("-inf"), ""),
     ("metrics/prefill_ms@256/median", float("nan"), ""),
     ("metrics/prefill_ms@256", samples.estimate(1e300), "no device measures prefill_ms@256"),
-    ("metrics/prefill_ms@256/high", 0.0, "does not hold its median"),
+    ("metrics/prefill_ms@256/high", 0.0, "does not contain its median"),
     ("beside", {"decode_ms@256": BELOW_ZERO}, "no device measures decode_ms@256"),
     ("environment/governor", SURROGATE, ""),
     ("environment", {SURROGATE: 1}, ""),

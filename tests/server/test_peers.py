@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contracts.measurement import Verdict
 from contracts.plan import Plan
 from contracts.study import StoredMeasurement
-from nas.targets import Group
+from nas.targets import DeviceGroup
 from server.context import Context
 from server.devices.peers import TOLERANCE, Agreement, CanaryTime, agreement, difference
 from server.store import SqlStudyStore
@@ -65,7 +65,7 @@ def test_the_difference_in_words() -> None:
     peer = time_of("galaxy-s24-a", 10.0)
     assert difference(time_of("b", 11.8), [peer]) == "18 % slower than galaxy-s24-a on the canary"
     two = [peer, time_of("galaxy-s24-c", 10.4)]
-    assert difference(time_of("b", 8.16), two) == "20 % faster than the middle of its 2 peers on the canary"
+    assert difference(time_of("b", 8.16), two) == "20 % faster than the median of its 2 peers on the canary"
 
 
 # --- over the API ----------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class Phones:
         self.study_id: str = client.post("studies", json=spec).json()["id"]
         self.store = SqlStudyStore(ctx, self.study_id)
         (facts,) = {facts.fingerprint for facts in self.store.devices().values()}
-        self.group = Group("s24", facts)
+        self.group = DeviceGroup("s24", facts)
         self.num_trials = 0
 
     def plan(self, threads: int = 2) -> Plan:

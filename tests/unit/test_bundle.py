@@ -85,7 +85,7 @@ def test_a_compiler_must_exist_and_be_for_phones(tmp_path: Path) -> None:
 
 
 def test_the_ndk_needs_an_executorch_built_for_it(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfig, match="no Android NDK"):
+    with pytest.raises(InvalidConfig, match="not an Android NDK"):
         build_with_ndk(tmp_path, None)
     toolchain = tmp_path / "build" / "cmake" / "android.toolchain.cmake"
     toolchain.parent.mkdir(parents=True)

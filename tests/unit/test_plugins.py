@@ -50,9 +50,9 @@ def test_a_plugin_file_adds_a_space_here_and_in_workers(plugin: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("import nowhere_to_be_found", "plugin broken.py does not load: ModuleNotFoundError"),
-        ("def (", "plugin broken.py does not load: SyntaxError"),
-        ("from search_space.space import SPACES\nSPACES.add('debug_space', lambda: None)", "exists already"),
+        ("import nowhere_to_be_found", "plugin broken.py failed to load: ModuleNotFoundError"),
+        ("def (", "plugin broken.py failed to load: SyntaxError"),
+        ("from search_space.space import SPACES\nSPACES.add('debug_space', lambda: None)", "already exists"),
     ],
 )
 def test_a_plugin_that_does_not_load_is_named(tmp_path: Path, content: str, sentence: str) -> None:

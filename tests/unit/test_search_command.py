@@ -29,7 +29,7 @@ def test_a_target_in_one_word(text: str, target: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("text", ["s24", "s24=SM-S921B", "s24=model:", "=host", "s24=host:x", "s24=cpu:x"])
 def test_a_target_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(InvalidConfig, match="a target is written name=model:SM-S921B"):
+    with pytest.raises(InvalidConfig, match="write a target as name=model:SM-S921B"):
         search._target(text)
 
 

@@ -115,7 +115,7 @@ def test_rows_of_agents_that_wrote_zero_for_that_bound_stay_readable() -> None:
     row = Measurement(plan_digest="a", protocol="quick", verdict="noisy", metrics=metrics)
     assert list(row.metrics) == ["prefill_ms@100"]
     assert row.unknown_metrics == {"prefill_tok_s@100": rate}
-    with pytest.raises(ValidationError, match="does not hold its median"):
+    with pytest.raises(ValidationError, match="does not contain its median"):
         Measurement(plan_digest="a", protocol="quick", verdict="noisy", metrics={"prefill_ms@100": rate})
 
 

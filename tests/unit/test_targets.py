@@ -17,7 +17,7 @@ from foundation.errors import InvalidConfig
 from nas.front import front_of, objectives_of, reference_point_of
 from nas.samplers.optuna_sampler import frozen_trial
 from nas.study import MAX_SESSIONS
-from nas.targets import Group, groups_of, unserved
+from nas.targets import DeviceGroup, groups_of, unserved
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.workspace import FakeWorkspace, no_blocks, run, spec_of  # noqa: F401
 from tests.server import samples
@@ -64,8 +64,8 @@ def test_a_key_is_taken_apart() -> None:
     ("key", "sentence"),
     [
         ("params:s24", "params is the same on every device, so it takes no target"),
-        ("decode_ms@512:", "after the colon stands a target's name, e.g. decode_ms@512:s24"),
-        ("decode_ms@512:S 24", "after the colon stands a target's name"),
+        ("decode_ms@512:", "expected a target name after the colon, e.g. decode_ms@512:s24"),
+        ("decode_ms@512:S 24", "expected a target name after the colon"),
         ("decode_ms:s24", "decode_ms needs a context"),
     ],
 )
@@ -82,11 +82,11 @@ def test_a_key_that_cannot_be(key: str, sentence: str) -> None:
         ({"targets": [{"name": "My phone", "kind": "host"}]}, "a target's name is a short word like s24"),
         ({"targets": [{**HOST, "objectives": [{"metric": "params"}]}]}, "params is the same on every device"),
         ({"targets": [{**HOST, "objectives": [{"metric": "load_ms:host"}]}]}, "inside target host write load_ms"),
-        ({"targets": [HOST, HOST]}, "target host is there twice"),
-        ({"targets": [HOST], "objectives": [{"metric": "decode_ms@256:host"}]}, "objective .* is there twice"),
+        ({"targets": [HOST, HOST]}, "target host is given twice"),
+        ({"targets": [HOST], "objectives": [{"metric": "decode_ms@256:host"}]}, "objective .* is given twice"),
         ({"targets": [HOST], "devices": ["device-1"]}, "targets or devices, not both"),
         ({"targets": [HOST], "budgets": {"decode_ms@256:s25": 4}}, "unknown target 's25' .*; known targets: host"),
-        ({"budgets": {"decode_ms@256:s25": 4}}, "unknown target 's25' .*; this study names none"),
+        ({"budgets": {"decode_ms@256:s25": 4}}, "unknown target 's25' .*; this study has no targets"),
         ({"objectives": []}, "a study needs at least one objective"),
         ({"targets": [{**HOST, "budgets": {"load_ms": 0}}]}, "the budget of load_ms must be above 0 ms, got 0"),
     ],
@@ -129,19 +129,19 @@ def test_studies_and_rows_stored_before_there_were_targets_still_load() -> None:
 def test_equal_devices_are_one_group_and_different_ones_several() -> None:
     fleet = {**FLEET, "laptop": facts("laptop", model="i5-1240P")}
     groups = groups_of(targeted(HOST, S24), fleet)
-    hosts = [Group("host", fleet[name].fingerprint) for name in ("desk", "laptop")]
-    assert groups == [*hosts, Group("s24", PHONES)]
+    hosts = [DeviceGroup("host", fleet[name].fingerprint) for name in ("desk", "laptop")]
+    assert groups == [*hosts, DeviceGroup("s24", PHONES)]
 
 
 def test_a_target_may_be_one_device_by_id_or_by_name() -> None:
     for wanted in ("b", "galaxy-s24-b"):
-        assert groups_of(targeted({"name": "mine", "device": wanted}), FLEET) == [Group("mine", PHONES, "b")]
+        assert groups_of(targeted({"name": "mine", "device": wanted}), FLEET) == [DeviceGroup("mine", PHONES, "b")]
 
 
 def test_listed_devices_each_measure_and_without_a_list_equal_ones_share() -> None:
     listed = groups_of(spec_of(devices=["a", "b"]), FLEET)
-    assert listed == [Group("", PHONES, "a"), Group("", PHONES, "b")]
-    assert groups_of(spec_of(), FLEET) == [Group("", FLEET["desk"].fingerprint), Group("", PHONES)]
+    assert listed == [DeviceGroup("", PHONES, "a"), DeviceGroup("", PHONES, "b")]
+    assert groups_of(spec_of(), FLEET) == [DeviceGroup("", FLEET["desk"].fingerprint), DeviceGroup("", PHONES)]
 
 
 def test_targets_that_nothing_matches_are_named() -> None:

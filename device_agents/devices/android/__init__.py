@@ -1,1 +1,1 @@
-"""A phone as a measurement device: what is read of it, what is set on it, and when it is fit to measure."""
+"""A phone as a measurement device: reading its state, setting it up, and checking that it is fit to measure."""

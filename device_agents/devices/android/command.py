@@ -49,11 +49,11 @@ def android(
     key: Key = None,
     max_temp: MaxTemp = Limits.max_start_c,
     battery_floor: Floor = Limits.battery_floor,
-    poll: Annotated[float, typer.Option(help="Seconds between looks at a phone that cools.")] = Limits.poll_s,
+    poll: Annotated[float, typer.Option(help="Seconds between readings of a phone that cools.")] = Limits.poll_s,
     wait: Annotated[float, typer.Option(help="Longest wait for a phone to cool, seconds.")] = Limits.wait_s,
     keep_charging: Charge = False,
 ) -> None:
-    """Measure on phones: plug one in (or name it) and it takes part in searches until told to stop."""
+    """Measure on phones: plug one in (or name it) and it takes part in searches until the agent is stopped."""
     phones = named_phones(serial, connect)
     if name and len(phones) > 1:
         raise InvalidConfig(f"--name names one phone, {len(phones)} are given: leave it out")
@@ -69,12 +69,12 @@ def android(
             given = None if enrolled else (tokens.pop(0) if tokens else local_token(url, folder))
             agents.append(Agent(url, device, folder, given))
     if not agents:
-        raise HilnasError("no phone can measure; the reasons are above, `hilnas agent doctor` shows every check")
+        raise HilnasError("no phone can measure; see the reasons above, `hilnas agent doctor` shows every check")
     serve_all(agents)
 
 
 def admitted(device: AndroidDevice, address: str, alone: bool) -> bool:
-    """Connects and examines a phone; one of several that cannot measure is left out with the reason."""
+    """Connects and examines a phone; one of several that cannot measure is skipped, with the reason logged."""
     try:
         device.connect()
         findings = examine(device, threads=min(2, device.facts.cores))
@@ -123,7 +123,7 @@ def serve_all(agents: list[Agent]) -> None:
 
 
 def serve(agent: Agent) -> None:
-    """Serves one phone and leaves it as it was found, whatever ends the agent."""
+    """Serves one phone and restores its settings, however the agent ends."""
     try:
         agent.run()
     except HilnasError as error:
@@ -140,7 +140,7 @@ def doctor(
     threads: Annotated[int, typer.Option(help="Threads a measurement will use.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per phone.")] = False,
 ) -> None:
-    """Check everything that would spoil a measurement on a phone. Exit code 1 when one cannot measure."""
+    """Check everything that would spoil a measurement on a phone. Exit code 1 if one cannot measure."""
     sound = True
     for address in named_phones(serial, connect):
         device = AndroidDevice(Phone(choose_transport(address, adb, key)), ready_bundle())

@@ -1,4 +1,4 @@
-"""Is the phone fit to measure, and did it stay so? Limits that its owner may set, and the verdicts they lead to."""
+"""Is the phone fit to measure, and did it stay fit? Limits that its owner may set, and the resulting verdicts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from contracts.measurement import Verdict
 
-# a mean frequency below this share of the session's fastest run is throttling; the governor's idling before and after a
-# short run alone moves it by some percent
+# a mean frequency below this share of the session's fastest run counts as throttling; idling before and after a short
+# run alone moves it by a few percent
 SLOWER = 0.85
 
 
@@ -37,7 +37,7 @@ def with_clock(state: dict[str, Any], known: dict[str, Any], now_s: float) -> di
 
 
 def unfit(state: dict[str, Any], limits: Limits) -> tuple[Verdict, str] | None:
-    """What forbids measuring and does not pass by waiting a few minutes."""
+    """A condition that rules out measuring and does not pass within a few minutes."""
     if (level := state.get("battery_level", 100)) < limits.battery_floor:
         return Verdict.LOW_BATTERY, f"battery at {level} %, the floor is {limits.battery_floor} %"
     if abs(off := state.get("clock_off_s", 0.0)) > limits.clock_s:
@@ -53,7 +53,7 @@ def is_hot(state: dict[str, Any], limits: Limits) -> bool:
 
 
 def spoiled(before: dict[str, Any], after: dict[str, Any], cores: list[int]) -> tuple[Verdict, str] | None:
-    """What happened to the phone between two readings that makes the run between them worthless."""
+    """An event between two readings that invalidates the run between them."""
     if before.get("boot_id") != after.get("boot_id"):
         return Verdict.DEVICE_LOST, "the phone rebooted during the run"
     if after.get("thermal_status", 0) > before.get("thermal_status", 0):
@@ -73,7 +73,7 @@ def spoiled(before: dict[str, Any], after: dict[str, Any], cores: list[int]) -> 
 
 
 def used_caps(state: dict[str, Any], cores: list[int]) -> dict[str, int]:
-    """Policy -> cap in kHz, of the policies that ``cores`` belong to (of all when no core is named)."""
+    """Policy -> cap in kHz, for the policies that ``cores`` belong to (for all if ``cores`` is empty)."""
     return {
         str(name): policy["scaling_max_freq"]
         for name, policy in state.get("policies", {}).items()

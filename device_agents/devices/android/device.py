@@ -1,4 +1,4 @@
-"""A phone as a device: gate, pinned clocks, cold runs in processes of their own, memory in a pass of its own."""
+"""A phone as a device: temperature gate, pinned clocks, cold runs in fresh processes, memory in a separate pass."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from device_agents.transports.errors import PhoneError, PhoneFull
 from foundation.measurement_lock import MeasurementLock
 
 log = structlog.get_logger()
-LOOK_AGAIN_S = 300.0  # an idle phone's condition is read this often
+IDLE_READING_S = 300.0  # an idle phone's condition is read this often
 
 
 class AndroidDevice(DeviceDefaults):
@@ -56,13 +56,13 @@ class AndroidDevice(DeviceDefaults):
         self._facts: DeviceFacts | None = None
         self._blocks: set[str] = set()
         self._session, self._count, self._done_with = "local", 0, ""
-        self._fastest_khz: dict[str, float] = {}  # by plan: runs of one plan only can be compared
+        self._fastest_khz: dict[str, float] = {}  # by plan: only runs of the same plan can be compared
         self._read_at, self._problem = 0.0, ""
         self._gate: dict[str, Any] = {}
 
     def connect(self) -> None:
-        """Everything a phone needs before its first job: what an earlier agent left is put back, bundle and block
-        inventory are brought up to date."""
+        """Prepares the phone for its first job: restores settings left by an earlier agent, updates the bundle and the
+        block inventory."""
         self.phone.connect()
         self.policy.restore()
         sections = self.phone.sections("facts")
@@ -81,8 +81,8 @@ class AndroidDevice(DeviceDefaults):
     # --- between jobs ------------------------------------------------------------------------------------------------
 
     def ready(self) -> str:
-        """Reads the phone's condition when it was bad or is long ago."""
-        if not self._problem and self._clock() - self._read_at < LOOK_AGAIN_S:
+        """Reads the phone's condition if the last reading was bad or is old."""
+        if not self._problem and self._clock() - self._read_at < IDLE_READING_S:
             return ""
         try:
             if self._problem:
@@ -97,7 +97,7 @@ class AndroidDevice(DeviceDefaults):
         return self._problem
 
     def _unfit(self) -> tuple[Verdict, str] | None:
-        """By the last reading; remembered, so that the phone is read again before the next job is taken."""
+        """According to the last reading; remembered, so that the phone is read again before the next job."""
         if found := unfit(self.state, self.limits):
             self._problem = found[1]
         return found
@@ -141,7 +141,7 @@ class AndroidDevice(DeviceDefaults):
         self._blocks |= set(missing)
 
     def _make_room(self, keep: set[str]) -> None:
-        """Blocks of other candidates go: they are a cache, and come again when they are asked for."""
+        """Evicts blocks of other candidates: they are a cache and are fetched again when needed."""
         log.warning("phone_full", serial=self.phone.serial, evicted=len(self._blocks - keep))
         self.phone.evict(sorted(keep))
         self._blocks &= keep
@@ -154,8 +154,8 @@ class AndroidDevice(DeviceDefaults):
         return {**known, "measuring_policy": self.policy.outcome, "gate": self._gate}
 
     def run(self, plan: Plan, cancelled: Callable[[], bool]) -> list[RunnerEvent]:
-        """Events of the timed pass, the memory pass's ``memory`` events among them; a ``phone`` event for each reading,
-        and ``spoiled`` when the phone did not hold still."""
+        """Events of the timed pass, including the memory pass's ``memory`` events; a ``phone`` event for each reading,
+        and ``spoiled`` if the phone's condition changed during the run."""
         if found := self._unfit():
             return [_spoiled(*found)]
         with self._troubles():
@@ -172,7 +172,7 @@ class AndroidDevice(DeviceDefaults):
 
     @contextlib.contextmanager
     def _troubles(self) -> Iterator[None]:
-        """Whatever the phone fails with is looked at again before the next job is taken."""
+        """Remembers a failure of the phone, so that it is checked again before the next job."""
         try:
             yield
         except PhoneError as error:
@@ -200,8 +200,8 @@ class AndroidDevice(DeviceDefaults):
                 return result
 
     def _passes(self, plan: Plan, cores: list[int]) -> list[dict[str, Any]]:
-        """The timed pass, and for a protocol with memory one that only reads memory: walking a process's maps costs
-        time, and its peak must not hold a canary."""
+        """The timed pass, and for a protocol with memory a second one that only reads memory: walking a process's maps
+        costs time, and its peak must not include a canary."""
         pinned = plan.protocol.model_copy(update={"affinity": cores or None, "memory": False})
         timed = plan.model_copy(update={"protocol": pinned})
         passes = [timed.to_runner(f"{self.phone.root}/blocks")]
@@ -212,18 +212,18 @@ class AndroidDevice(DeviceDefaults):
         return passes
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
-        """A virtual phone computes on this host's cores, so the host must hold still; a true one has its own."""
+        """A virtual phone computes on this host's cores, so it needs the host's lock; a real one does not."""
         return MeasurementLock().exclusive() if self.facts.details.get("virtual") else contextlib.nullcontext()
 
     def _returned(self) -> None:
-        """Back after a cut: a reboot lost clocks and charging policy."""
+        """Called after a reconnection: a reboot resets clocks and charging policy."""
         self._keep(parse_state(self.phone.sections("state")))
         self.policy.ensure(self.state.get("boot_id"))
 
     # --- too hot -----------------------------------------------------------------------------------------------------
 
     def _check_while_hot(self, key: str, timed: dict[str, Any], cancelled: Callable[[], bool]) -> RunResult | None:
-        """The parity gate needs no cool phone: a program that computes something else costs no cooling."""
+        """The parity gate does not need a cool phone: a wrong program fails without waiting for cooling."""
         if self._gate["waited_s"] or not timed.get("check"):
             return None
         protocol = {**timed["protocol"], "prefill_lengths": [], "decode_contexts": [], "repetitions": 1, "warmup": 0}
@@ -236,7 +236,7 @@ class AndroidDevice(DeviceDefaults):
         return result if result.passes and result.passes[0].exit_code else None
 
     def _cool_down(self, cancelled: Callable[[], bool]) -> bool:
-        """Waits below the gate, with other work while there is some; False when the bound is over."""
+        """Waits until the phone is below the gate, doing other work if there is some; False after the longest wait."""
         log.info("phone_cooling", serial=self.phone.serial, threshold_c=self.limits.max_start_c)
         while self._gate["waited_s"] < self.limits.wait_s and not cancelled():
             started = self._clock()
@@ -291,13 +291,13 @@ def _log_block(digest: str, num_bytes: int) -> None:
 
 
 def join_passes(passes: list[Pass]) -> list[RunnerEvent]:
-    """The timed pass's lines with the memory pass's readings among them; a failed memory pass ends the run as it did.
+    """The timed pass's events with the memory pass's readings merged in; an error of the memory pass ends the run.
 
-    Raises RunnerCrashed when a pass ended without words.
+    Raises RunnerCrashed when a pass ended without an end or error event.
     """
     events: list[RunnerEvent] = []
     for one in passes:
-        lines = parse_run(one.lines, one.words, one.exit_code)
+        lines = parse_run(one.lines, one.stderr, one.exit_code)
         if not events or isinstance(lines[-1], ErrorEvent):
             events += lines
         else:

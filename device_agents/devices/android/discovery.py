@@ -1,4 +1,4 @@
-"""Which phones are meant, and which way leads to each."""
+"""Which phones to use, and the transport to each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADB_SERVER = ("127.0.0.1", 5037)
 
 
 def named_phones(serials: list[str], addresses: list[str], usb: Path = USB_DEVICES) -> list[str]:
-    """What was named, else every phone on USB that offers debugging."""
+    """The given phones, else every phone on USB that offers debugging."""
     for address in addresses:
         if not address.rpartition(":")[2].isdigit() or ":" not in address:
             raise InvalidConfig(f"--connect takes HOST:PORT, e.g. 192.168.1.20:5555; got {address!r}")
@@ -27,7 +27,7 @@ def named_phones(serials: list[str], addresses: list[str], usb: Path = USB_DEVIC
 
 
 def choose_transport(address: str, adb: str | None, key: Path | None) -> Transport:
-    """Google's adb server where it was asked for or already owns USB; else the built-in client."""
+    """Google's adb server if requested or if it already owns USB; else the built-in client."""
     if adb is not None or (":" not in address and server_runs()):
         from device_agents.transports.adb_server import AdbServerTransport
 

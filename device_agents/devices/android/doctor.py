@@ -1,4 +1,4 @@
-"""Everything that would spoil a measurement on this phone, checked before it enrols, each with the step to take."""
+"""Checks for everything that would spoil a measurement on this phone, before it enrols, each with the step to take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Outcome = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """``failed``: this phone cannot measure. ``warning``: it can, and the reader should know."""
+    """``failed``: this phone cannot measure. ``warning``: it can, with a limitation."""
 
     name: str
     outcome: Outcome
@@ -37,12 +37,12 @@ def unfit_sentence(findings: list[Finding]) -> str:
 
 def check_runner(device: AndroidDevice, threads: int) -> Finding:
     folder = f"{device.phone.root}/bundle-{device.bundle.digest[:16]}"
-    said = device.phone.verb("runner", folder, "--version")
-    if said.exit_code == 0:
-        return Finding("runner", "ok", said.stdout.strip())
-    words = (said.stderr or said.stdout).strip() or f"exit code {said.exit_code}"
+    reply = device.phone.verb("runner", folder, "--version")
+    if reply.exit_code == 0:
+        return Finding("runner", "ok", reply.stdout.strip())
+    reason = (reply.stderr or reply.stdout).strip() or f"exit code {reply.exit_code}"
     return Finding(
-        "runner", "failed", words, "the phone must allow programs under /data/local/tmp (stock firmware does)"
+        "runner", "failed", reason, "the phone must allow programs under /data/local/tmp (stock firmware does)"
     )
 
 
@@ -55,22 +55,22 @@ def check_tools(device: AndroidDevice, threads: int) -> Finding:
 
 
 def check_cores(device: AndroidDevice, threads: int) -> Finding:
-    """cpuset and affinity: are the cores we would measure on really given to a program of the shell?"""
+    """cpuset and affinity: is a program of the shell really allowed to run on the cores that we measure on?"""
     cores = device.facts.details.get("affinity", {}).get(str(threads), [])
     if not cores:
         return Finding(
             "cores", "failed", f"{device.facts.cores} cores, no {threads} to run on", "ask for fewer threads"
         )
     mask = f"{sum(1 << core for core in cores):x}"
-    said = device.phone.shell(f"taskset {mask} grep Cpus_allowed_list /proc/self/status")
-    granted = parse_list(said.stdout.partition(":")[2])
-    told = f"cores {cores}, cpuset {device.facts.details.get('cpuset', '?')}"
-    if said.exit_code == 0 and granted == set(cores):
-        return Finding("cores", "ok", told)
+    reply = device.phone.shell(f"taskset {mask} grep Cpus_allowed_list /proc/self/status")
+    granted = parse_list(reply.stdout.partition(":")[2])
+    found = f"cores {cores}, cpuset {device.facts.details.get('cpuset', '?')}"
+    if reply.exit_code == 0 and granted == set(cores):
+        return Finding("cores", "ok", found)
     return Finding(
         "cores",
         "failed",
-        f"{told}: granted {sorted(granted) or 'none'}",
+        f"{found}: granted {sorted(granted) or 'none'}",
         "close power saving mode and game boosters, reboot",
     )
 
@@ -95,7 +95,7 @@ def check_charging(device: AndroidDevice, threads: int) -> Finding:
     if state.get("charging_stopped") or not state.get("charging"):
         return Finding("charging", "ok", "stopped for measuring")
     return Finding(
-        "charging", "warning", f"goes on from {state.get('power_source')}", "expect a warmer start; use Wi-Fi"
+        "charging", "warning", f"continues from {state.get('power_source')}", "expect a warmer start; use Wi-Fi"
     )
 
 
@@ -103,10 +103,10 @@ def check_thermal(device: AndroidDevice, threads: int) -> Finding:
     state = parse_state(device.phone.sections("state"))
     if "thermal_status" not in state or "battery_c" not in state:
         return Finding("thermal", "failed", "temperature or thermal status cannot be read", "reboot the phone")
-    told = f"battery {state['battery_c']:.1f} C, thermal status {state['thermal_status']}"
+    found = f"battery {state['battery_c']:.1f} C, thermal status {state['thermal_status']}"
     if is_hot(state, device.limits):
-        return Finding("thermal", "warning", told, f"jobs wait until it is below {device.limits.max_start_c:.1f} C")
-    return Finding("thermal", "ok", told)
+        return Finding("thermal", "warning", found, f"jobs wait until it is below {device.limits.max_start_c:.1f} C")
+    return Finding("thermal", "ok", found)
 
 
 def check_battery(device: AndroidDevice, threads: int) -> Finding:
@@ -119,7 +119,7 @@ def check_battery(device: AndroidDevice, threads: int) -> Finding:
 def check_space(device: AndroidDevice, threads: int) -> Finding:
     free = device.state.get("free_bytes")
     if free is None or free >= device.limits.min_free_bytes:
-        return Finding("space", "ok", f"{free / 2**30:.1f} GiB free" if free is not None else "not told")
+        return Finding("space", "ok", f"{free / 2**30:.1f} GiB free" if free is not None else "unknown")
     need = device.limits.min_free_bytes / 2**30
     return Finding(
         "space", "failed", f"{free / 2**30:.2f} GiB free", f"free {need:.0f} GiB, or run `hilnas agent clear`"

@@ -1,4 +1,4 @@
-"""What a phone says about itself when it enrols, from the ``facts`` verb."""
+"""The facts that a phone reports when it enrols, from the ``facts`` verb."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FEATURES = ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
 
 
 def phone_facts(sections: dict[str, str], serial: str, name: str | None, runner_version: str) -> DeviceFacts:
-    """``details`` is what the device page shows; ``details.affinity`` maps a number of threads to the cores they get,
-    which the coordinator makes part of the plan and so of the measurement's key."""
+    """``details`` is shown on the device page; ``details.affinity`` maps a number of threads to the cores they run on,
+    which the coordinator makes part of the plan and thus of the measurement's key."""
     props, state = parse_props(sections.get("props", "")), parse_state(sections)
     max_khz = parse_cpus(sections.get("cpus", ""))
     model = props.get("ro.product.model", "unknown phone")

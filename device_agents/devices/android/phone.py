@@ -1,4 +1,4 @@
-"""One phone over one transport: ``phone.sh`` kept current on it, its verbs, reconnection, files that arrive whole."""
+"""One phone over one transport: keeps ``phone.sh`` current and runs its verbs, reconnects, transfers verified files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline,
 log = structlog.get_logger()
 Result = TypeVar("Result")
 SCRIPT = Path(__file__).with_name("phone.sh")
-PART = 64 << 20  # larger files go in parts, so that a cut costs one of them
+PART = 64 << 20  # larger files are sent in parts, so that a lost connection costs only one of them
 RECONNECT_S = 180.0  # a phone reboots in less
 MAX_CUTS = 5  # per file or command
-TRIES = 3  # sends of a file whose content arrives different
+TRIES = 3  # sends of a file whose content arrives corrupted
 
 
 class Phone:
-    """``root`` is where the phone keeps our files; the phone itself names it."""
+    """``root`` is the folder of our files on the phone; the phone itself reports it."""
 
     def __init__(
         self, transport: Transport, part_bytes: int = PART, reconnect_s: float = RECONNECT_S,
@@ -44,18 +44,18 @@ class Phone:
         return self.transport.serial
 
     def connect(self) -> None:
-        """Opens the way and makes sure that this very ``phone.sh`` is on the phone. Two round trips when it is."""
+        """Connects and makes sure that the phone has this version of ``phone.sh``. Two round trips if it does."""
         self.transport.connect()
-        told = self.shell("echo ${HILNAS_PHONE_ROOT:-/data/local/tmp/hilnas}").stdout.split()
-        if not told:
-            raise PhoneOffline(self.serial, "its shell says nothing")
-        self.root = told[-1]
+        reply = self.shell("echo ${HILNAS_PHONE_ROOT:-/data/local/tmp/hilnas}").stdout.split()
+        if not reply:
+            raise PhoneOffline(self.serial, "its shell gives no output")
+        self.root = reply[-1]
         found = self.shell(f"mkdir -p {self.root}/blocks {self.root}/runs && sha256sum {self.root}/{self._name}").stdout
         if not found.startswith(hashlib.sha256(self._script).hexdigest()):
             self.transport.push(SCRIPT, f"{self.root}/{self._name}")
 
     def reconnect(self, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Tries until the phone answers again; a refused key or RECONNECT_S of silence ends it with the last error."""
+        """Retries until the phone answers; a refused key or RECONNECT_S of silence raises the last error."""
         deadline = self._clock() + self._reconnect_s
         pause = 0.2
         while True:
@@ -77,11 +77,11 @@ class Phone:
         return self.transport.shell(command, timeout_s, on_line)
 
     def verb(self, *words: str, timeout_s: float = 60.0, on_line: OnLine | None = None) -> ShellResult:
-        """One verb of ``phone.sh``."""
+        """Runs one verb of ``phone.sh``."""
         return self.shell(f"sh {self.root}/{self._name} {shlex.join(words)}", timeout_s, on_line)
 
     def sections(self, *words: str) -> dict[str, str]:
-        """A verb's output by section, reconnecting once: reading changes nothing."""
+        """A verb's output by section. Reconnects and retries once, which is safe for reading verbs."""
         try:
             return split_sections(self.verb(*words).stdout)
         except PhoneOffline:
@@ -91,15 +91,15 @@ class Phone:
     # --- files -------------------------------------------------------------------------------------------------------
 
     def inventory(self) -> dict[str, str]:
-        """File name of a block -> sha256 of what the phone really holds. Reads every byte of them."""
+        """File name of a block -> sha256 of the file on the phone. Reads every byte."""
         text = split_sections(self.verb("inventory", timeout_s=300.0).stdout).get("blocks", "")
         rows = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
         return {name.strip().removeprefix("./"): digest for digest, name in rows}
 
     def put_blocks(self, files: Mapping[str, Path], on_file: Callable[[str, int], None] | None = None) -> None:
-        """Sends blocks (digest -> file) and verifies them on the phone; goes on after cuts where it was.
+        """Sends blocks (digest -> file) and verifies them on the phone; resumes after lost connections.
 
-        Raises PhoneFull, or PhoneError for one that keeps arriving different.
+        Raises PhoneFull, or PhoneError for a block that keeps arriving corrupted.
         """
         for digest in files:
             require_digest(digest)
@@ -112,7 +112,7 @@ class Phone:
                 return
             log.warning("blocks_arrived_different", serial=self.serial, count=len(waiting))
         raise PhoneError(
-            f"{len(waiting)} blocks arrive on phone {self.serial} with other content than sent, {TRIES} times in a row:"
+            f"{len(waiting)} blocks arrived corrupted on phone {self.serial} {TRIES} times in a row:"
             " try another cable or port"
         )
 
@@ -142,13 +142,13 @@ class Phone:
                 source.seek(offset)
                 part.write_bytes(source.read(self._part))
                 self.transport.push(part, f"{target}.part")
-                said = self.verb("append", digest, timeout_s=120.0)
-                if said.exit_code or not said.stdout.strip().isdigit():
+                reply = self.verb("append", digest, timeout_s=120.0)
+                if reply.exit_code or not reply.stdout.strip().isdigit():
                     raise PhoneFull(self.serial, target)
-                offset = int(said.stdout)
+                offset = int(reply.stdout)
 
     def put_bundle(self, bundle: Bundle) -> None:
-        """Sends loader, libraries and runner unless the phone has this very bundle."""
+        """Sends loader, libraries and runner unless the phone already has this bundle."""
         digest, target = bundle.digest[:16], f"{self.root}/bundle-{bundle.digest[:16]}"
         if self.shell(f"test -x {target}/hilnas-runner").exit_code == 0:
             return
@@ -159,11 +159,11 @@ class Phone:
             for path in [*(bundle.path / name for name in bundle.files), sums]:
                 self._through_cuts(lambda p=path: self.transport.push(p, f"{target}.new/{p.name}", mode=0o755))  # type: ignore[misc]
         if "ready" not in self._through_cuts(lambda: self.verb("bundle", digest).stdout):
-            raise PhoneError(f"the bundle arrived on phone {self.serial} damaged; start the agent again")
+            raise PhoneError(f"the bundle arrived corrupted on phone {self.serial}; start the agent again")
         log.info("bundle_pushed", serial=self.serial, bundle=digest)
 
     def _through_cuts(self, action: Callable[[], Result]) -> Result:
-        """Does ``action``, and again after every cut that the phone comes back from."""
+        """Runs ``action``, reconnecting and repeating it after a lost connection, at most MAX_CUTS times."""
         for _ in range(MAX_CUTS):
             try:
                 return action()

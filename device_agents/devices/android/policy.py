@@ -1,5 +1,5 @@
-"""The state a phone is held in while it measures: pinned clocks, no charging, screen on and dim. The phone itself keeps
-the way back (``restore.sh``), so a killed agent, or a host that never returns, leaves nothing changed for long."""
+"""The phone's state while it measures: pinned clocks, no charging, screen on and dim. The phone itself can restore its
+settings (``restore.sh``), so they do not stay changed for long after the agent was killed or the host disappeared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 
 class MeasuringPolicy:
-    """``stop_charging``: charging holds a phone some degrees warmer. On until ``restore``."""
+    """Applied until ``restore``. ``stop_charging``: charging keeps a phone some degrees warmer."""
 
     def __init__(self, phone: Phone, stop_charging: bool = True) -> None:
         self._phone, self._stop_charging = phone, stop_charging
@@ -22,14 +22,14 @@ class MeasuringPolicy:
         self.outcome: dict[str, Any] = {}
 
     def ensure(self, boot_id: str | None) -> dict[str, Any]:
-        """Applies it unless this boot already has it. A reboot loses it."""
+        """Applies the policy unless it was applied since the last boot. A reboot resets it."""
         if self.boot_id is None or (boot_id is not None and boot_id != self.boot_id):
             self.apply(boot_id)
         return self.outcome
 
     def apply(self, boot_id: str | None) -> None:
-        said = self._phone.verb("apply", *([] if self._stop_charging else ["charging"]))
-        first, _, last = said.stdout.partition("=== after\n")
+        reply = self._phone.verb("apply", *([] if self._stop_charging else ["charging"]))
+        first, _, last = reply.stdout.partition("=== after\n")
         sections = split_sections(first)
         before, after = (parse_policies(split_sections(text).get("policies", "")) for text in (first, last))
         refused = "exit 0" not in sections.get("fixed", "")
@@ -47,7 +47,7 @@ class MeasuringPolicy:
         log.info("measuring_policy_applied", serial=self._phone.serial, **self.outcome)
 
     def restore(self) -> None:
-        """Puts back what was there, also after another agent that was killed."""
+        """Restores the original settings, also those changed by an agent that was killed."""
         self._phone.verb("restore")
         self.boot_id = None
         log.info("measuring_policy_restored", serial=self._phone.serial)

@@ -1,4 +1,5 @@
-"""One cold run on a phone: plan out, wait through cuts, result back. Nothing here knows what is measured."""
+"""One cold run on a phone: send the plan, survive lost connections, fetch the result. Independent of what is
+measured."""
 
 from __future__ import annotations
 
@@ -19,22 +20,22 @@ from device_agents.transports.errors import PhoneOffline
 from foundation.errors import DeviceLost
 
 log = structlog.get_logger()
-SILENCE_S = 60.0  # the phone says something every two seconds
+SILENCE_S = 60.0  # the phone prints a line every two seconds
 MAX_CUTS = 20  # of the connection, during one cold run
-MAX_LOST = 3  # a run that the phone lost (reboot, killed shell) is started afresh
+MAX_LOST = 3  # a run that the phone lost (reboot, killed shell) is started again
 
 
 class JobCancelled(DeviceLost):
-    """The study does not want this result any more."""
+    """The study no longer needs this result."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one process of the runner left: its lines, exit code and last words; ``seconds`` from start to exit."""
+    """The output of one runner process: its lines, exit code and stderr; ``seconds`` from start to exit."""
 
     lines: str
     exit_code: int
-    words: str
+    stderr: str
     seconds: float = 0.0
 
 
@@ -47,14 +48,14 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Hot:
-    """Nothing was started: the phone is above the gate."""
+    """The run was not started: the phone is above the gate."""
 
     battery_c: float
     thermal_status: int
 
 
 class ColdRun:
-    """``key`` names the run on the phone: the same key again finds what was started or finished under it."""
+    """``key`` names the run on the phone: the same key finds a run that was already started or finished."""
 
     def __init__(self, phone: Phone, key: str, bundle: str, plans: list[dict[str, Any]], done_with: str = "") -> None:
         self._phone, self._key, self._bundle, self._done_with = phone, key, bundle, done_with
@@ -62,13 +63,13 @@ class ColdRun:
         self._sent = False
 
     def take(self, limits: Limits, cancelled: Callable[[], bool], on_return: Callable[[], None]) -> RunResult | Hot:
-        """Starts the run, or finds it again, and brings its result. ``on_return`` is called when the phone came back
-        after a cut, before anything else is asked of it."""
+        """Starts the run, or finds it again, and returns its result. ``on_return`` is called after every reconnection,
+        before any other command."""
         lost = cuts = 0
         while True:
             try:
-                said = self._ask(limits, cancelled)
-                if said == "finished":
+                reply = self._ask(limits, cancelled)
+                if reply == "finished":
                     return self._fetch()
             except PhoneOffline as error:
                 cuts += 1
@@ -79,20 +80,20 @@ class ColdRun:
                 on_return()
                 continue
             except FileNotFoundError:
-                said = "its result is gone"
-            if said.startswith("hot"):
-                _, tenths, status = said.split()
+                reply = "its result is gone"
+            if reply.startswith("hot"):
+                _, tenths, status = reply.split()
                 return Hot(int(tenths) / 10, int(status))
             lost += 1
-            log.warning("run_lost_on_phone", serial=self._phone.serial, run=self._key, said=said)
+            log.warning("run_lost_on_phone", serial=self._phone.serial, run=self._key, reply=reply)
             if lost >= MAX_LOST:
                 raise DeviceLost(
-                    f"phone {self._phone.serial} lost the run {lost} times in a row: {said or 'no answer'}"
+                    f"phone {self._phone.serial} lost the run {lost} times in a row: {reply or 'no answer'}"
                 )
             self.drop()
 
     def drop(self) -> None:
-        """Ends the run if it runs and forgets it."""
+        """Ends the run if it is running and removes it from the phone."""
         self._phone.drop_runs([self._key])
         self._sent = False
 

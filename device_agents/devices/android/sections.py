@@ -1,5 +1,5 @@
-"""Reads what ``phone.sh`` prints: sections headed by ``=== name``, each parsed by its own function. Values that the
-phone does not tell are absent."""
+"""Parses the output of ``phone.sh``: sections headed by ``=== name``, each with its own function. Values that the
+phone does not report are absent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency"
 
 
 def split_sections(text: str, header: str = HEADER) -> dict[str, str]:
-    """Name -> text of each section, in order; what stands before the first is dropped."""
+    """Name -> text of each section, in order; text before the first section is dropped."""
     found: dict[str, list[str]] = {}
     current: list[str] = []
     for line in text.splitlines():
@@ -28,7 +28,7 @@ def parse_props(text: str) -> dict[str, str]:
 
 
 def parse_battery(text: str) -> dict[str, Any]:
-    """``dumpsys battery``: degrees Celsius, level in percent, what charges it, whether readings are overridden."""
+    """``dumpsys battery``: degrees Celsius, level in percent, power source, whether readings are overridden."""
     fields = dict(re.findall(r"^\s*([\w ]+?): *(\S+)\s*$", text, re.MULTILINE))
     found: dict[str, Any] = {}
     if (tenths := _int(fields.get("temperature"))) is not None:
@@ -59,7 +59,7 @@ def parse_thermal(text: str) -> dict[str, Any]:
 
 
 def parse_cpus(text: str) -> dict[int, int]:
-    """Core -> its maximum frequency in kHz; 0 where the phone does not tell it."""
+    """Core -> its maximum frequency in kHz; 0 if the phone does not report it."""
     rows = (line.split() for line in text.splitlines() if line.strip())
     return {int(row[0]): int(row[1]) if len(row) > 1 else 0 for row in rows}
 

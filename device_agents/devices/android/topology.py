@@ -1,4 +1,4 @@
-"""Which cores a measurement runs on: found from their maximum frequencies, not from a table of phones."""
+"""Which cores a measurement runs on: derived from their maximum frequencies, not from a table of phones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def big_cores(max_khz: dict[int, int]) -> list[int]:
 
 
 def choose_cores(max_khz: dict[int, int], threads: int) -> list[int]:
-    """``threads`` cores: of one cluster where one near the top is large enough, else the fastest there are."""
+    """``threads`` cores: all from one cluster if one near the top is large enough, else the fastest ones."""
     fastest = max(max_khz.values(), default=0)
     for khz, cores in reversed(clusters(max_khz)):
         if khz >= ALIKE * fastest and len(cores) >= threads:

@@ -1,4 +1,4 @@
-"""The backends that programs are compiled for: one file each, one line here."""
+"""The backends that programs can be compiled for: one file each, one line in this module."""
 
 from nas.export.backends.base import BACKENDS, DEFAULT_BACKEND, Backend
 from nas.export.backends.portable import Portable

@@ -1,5 +1,5 @@
-"""What a backend decides about a program: how weights are quantized, which parts are delegated, how near it must come
-to eager torch, and what its programs need on the device."""
+"""What a backend defines: how weights are quantized, which parts are delegated, how closely programs must match eager
+torch, and what they need on the device."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BACKENDS: Registry[Backend] = Registry("backend")
 
 
 class Backend:
-    """Base of all backends. Torch and the exporter are imported by the methods that need them, so that a backend can
-    be named, listed and checked without either.
+    """Base of all backends. Torch and the exporter are imported inside the methods that need them, so that backends can
+    be listed and checked without either.
 
-    ``min_sqnr_db`` has one entry per quantization that it serves: the signal-to-noise ratio that its programs must
-    reach against eager torch. ``delegates`` are the ExecuTorch backends that the device's runner must bring.
+    ``min_sqnr_db`` has one entry per supported quantization: the signal-to-noise ratio that programs must reach against
+    eager torch. ``delegates`` are the ExecuTorch backends that the device's runner must include.
     """
 
     name: ClassVar[str] = ""
@@ -33,14 +33,14 @@ class Backend:
     dynamic_shapes: ClassVar[bool] = True  # one program for any number of tokens up to the largest chunk
 
     def check(self, quantization: str) -> None:
-        """Raises InvalidConfig when this backend cannot run that quantization."""
+        """Raises InvalidConfig if this backend does not support the quantization."""
         if quantization not in self.min_sqnr_db:
             raise InvalidConfig(
                 f"backend {self.name} does not run {quantization!r} programs; it runs {', '.join(self.min_sqnr_db)}"
             )
 
     def runs_on(self, facts: DeviceFacts) -> bool:
-        """True when the device's runner brings what its programs delegate to."""
+        """True if the device's runner includes all delegates of this backend."""
         return facts.delegates.issuperset(self.delegates)
 
     def quantize(self, module: nn.Module, quantization: str) -> nn.Module:
@@ -48,11 +48,11 @@ class Backend:
         return module
 
     def reference(self, quantized: nn.Module) -> nn.Module:
-        """The quantized module in eager torch, computing what the program computes."""
+        """The quantized module in eager torch, with the same results as the program."""
         return quantized
 
     def partitioners(self) -> list[Any]:
-        """ExecuTorch partitioners in their order; what none of them takes runs in ExecuTorch's own kernels."""
+        """ExecuTorch partitioners in order; operators that none of them takes run in ExecuTorch's own kernels."""
         return []
 
     def compile_options(self) -> dict[str, Any]:

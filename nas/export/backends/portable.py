@@ -1,4 +1,4 @@
-"""ExecuTorch's own kernels, nothing delegated: a floor to compare delegates with, and the smallest backend there is."""
+"""ExecuTorch's own kernels, nothing delegated: a baseline for delegates, and the smallest possible backend."""
 
 from __future__ import annotations
 

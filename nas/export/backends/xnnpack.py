@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Xnnpack(Backend):
     """8-bit dynamic activations with 4-bit (groups of 32) or 8-bit weights, or float32.
 
-    Float runs differ by summation order alone. 8-bit activations round differently at ties, and a flipped rounding
-    travels through every later layer.
+    Float runs differ only in summation order. 8-bit activations round differently at ties, and a flipped rounding
+    propagates through all later layers.
     """
 
     name: ClassVar[str] = "xnnpack"

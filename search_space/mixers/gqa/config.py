@@ -69,7 +69,7 @@ class Gqa(MixerConfig):
         return 2 * self.num_heads * self.head_dim * seen
 
     def shrunk(self, size: ProxySize) -> Self:
-        """As many heads as fit the proxy's width, in groups as large as here where they fit."""
+        """As many heads as fit the proxy's width, with the same group size where possible."""
         group = min(size.num_heads, self.num_heads // self.num_kv_heads)
         num_kv_heads = max(1, size.num_heads // group)
         return replace(

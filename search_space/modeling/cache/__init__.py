@@ -1,4 +1,4 @@
-"""Decode-time state in torch: one class per kind of state, and the cache that holds those of a whole model."""
+"""Decode-time state in torch: one class per kind of state, and the cache with all states of a model."""
 
 from search_space.modeling.cache.base import CacheState, Kept, Reading
 from search_space.modeling.cache.fixed import ConvState, FixedState, MatrixState

@@ -1,4 +1,4 @@
-"""What every kind of state does for the cache of a whole model.
+"""The interface of states in the cache of a model.
 
 Shapes: B rows, H heads, S keys, N head width, D model width, K and V key and value widths of a matrix, M marks of a
 reading.
@@ -16,8 +16,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Reading:
-    """One call over rows that differ in how much of them the cache holds already. Row b's new tokens stand behind
-    ``gaps_B[b]`` columns of padding, over which its past is moved; states are kept after ``marks_BM`` columns."""
+    """One call over rows with cached prefixes of different lengths. Row b's new tokens follow ``gaps_B[b]`` columns of
+    padding, over which its past is moved; states are kept after ``marks_BM`` columns."""
 
     gaps_B: Tensor
     marks_BM: Tensor
@@ -34,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of one row over a span of tokens: tensors of a form that only their state's class knows."""
+    """The state of one row over a span of tokens; only the state's class knows the layout of the tensor."""
 
     tensor: Tensor
     window: int = 0
@@ -45,8 +45,8 @@ class Kept:
 
 
 class CacheState:
-    """One state of one layer over B rows. ``reading`` holds during calls whose rows differ in their past; ``read`` is
-    what such a call leaves at its marks."""
+    """One state of one layer over B rows. ``reading`` is set during calls whose rows have different pasts; ``read`` are
+    the states at the marks of such a call."""
 
     reading: Reading | None = None
     read: Any = None
@@ -55,18 +55,19 @@ class CacheState:
         raise NotImplementedError
 
     def keep(self, row: int, start: int, stop: int, mark: int | None = None) -> Kept:
-        """One row's share in the tokens from ``start`` to ``stop``, both counted from the end (``start`` is further
-        away). ``mark`` names the state of a reading; without one it is the state itself, and ``stop`` is 0."""
+        """The state of one row over the tokens from ``start`` to ``stop``, both counted from the end (``start`` is
+        further away). ``mark`` selects a state of the reading; without one it is the current state, and ``stop`` is
+        0."""
         raise NotImplementedError
 
     @classmethod
     def restored(cls, paths: Sequence[Sequence[Kept]], like: Kept, num_tokens: int) -> Self:
-        """B rows, each from its path of consecutive spans (empty: nothing read yet); ``num_tokens`` of the longest."""
+        """B rows, each from a path of consecutive spans (empty: no tokens yet); ``num_tokens`` of the longest."""
         raise NotImplementedError
 
     @classmethod
     def merged(cls, states: Sequence[Self]) -> Self:
-        """The rows of several states in one."""
+        """One state with the rows of all ``states``."""
         raise NotImplementedError
 
 

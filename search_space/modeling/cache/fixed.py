@@ -1,5 +1,5 @@
-"""States of a fixed size in torch: a convolution's tail, a recurrence's matrix. They are known only where they were
-kept, at a span's end."""
+"""States of a fixed size in torch: a convolution's tail, a recurrence's matrix. They are available only at the end of a
+span, where they were kept."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class FixedState(CacheState):
 
     @classmethod
     def merged(cls, states: Sequence[Self]) -> Self:
-        whole = cls()
-        whole.value = torch.cat([state.value for state in states])  # type: ignore[misc]
-        return whole
+        merged = cls()
+        merged.value = torch.cat([state.value for state in states])  # type: ignore[misc]
+        return merged
 
 
 class ConvState(FixedState):
@@ -65,8 +65,8 @@ class MatrixState(FixedState):
         return torch.zeros_like(like_BHKV) if self.value is None else self.value
 
     def store(self, after_BTHKV: Tensor) -> None:
-        """The matrices after each token of the call; padding must have left them as they were. Only the last one, and
-        those at the marks of a reading, are kept."""
+        """Takes the matrices after each token of the call; padding must not change them. Keeps only the last one, and
+        those at the marks of a reading."""
         if self.reading is not None:
             every = torch.cat((self.before(after_BTHKV[:, 0])[:, None], after_BTHKV), 1)
             rows = torch.arange(every.shape[0], device=every.device)[:, None]

@@ -1,4 +1,4 @@
-"""Keys and values in torch. They can be cut anywhere, so a span keeps its own rows only."""
+"""Keys and values in torch. They can be cut anywhere, so a span keeps only its own rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search_space.modeling.cache.base import CacheState, Kept, join
 class KvState(CacheState):
     """Keys and values of one layer, [B, H, S, N]; a window keeps the last ``window - 1`` rows between calls."""
 
-    read: tuple[Tensor, Tensor] | None = None  # before the window's cut
+    read: tuple[Tensor, Tensor] | None = None  # before the window is applied
 
     def __init__(self, window: int = 0) -> None:
         self.window = window
@@ -36,8 +36,7 @@ class KvState(CacheState):
         return 0 if self.keys is None else self.keys.numel() + self.values.numel()  # type: ignore[union-attr]
 
     def keep(self, row: int, start: int, stop: int, mark: int | None = None) -> Kept:
-        """[2, H, S, N]. Under a window no more than its last ``window - 1`` rows: none is ever seen from behind the
-        span's end."""
+        """[2, H, S, N]. With a window at most the last ``window - 1`` rows: later tokens cannot see earlier ones."""
         first = min(start, stop + self.window - 1) if self.window else start
         both = (self.keys, self.values) if mark is None or self.read is None else self.read
         width = both[0].shape[2]  # type: ignore[union-attr]
@@ -54,10 +53,10 @@ class KvState(CacheState):
     @classmethod
     def merged(cls, states: Sequence[Self]) -> Self:
         """Left-padded to the widest."""
-        whole = cls(states[0].window)
-        whole.keys = _left_padded([state.keys for state in states])  # type: ignore[misc]
-        whole.values = _left_padded([state.values for state in states])  # type: ignore[misc]
-        return whole
+        merged = cls(states[0].window)
+        merged.keys = _left_padded([state.keys for state in states])  # type: ignore[misc]
+        merged.values = _left_padded([state.values for state in states])  # type: ignore[misc]
+        return merged
 
 
 def _stacked_rows(paths: Sequence[Sequence[Tensor]], like: Tensor, width: int) -> Tensor:

@@ -1,5 +1,5 @@
-"""The cache of a whole model. Serves conv-only nets, which the stock caches of transformers cannot (they ask an
-attention layer for the sequence length)."""
+"""The cache of a complete model. Supports conv-only nets, which the stock caches of transformers do not (they take the
+sequence length from an attention layer)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Place = tuple[int, int]  # layer, and which of its states
 
 
 class HilnasCache:
-    """What ``past_key_values`` holds. ``get_seq_length`` counts the tokens read, whatever the mixers are. ``reading``
-    holds for the calls until it is taken away."""
+    """The type of ``past_key_values``. ``get_seq_length`` counts the tokens read, for any mixers. ``reading`` applies
+    to all calls until ``end_reading``."""
 
     is_compileable = False
 
@@ -27,7 +27,7 @@ class HilnasCache:
         self.reading: Reading | None = None
 
     def state(self, layer: int, make: Callable[[], S], part: int = 0) -> S:
-        """The state of one layer, made at the first call; ``part`` tells several of one mixer apart."""
+        """The state of one layer, created at the first call; ``part`` numbers the states of a mixer."""
         place = (layer, part)
         if place not in self.states:
             self.states[place] = make()
@@ -47,7 +47,7 @@ class HilnasCache:
         self.num_tokens += num_tokens
 
     def snapshot(self) -> HilnasCache:
-        """A copy that later calls on this cache leave alone (prefix reuse)."""
+        """A copy that later calls on this cache do not change (for prefix reuse)."""
         return copy.deepcopy(self)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:

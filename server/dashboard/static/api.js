@@ -26,14 +26,14 @@ export async function call(path, { method = "GET", body } = {}) {
   try {
     response = await fetch(BASE + path, options);
   } catch {
-    throw new ApiError(0, "unreachable", "The coordinator does not answer. This page goes on by itself once it does.");
+    throw new ApiError(0, "unreachable", "The coordinator does not answer. This page reconnects by itself.");
   }
   if (response.ok) return response.status === 204 ? null : response.json();
   const problem = await response.json().catch(() => ({}));
   throw new ApiError(response.status, problem.code, problem.message || `The coordinator answered ${response.status}.`);
 }
 
-/** Follows the events under `path` until `signal` aborts; `onState` hears true when live and false when it fell back. */
+/** Follows the events under `path` until `signal` aborts; `onState` gets true when live and false when polling. */
 export async function follow(path, lastId, signal, onEvent, onState) {
   let after = lastId;
   while (!signal.aborted) {

@@ -1,4 +1,4 @@
-// One stage's loss over its steps, or its success where it is rewarded, small: a line, two axes of few ticks, the value under the pointer.
+// A small chart of one stage's loss over its steps, or of its success for a rewarded stage, with the value under the pointer.
 import { h, plain, s } from "./format.js";
 import { ticksOf } from "./ticks.js";
 
@@ -6,13 +6,13 @@ const WIDTH = 300, HEIGHT = 150, MARGIN = { top: 8, right: 8, bottom: 18, left: 
 
 const followed = (curve) => (curve.columns.loss ? "loss" : curve.columns.success ? "success" : "loss");
 
-/** `curve` is {stage, steps, columns}; nothing is drawn before two steps have a value. */
+/** `curve` is {stage, steps, columns}; the line appears once two steps have a value. */
 export function lossChart(curve) {
   const values = curve.columns[followed(curve)];
   const points = curve.steps.map((step, index) => ({ step, value: values?.[index], index })).filter((point) => point.value != null);
-  const told = h("span.muted.small", {}, summaryOf(curve, points));
-  const figure = h("figure.curve", {}, h("figcaption", {}, h("strong", {}, curve.stage), told));
-  if (points.length > 1) figure.append(draw(curve, points, told));
+  const caption = h("span.muted.small", {}, summaryOf(curve, points));
+  const figure = h("figure.curve", {}, h("figcaption", {}, h("strong", {}, curve.stage), caption));
+  if (points.length > 1) figure.append(draw(curve, points, caption));
   return figure;
 }
 
@@ -32,21 +32,21 @@ function scale(low, high, from, to) {
   return Object.assign((value) => from + ((value - low) / span) * (to - from), { low, high });
 }
 
-function draw(curve, points, told) {
+function draw(curve, points, caption) {
   const values = points.map((point) => point.value), low = Math.min(...values), high = Math.max(...values), room = (high - low || 1) * 0.06;
   const x = scale(points[0].step, points[points.length - 1].step, MARGIN.left, WIDTH - MARGIN.right);
   const y = scale(low - room, high + room, HEIGHT - MARGIN.bottom, MARGIN.top);
   const path = points.map((point, index) => `${index ? "L" : "M"}${x(point.step).toFixed(1)},${y(point.value).toFixed(1)}`).join("");
-  const cursor = s("g", {}), usual = told.textContent;
+  const cursor = s("g", {}), usual = caption.textContent;
   const svg = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${curve.stage}: ${summaryOf(curve, points)}` },
     axes(x, y), s("path.line", { d: path }), cursor);
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect(), point = nearest(points, x, ((event.clientX - box.left) / box.width) * WIDTH);
     cursor.replaceChildren(s("line.cursor", { x1: x(point.step), x2: x(point.step), y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }),
       s("circle.at", { cx: x(point.step), cy: y(point.value), r: 2.6 }));
-    told.textContent = `step ${point.step}: ${point.value.toFixed(3)}`;
+    caption.textContent = `step ${point.step}: ${point.value.toFixed(3)}`;
   });
-  svg.addEventListener("pointerleave", () => { cursor.replaceChildren(); told.textContent = usual; });
+  svg.addEventListener("pointerleave", () => { cursor.replaceChildren(); caption.textContent = usual; });
   return svg;
 }
 

@@ -1,7 +1,7 @@
-// One card per device: what it is, what it does, how it was at its last measurement, and whether its twins believe it.
+// One card per device: hardware, current job, its state at the last measurement, and whether its peers agree with it.
 import { ago, duration, h, pill, plain, quantity } from "./format.js";
 
-const folds = new Map(); // what the user opened or closed, kept while the cards are drawn anew
+const folds = new Map(); // what the user opened or closed, kept when the cards are redrawn
 
 function fold(key, open, title, content) {
   return h("details.small", { open: folds.get(key) ?? open, ontoggle: (event) => folds.set(key, event.target.open) }, h("summary", {}, title), content);
@@ -24,7 +24,7 @@ function head(device, { drain, resume }) {
   const state = device.draining ? "draining" : device.quarantine ? "quarantine" : device.state;
   const button = device.quarantine && !device.draining
     ? h("button.button.small", { title: "Its rows count again", onclick: () => resume(device) }, "Resume")
-    : h("button.button.small", { title: device.draining ? "Give this device work again" : "Let it finish its job and give it no more",
+    : h("button.button.small", { title: device.draining ? "Give this device work again" : "Let it finish its job, then give it no more",
       onclick: () => drain(device, !device.draining) }, device.draining ? "Take back" : "Drain");
   return h("div.device-head", {}, h(`span.dot.${device.state}`, { title: device.state }), device.name, h(`span.pill.${state}`, {}, state), button);
 }
@@ -37,12 +37,12 @@ function hardware(facts) {
 
 function currentJob(device, studyId) {
   const job = device.current_job;
-  if (!job) return h("span.muted", {}, device.state === "online" ? "waiting for work" : "gone: start its agent again, or drain it");
+  if (!job) return h("span.muted", {}, device.state === "online" ? "waiting for work" : "offline: start its agent again, or drain it");
   const where = job.study_id === studyId ? "" : " of another study";
   return `${job.kind === "measure" ? "measuring" : "training"} #${job.trial_number}${where}${job.message ? `: ${job.message}` : ""}`;
 }
 
-/** What the agent found out once: only what it told is shown. */
+/** Facts that the agent reported when it enrolled. */
 function details({ id, facts: { details: facts = {} } }) {
   const rows = [
     ["soc", facts.soc], ["Android", [facts.android, facts.one_ui && `One UI ${facts.one_ui}`].filter(Boolean).join(", ")],
@@ -66,7 +66,7 @@ function clusters(cores) {
 
 const THERMAL = ["none", "light", "moderate", "severe", "critical", "emergency", "shutdown"];
 
-/** Around the last measurement: ``before → after`` where both are known. */
+/** At the last measurement: ``before → after`` where both are known. */
 function environment({ id, environment: { before = {}, after = {} } }) {
   const pair = (key, show) => {
     const values = [before[key], after[key]].filter((value) => value != null).map(show);

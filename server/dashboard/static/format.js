@@ -1,4 +1,4 @@
-// Numbers and times for people, and tiny DOM helpers. Text always goes in as text, never as HTML.
+// Formatting of numbers and times, and tiny DOM helpers. Text is always inserted as text, never as HTML.
 const UNIT_STEPS = { bytes: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]], count: [[1e9, "B"], [1e6, "M"], [1e3, "k"]], ms: [[1e3, "s"]] };
 
 /** A value in its metric's unit, at three significant digits: 401 MB, 8.31 M, 590 ms. */
@@ -37,14 +37,14 @@ export function ago(moment) {
   return seconds < 5 ? "now" : `${duration(seconds)} ago`;
 }
 
-/** 6.87 × 10¹⁰ for what has no unit to shorten it. */
+/** 6.87 × 10¹⁰, for numbers without a unit. */
 export function scientific(value) {
   if (Math.abs(value) < 1e6) return plain(value);
   const [mantissa, exponent] = value.toExponential(2).split("e+");
   return `${mantissa} × 10${[...exponent].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
 }
 
-export const words = (name) => name.replaceAll("_", " ");
+export const humanize = (name) => name.replaceAll("_", " ");
 
 /** h("td.number", {title}, "text", child…) */
 export function h(spec, attributes = {}, ...children) {
@@ -67,4 +67,4 @@ function fill(element, classes, attributes, children) {
   return element;
 }
 
-export const pill = (state) => h(`span.pill.${state}`, {}, words(state));
+export const pill = (state) => h(`span.pill.${state}`, {}, humanize(state));

@@ -1,4 +1,4 @@
-// What an empty page says: what to do next, as a command that works here.
+// Hints for an empty page: what to do next, as a command that works with this coordinator.
 import { h } from "./format.js";
 
 export function startAStudy(origin, hasDevices) {
@@ -12,7 +12,7 @@ export function startAStudy(origin, hasDevices) {
 
 function enrolADevice(origin) {
   return [h("pre.command", {}, `hilnas agent host --url ${origin}`),
-    h("p.small.muted", {}, "On another machine, or where tokens are on: add --token, made with ", h("code", {}, "POST /api/v1/devices/tokens"), ".")];
+    h("p.small.muted", {}, "On another machine, or if tokens are required: add --token, created with ", h("code", {}, "POST /api/v1/devices/tokens"), ".")];
 }
 
 export function noDevices(origin) {

@@ -1,4 +1,4 @@
-// The page: which study, what is known of it, and when to look again.
+// The studies page: which study is shown, its data, and when to reload.
 import { ApiError, call, follow } from "./api.js";
 import { h } from "./format.js";
 import { noDevices, startAStudy } from "./guide.js";
@@ -58,7 +58,7 @@ async function load() {
   }
 }
 
-/** A target in the address that this study does not have is forgotten. */
+/** Drops a target in the address that this study does not have. */
 async function loadFront(id) {
   const { target } = state.view;
   try {
@@ -87,7 +87,7 @@ function problem(text) {
 }
 
 function connection() {
-  $("connection").replaceChildren(h(`span.dot.${state.live ? "online" : "waiting"}`), state.live ? "live" : "looking every few seconds");
+  $("connection").replaceChildren(h(`span.dot.${state.live ? "online" : "waiting"}`), state.live ? "live" : "updating every few seconds");
 }
 
 function render() {
@@ -149,7 +149,7 @@ function groups(keys, chosen) {
   return [...group("objectives", keys.objectives), ...group("measured", keys.measured), ...group("known without measuring", keys.costs)];
 }
 
-/** Whose front is marked and listed; choosing one also turns the axes to its objectives. */
+/** Selects whose front is shown; this also sets the axes to its objectives. */
 function targetChoice(targets) {
   const option = (value, text) => h("option", { value, selected: value === state.view.target }, text);
   const turn = (target) => { Object.assign(state.view, { target, x: null, y: null }); refresh().then(remember); };

@@ -1,4 +1,4 @@
-// What both pages have: the theme, and the question for a token.
+// Shared by both pages: the theme, and the token dialog.
 import { setToken } from "./api.js";
 
 function theme(name) {
@@ -7,8 +7,8 @@ function theme(name) {
 }
 
 export function startTheme() {
-  const asked = new URLSearchParams(location.search).get("theme");
-  theme(asked || localStorage.getItem("hilnas-theme") || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+  const requested = new URLSearchParams(location.search).get("theme");
+  theme(requested || localStorage.getItem("hilnas-theme") || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
   document.getElementById("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
 }
 

@@ -1,5 +1,5 @@
-// Study header, candidate card, front table, jobs: each takes data and fills its box.
-import { ago, duration, h, pill, plain, quantity, scientific, spread, words } from "./format.js";
+// Study header, candidate card, front table, jobs: each builds its elements from data.
+import { ago, duration, h, pill, plain, quantity, scientific, spread, humanize } from "./format.js";
 import { metricOf, recipes, sizes } from "./registry.js";
 import { layerText, strip } from "./strip.js";
 import { budgetOf, estimateOf } from "./values.js";
@@ -10,10 +10,10 @@ const STATE_COLOURS = {
 };
 const FINISHED = ["complete", "dominated", "infeasible", "failed", "gated"];
 
-/** `front` is the one on show: of all targets or of one. */
+/** `front` is the one shown: of all targets or of one. */
 export function summary(study, front, actions) {
   const counts = study.trials, total = Object.values(counts).reduce((sum, count) => sum + count, 0);
-  const ended = study.state === "finished" ? [...FINISHED, "measured"] : FINISHED; // measured, and nothing more will come
+  const ended = study.state === "finished" ? [...FINISHED, "measured"] : FINISHED; // measured is final once the study has ended
   const done = ended.reduce((sum, state) => sum + (counts[state] || 0), 0) - (counts.gated || 0);
   const button = study.state === "running" ? h("button.button", { onclick: actions.stop }, "Stop")
     : study.state === "finished" ? null : h("button.button.primary", { onclick: actions.resume }, "Resume");
@@ -44,14 +44,14 @@ function progressTile(counts, total, done, maxTrials) {
   const order = Object.keys(STATE_COLOURS).filter((state) => counts[state]);
   const parts = order.map((state) => h("span", { title: `${counts[state]} ${state}`,
     style: `width:${(100 * counts[state]) / Math.max(total, maxTrials)}%;background:${STATE_COLOURS[state]}` }));
-  const text = order.map((state) => `${counts[state]} ${words(state)}`).join(", ");
+  const text = order.map((state) => `${counts[state]} ${humanize(state)}`).join(", ");
   return h("div.tile.wide", {}, h("dt", {}, "Trials finished"), h("dd", {}, String(done), h("small", {}, ` of ${maxTrials}`)),
     h("div.stack", { role: "img", "aria-label": text, title: text }, parts));
 }
 
 /** `short` is the hover card: objectives only. */
 export function candidate(trial, study, widest, isKnee, { short = false, train, trainings = [] } = {}) {
-  if (!trial) return [h("p.muted", {}, "Click a point or a row to see its layers and every number known of it.")];
+  if (!trial) return [h("p.muted", {}, "Click a point or a row to see its layers and all its numbers.")];
   const keys = short ? study.objectives.map((one) => one.metric) : allKeys(trial, study);
   const kinds = h("ol.layers", { start: 0 }, (trial.arch.layers || []).map((layer) => h("li", {}, layerText(layer))));
   const cell = (trial.arch.layers || []).length > 18 ? 11 : 14;
@@ -64,20 +64,20 @@ export function candidate(trial, study, widest, isKnee, { short = false, train, 
   ].filter(Boolean);
 }
 
-let recipe = ""; // kept while the card is drawn anew; empty: the coordinator's default
+let recipe = ""; // kept when the card is redrawn; empty: the coordinator's default
 
 function trainer(trial, train, trainings) {
   const option = ({ name, title }) => h("option", { value: name, title, selected: name === recipe }, name);
   const keep = (event) => { recipe = event.target.value; };
   const choice = recipes().length
     ? h("select", { "aria-label": "recipe", onchange: keep }, h("option", { value: "" }, "default recipe"), recipes().map(option))
-    : h("input", { "aria-label": "recipe", placeholder: "default recipe", title: "no enrolled trainer says which recipes it runs", value: recipe, oninput: keep });
+    : h("input", { "aria-label": "recipe", placeholder: "default recipe", title: "no enrolled trainer reports its recipes", value: recipe, oninput: keep });
   const link = (one) => h("p.small", {}, h("a", { href: `/trainings/${one.id}` }, one.name), " ", pill(one.state), one.state === "running" && one.share != null ? ` ${Math.round(100 * one.share)} %` : "");
   return h("div.trainer", {}, trainings.map(link), h("div.controls", {}, choice, h("button.button.small", { onclick: () => train(trial, recipe) }, "Train this candidate")));
 }
 
 function allKeys(trial, study) {
-  const measured = study.targets.length ? [] : measuredKeys(trial); // those of targets stand in a table of their own
+  const measured = study.targets.length ? [] : measuredKeys(trial); // with targets, they are in a separate table
   return [...new Set([...study.objectives.map((one) => one.metric), ...measured, ...Object.keys(trial.costs).sort()])];
 }
 
@@ -113,11 +113,11 @@ function verdicts(trial) {
 function artifacts(trial) {
   const rows = Object.entries(trial.artifacts);
   if (!rows.length) return null;
-  return h("p.small.muted", {}, rows.map(([role, sha256]) => h("span", { title: sha256 }, `${words(role)} `, h("code", {}, sha256.slice(0, 12)), " ")));
+  return h("p.small.muted", {}, rows.map(([role, sha256]) => h("span", { title: sha256 }, `${humanize(role)} `, h("code", {}, sha256.slice(0, 12)), " ")));
 }
 
 export function frontTable(front, trials, widest, selectedId, { pick, sort, order }) {
-  if (!front.members.length) return [h("p.hint", {}, "No candidate is complete yet: it needs a valid measurement on every target device and, where asked for, a quality estimate.")];
+  if (!front.members.length) return [h("p.hint", {}, "No candidate is complete yet: it needs a valid measurement on every target device and, if quality is an objective, a quality estimate.")];
   const extra = sizes().filter((key) => !front.objectives.includes(key) && front.members.some((member) => member.costs[key] != null));
   const columns = [...front.objectives, ...extra];
   const head = h("tr", {}, h("th", {}, "Candidate"), h("th", {}, "Layers"), columns.map((key) => header(key, order, sort)), h("th.number", {}, "One piece"));
@@ -147,7 +147,7 @@ function frontRow(member, columns, front, widest, selectedId, pick) {
     h("td", {}, strip(member.arch, widest)), cells, h("td.number", {}, onePiece(member, front)));
 }
 
-/** How far the whole exported model is from the chain of blocks (of the same session), on the first such objective. */
+/** The difference between the one-piece program and the chain of blocks in the same session, on the first measured objective. */
 function onePiece(member, front) {
   const composed = { ...member.estimates, ...member.beside };
   const key = front.objectives.find((one) => member.confirmed[one] && composed[one]);
@@ -159,13 +159,13 @@ function onePiece(member, front) {
 }
 
 export function jobsTable(jobs) {
-  if (!jobs.length) return [h("p.hint", {}, "Nothing was queued yet. Jobs appear once the first candidate's blocks are compiled.")];
+  if (!jobs.length) return [h("p.hint", {}, "No jobs yet. They appear once the first candidate's blocks are compiled.")];
   const head = h("tr", {}, ["Candidate", "Kind", "Device", "State", "Verdict", "", "Since"].map((name) => h("th", {}, name)));
   return [h("table", {}, h("thead", {}, head), h("tbody", {}, jobs.map(jobRow)))];
 }
 
 function jobRow(job) {
-  const kind = job.kind === "measure" ? (job.form === "one_piece" ? "one piece" : "measure") : words(job.kind);
+  const kind = job.kind === "measure" ? (job.form === "one_piece" ? "one piece" : "measure") : humanize(job.kind);
   const text = job.error || job.message, attempts = job.attempts ? ` (attempt ${job.attempts + (job.state === "failed" ? 0 : 1)})` : "";
   return h("tr", {}, h("td.nowrap", {}, `#${job.trial_number}`), h("td.nowrap", {}, kind), h("td.nowrap", { title: job.device_name || "" }, job.target ? `${job.target}: ` : "", job.device_name || "any"),
     h("td.nowrap", {}, pill(job.state), attempts ? h("small", {}, attempts) : null), h("td", {}, job.verdict ? pill(job.verdict) : ""),

@@ -1,6 +1,6 @@
-// Everything that may be named, as the coordinator knows it, fetched once: pages keep no list of mixers, metrics or recipes.
+// All known names, fetched once from the coordinator: pages keep no lists of mixers, metrics or recipes of their own.
 import { call } from "./api.js";
-import { words } from "./format.js";
+import { humanize } from "./format.js";
 
 let known = null, mixers = {}, metrics = {};
 
@@ -12,21 +12,21 @@ export async function loadRegistry() {
   known = found;
 }
 
-/** A mixer whose plugin the coordinator has not loaded is drawn grey, under its own initial. */
+/** A mixer whose plugin the coordinator has not loaded is drawn grey, with its initial. */
 export function mixerOf(kind) {
-  return mixers[kind] || { name: kind, title: words(kind), letter: kind[0].toUpperCase(), colour: "var(--grey)", settings: "", identity: false };
+  return mixers[kind] || { name: kind, title: humanize(kind), letter: kind[0].toUpperCase(), colour: "var(--grey)", settings: "", identity: false };
 }
 
 export function metricOf(key) {
   return metrics[key.split(/[@:]/)[0]] || { key, unit: "", direction: "min", source: "device", title: "" };
 }
 
-/** What is known of every candidate without measuring, but for shares and what depends on the context. */
+/** Closed-form metrics of every candidate, except ratios and metrics that depend on the context. */
 export function sizes() {
   return known.metrics.filter((one) => one.source === "closed_form" && !one.takes_context && one.unit !== "ratio").map((one) => one.key);
 }
 
-/** What a judgement says: scores. */
+/** Metrics of a quality estimate. */
 export const scores = () => known.metrics.filter((one) => one.source === "quality").map((one) => one.key);
 
 export const recipes = () => known.recipes;

@@ -1,5 +1,5 @@
 // The live Pareto scatter: any two metrics, intervals as bars, the front of these two axes as a line, the knee named.
-import { h, plain, quantity, s, words } from "./format.js";
+import { h, plain, quantity, s, humanize } from "./format.js";
 import { metricOf } from "./registry.js";
 import { ticksOf } from "./ticks.js";
 import { budgetOf, directionOf, estimateOf, frontIn } from "./values.js";
@@ -8,8 +8,8 @@ const MARGIN = { top: 16, right: 18, bottom: 44, left: 62 };
 
 export const CLASSES = {
   front: { label: "on the front", css: "front", shape: "circle", size: 6 },
-  rest: { label: "beaten", css: "rest", shape: "circle", size: 4.5 },
-  open: { label: "quality not known yet", css: "open.hollow", shape: "triangle", size: 5.5 },
+  rest: { label: "dominated", css: "rest", shape: "circle", size: 4.5 },
+  open: { label: "quality unknown yet", css: "open.hollow", shape: "triangle", size: 5.5 },
   out: { label: "over budget or failed", css: "out.cross", shape: "cross", size: 4 },
 };
 
@@ -19,7 +19,7 @@ export function classOf(trial, frontIds) {
   return ["infeasible", "failed", "gated"].includes(trial.state) ? "out" : trial.state === "dominated" ? "rest" : "open";
 }
 
-/** Draws into `box`. `view` = {x, y, logX, logY, device}; `pick` hears a click, `hover` (trial, x, y) or nothing. */
+/** Draws into `box`. `view` = {x, y, logX, logY, device}; `pick` gets clicks, `hover` gets (trial, x, y) or nothing. */
 export function drawScatter(box, { study, trials, frontIds, kneeId, selectedId, view }, { pick, hover }) {
   const points = trials.map((trial) => pointOf(trial, view, frontIds)).filter(Boolean);
   if (!points.length) return empty(box, study, view);
@@ -45,7 +45,7 @@ function pointOf(trial, view, frontIds) {
 
 function empty(box, study, view) {
   const text = study.state === "running"
-    ? `No candidate has both ${view.x} and ${view.y} yet. Points appear here as devices answer.`
+    ? `No candidate has both ${view.x} and ${view.y} yet. Points appear as devices report results.`
     : `No candidate has both ${view.x} and ${view.y}. Choose other axes.`;
   box.querySelector("svg, .no-data")?.remove();
   box.prepend(h("div.no-data", {}, text));
@@ -102,7 +102,7 @@ function budgets(frame, study, view) {
   return group;
 }
 
-/** Staircase through the complete trials nobody beats on these two axes, and what it leaves behind as a faint area. */
+/** Staircase through the complete trials that are not dominated on these two axes, and the dominated area. */
 function frontLine(frame, points, study, view) {
   const sign = (key) => (directionOf(study, key) === "min" ? 1 : -1);
   const signX = sign(view.x), signY = sign(view.y);
@@ -122,7 +122,7 @@ function frontLine(frame, points, study, view) {
 function mark(frame, point, isKnee, isSelected, { pick, hover }) {
   const { css, shape, size } = CLASSES[point.kind];
   const x = frame.x(point.x.median), y = frame.y(point.y.median), grown = isKnee ? size + 2 : size;
-  const label = `candidate ${point.trial.number}, ${words(point.trial.state)}${isKnee ? ", the knee" : ""}`;
+  const label = `candidate ${point.trial.number}, ${humanize(point.trial.state)}${isKnee ? ", the knee" : ""}`;
   const group = s(`g.point.${css}${isSelected ? ".selected" : ""}`, {
     tabindex: 0, role: "button", "aria-label": label, "data-trial": point.trial.id,
     onclick: () => pick(point.trial.id), onkeydown: (event) => event.key === "Enter" && pick(point.trial.id),
@@ -151,7 +151,7 @@ export function symbol(shape, x, y, r) {
 
 export function scatterLegend(hasKnee) {
   const entry = (css, shape, label) => h("span", {}, s("svg", { width: 14, height: 14, "aria-hidden": "true" }, s(`g.point.${css}`, {}, symbol(shape, 7, 7, 4.5))), label);
-  const line = h("span", {}, s("svg", { width: 18, height: 10, "aria-hidden": "true" }, s("path.front-line", { d: "M1,2H9V8H17" })), "front in these two axes");
+  const line = h("span", {}, s("svg", { width: 18, height: 10, "aria-hidden": "true" }, s("path.front-line", { d: "M1,2H9V8H17" })), "front on these two axes");
   const knee = hasKnee ? [entry("front", "diamond", "knee")] : [];
   return [...Object.values(CLASSES).map((one) => entry(one.css, one.shape, one.label)), ...knee, line, h("span", {}, "bars: 95 % interval")];
 }

@@ -1,5 +1,5 @@
 // The layer strip: one column per layer, its feed-forward width as a bar on its mixer, a coloured cell.
-import { h, s, words } from "./format.js";
+import { h, s, humanize } from "./format.js";
 import { mixerOf } from "./registry.js";
 
 const BAR = 15;
@@ -7,7 +7,7 @@ const BAR = 15;
 /** ``grouped-query attention (16/8 heads × 64)`` */
 export function mixerText({ kind, ...options }) {
   const { title, settings } = mixerOf(kind);
-  const byName = Object.entries(options).map(([name, value]) => `${words(name)} ${value}`).join(", ");
+  const byName = Object.entries(options).map(([name, value]) => `${humanize(name)} ${value}`).join(", ");
   const detail = settings ? settings.replace(/{(\w+)}/g, (_, name) => options[name] ?? "?") : byName;
   return title + (detail ? ` (${detail})` : "");
 }

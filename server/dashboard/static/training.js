@@ -1,7 +1,7 @@
-// One training: its head, the strip and table of stages, the evaluation table.
-import { ago, duration, h, pill, plain, quantity, words } from "./format.js";
+// One training: its header, the strip and table of stages, the evaluation table.
+import { ago, duration, h, pill, plain, quantity, humanize } from "./format.js";
 
-const LEGEND = { done: "done", running: "running", failed: "failed", open: "not begun" };
+const LEGEND = { done: "done", running: "running", failed: "failed", open: "not started" };
 
 export function head(run, actions) {
   const ends = ["queued", "running", "silent"].includes(run.state), goes = run.job_id && ["stopped", "failed"].includes(run.state);
@@ -13,9 +13,9 @@ export function head(run, actions) {
     h("div.study-head", {}, h("h1", {}, run.name), pill(run.state), h("div.actions", {}, button)),
     h("p.study-sub", {}, text),
     run.error ? h("p.note.bad", {}, run.error) : null,
-    h("dl.tiles", {}, progressTile(run), tile("Now", current && run.state !== "finished" ? current.name : words(run.state), current?.message || ""),
+    h("dl.tiles", {}, progressTile(run), tile("Now", current && run.state !== "finished" ? current.name : humanize(run.state), current?.message || ""),
       tile("Stage ends in", current?.eta_s != null && run.state === "running" ? duration(current.eta_s) : "–"),
-      tile("Took so far", duration(run.stages.reduce((sum, stage) => sum + (stage.seconds || 0), 0))),
+      tile("Time so far", duration(run.stages.reduce((sum, stage) => sum + (stage.seconds || 0), 0))),
       tile("Program", run.result ? quantity(run.result.program_bytes, "bytes") : "–", run.result ? run.result.program.slice(0, 12) : "")),
   ].filter(Boolean);
 }
@@ -28,10 +28,10 @@ function progressTile(run) {
     h("div.stack", { role: "img", "aria-label": text }, h("span", { style: `width:${100 * share}%;background:var(--accent)` })));
 }
 
-/** Widths are the square roots of seconds, so that minutes and hours both show; what is not done has one small width. */
+/** Widths are square roots of seconds, so that minutes and hours are both visible; unfinished stages have a small width. */
 export function stageStrip(stages) {
   const width = (stage) => (stage.state === "done" ? Math.max(1, Math.sqrt(stage.seconds || 0)) : 4);
-  const cell = (stage) => h(`span.${stage.state}`, { style: `flex:${width(stage)} 1 0`, title: `${stage.name}: ${words(stage.state)}${stage.seconds == null ? "" : `, ${duration(stage.seconds)}`}` },
+  const cell = (stage) => h(`span.${stage.state}`, { style: `flex:${width(stage)} 1 0`, title: `${stage.name}: ${humanize(stage.state)}${stage.seconds == null ? "" : `, ${duration(stage.seconds)}`}` },
     stage.state === "running" && stage.share ? h("i", { style: `width:${100 * stage.share}%` }) : null);
   const done = stages.filter((stage) => stage.state === "done").length;
   return h("div.stage-strip", { role: "img", "aria-label": `${done} of ${stages.length} stages done` }, stages.map(cell));
@@ -43,24 +43,24 @@ export function stageLegend(stages) {
 }
 
 export function stageTable(stages) {
-  if (!stages.length) return [h("p.hint", {}, "Nothing is known of its stages yet. They appear once a trainer has begun.")];
+  if (!stages.length) return [h("p.hint", {}, "No stages yet. They appear once a trainer has started.")];
   const header = h("tr", {}, [h("th", {}, "Stage"), h("th", {}, "State"), h("th.number", {}, "Took"), h("th", {}, "Brought")]);
   return [h("table", {}, h("thead", {}, header), h("tbody", {}, stages.map(stageRow)))];
 }
 
 function stageRow(stage) {
   const running = stage.state === "running", left = stage.eta_s == null ? "" : `, ${duration(stage.eta_s)} left`;
-  return h("tr", {}, h("td.nowrap", {}, h("strong", {}, words(stage.name)), stage.kind && stage.kind !== stage.name ? h("small", {}, ` ${stage.kind}`) : null),
+  return h("tr", {}, h("td.nowrap", {}, h("strong", {}, humanize(stage.name)), stage.kind && stage.kind !== stage.name ? h("small", {}, ` ${stage.kind}`) : null),
     h("td.nowrap", {}, pill(stage.state)), h("td.number", {}, stage.seconds == null ? "–" : duration(stage.seconds)),
-    h("td.brought", {}, running || stage.state === "failed" ? stage.message + (running ? left : "") : brought(stage)));
+    h("td.outcome", {}, running || stage.state === "failed" ? stage.message + (running ? left : "") : outcome(stage)));
 }
 
-/** The first few numbers of a stage; those of an evaluation have a table of their own. */
-function brought({ kind, metrics }) {
+/** The first few numbers of a stage; those of an evaluation have a separate table. */
+function outcome({ kind, metrics }) {
   if (kind === "evaluate") return Object.keys(metrics).length ? `${Object.keys(metrics).length} numbers, below` : "";
   const flat = Object.entries(metrics).flatMap(([key, value]) => (typeof value === "object" && value ? Object.entries(value).map(([inner, one]) => [`${key} ${inner}`, one]) : [[key, value]]));
   return flat.filter(([, value]) => typeof value === "number" || (typeof value === "string" && value.length < 40)).slice(0, 6)
-    .map(([key, value]) => `${words(key)} ${typeof value === "number" ? plain(value) : value}`).join(" · ");
+    .map(([key, value]) => `${humanize(key)} ${typeof value === "number" ? plain(value) : value}`).join(" · ");
 }
 
 /** A column per evaluated stage, a row per metric. */
@@ -68,7 +68,7 @@ export function evaluationTable(stages) {
   const evaluated = stages.filter((stage) => stage.kind === "evaluate" && stage.state === "done");
   if (!evaluated.length) return [h("p.hint", {}, "No stage is evaluated yet.")];
   const names = [...new Set(evaluated.flatMap((stage) => Object.keys(stage.metrics)))];
-  const column = (stage) => h("th.number", {}, words(stage.start || stage.name));
+  const column = (stage) => h("th.number", {}, humanize(stage.start || stage.name));
   const row = (name) => h("tr", {}, h("td.nowrap", {}, name), evaluated.map((stage) => cell(name, stage, before(name, stage, stages, evaluated))));
   return [h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "Metric"), evaluated.map(column))), h("tbody", {}, names.map(row)))];
 }
@@ -88,7 +88,7 @@ const rounded = (value) => (value === 0 ? "0" : Math.abs(value) < 0.001 ? value.
 function cell(name, stage, past) {
   const metric = stage.metrics[name];
   if (!metric) return h("td.number", {}, h("span.muted", {}, "–"));
-  const against = past ? `; change against ${words(past.start)}` : "", note = metric.note ? `; ${metric.note}` : "";
+  const against = past ? `; change against ${humanize(past.start)}` : "", note = metric.note ? `; ${metric.note}` : "";
   const title = `95 % between ${rounded(metric.low)} and ${rounded(metric.high)}, n = ${metric.n}${note}${against}`;
   return h("td.number", { title }, rounded(metric.value), " ", past ? change(metric, past.metrics[name]) : h("small", {}));
 }
@@ -100,7 +100,7 @@ function change(metric, past) {
 }
 
 export function runsTable(runs) {
-  if (!runs.length) return [h("div.hint", {}, h("p", {}, "Nothing was trained yet. Train a candidate of a study, or show a run of your own here:"),
+  if (!runs.length) return [h("div.hint", {}, h("p", {}, "No trainings yet. Train a candidate of a study, or show a run of your own here:"),
     h("pre.command", {}, `hilnas train start TRIAL --url ${location.origin}\nhilnas train run --recipe tiny --url ${location.origin}`))];
   const header = h("tr", {}, ["Training", "Recipe", "State", "Stages", "", "Trainer", "Begun"].map((name) => h("th", {}, name)));
   const meter = (run) => h("div.meter", { role: "progressbar", "aria-valuenow": Math.round(100 * run.share), "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": "progress" }, h("div.fill", { style: `width:${100 * run.share}%` }));

@@ -1,4 +1,4 @@
-// The page of trainings: all of them, or one that is followed live.
+// The trainings page: the list, or one training followed live.
 import { ApiError, call, follow } from "./api.js";
 import { lossChart } from "./curve.js";
 import { h } from "./format.js";
@@ -50,7 +50,7 @@ async function one() {
   if (!following) watch(run.revision);
 }
 
-/** Draws a section anew only when what it shows changed: scroll and pointer stay where they are. */
+/** Redraws a section only when its content changed, so that scroll position and pointer stay. */
 function section(name, content, draw) {
   const text = JSON.stringify(content);
   if (drawn.get(name) === text) return;
@@ -58,7 +58,7 @@ function section(name, content, draw) {
   $(name).replaceChildren(...draw());
 }
 
-/** A curve is loaded again while its stage moves, and once more when it is done. */
+/** A curve is reloaded while its stage is running, and once more when it is done. */
 async function loadCurve(stage) {
   const mark = `${stage.state} ${stage.share}`, known = curves.get(stage.name);
   if (known?.mark === mark || stage.state === "open" || stage.kind === "evaluate") return;
@@ -69,7 +69,7 @@ async function loadCurve(stage) {
 function charts(stages) {
   const found = stages.map((stage) => curves.get(stage.name)?.curve).filter(Boolean);
   const marks = found.map((curve) => [curve.stage, curve.steps.length, curve.steps.at(-1)]);
-  section("curves", marks, () => (found.length ? found.map(lossChart) : [h("p.muted.small", {}, "No stage has trained a step yet.")]));
+  section("curves", marks, () => (found.length ? found.map(lossChart) : [h("p.muted.small", {}, "No training steps yet.")]));
 }
 
 function watch(revision) {
@@ -84,7 +84,7 @@ function problem(text) {
 }
 
 function connection() {
-  $("connection").replaceChildren(h(`span.dot.${live ? "online" : "waiting"}`), live ? "live" : "looking every few seconds");
+  $("connection").replaceChildren(h(`span.dot.${live ? "online" : "waiting"}`), live ? "live" : "updating every few seconds");
 }
 
 startTheme();

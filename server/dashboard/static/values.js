@@ -1,4 +1,4 @@
-// What is known of a trial under a metric key: one estimate {median, low, high}, wherever it came from.
+// The value of a trial for a metric key: one estimate {median, low, high}, from any source.
 import { metricOf, scores } from "./registry.js";
 
 /** With several devices the worst one counts, as in the search itself, unless `deviceId` or a target (key:target) is given. */
@@ -16,7 +16,7 @@ export function estimateOf(trial, key, deviceId = "") {
   return value == null ? null : { median: value, low: value, high: value };
 }
 
-/** Every key that some trial has a number for: objectives first, then measured, then closed-form. */
+/** Every key with a value in some trial: objectives first, then measured, then closed-form. */
 export function knownKeys(study, trials) {
   const objectives = study.objectives.map((objective) => objective.metric);
   const measured = new Set(), costs = new Set();
@@ -42,7 +42,7 @@ export function directionOf(study, key) {
   return study.objectives.find((one) => one.metric === key)?.direction || metricOf(key).direction;
 }
 
-/** Complete trials nobody beats on just these two keys, in x order: the line in the picture. */
+/** Complete trials that are not dominated on these two keys, in x order: the line in the chart. */
 export function frontIn(points, signX, signY) {
   const sorted = [...points].sort((a, b) => signX * (a.x.median - b.x.median) || signY * (a.y.median - b.y.median));
   let best = Infinity;

@@ -1,4 +1,4 @@
-"""Measurement jobs as a study's settings ask for them. Needs no torch, so that the coordinator can make them."""
+"""Measurement jobs with a study's settings. Needs no torch, so that the coordinator can create them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NUM_TOKENS = 64  # of real text in a plan; longer prompts repeat them
 
 
 def measure_job(spec: StudySpec, plan: Plan, **options: Any) -> MeasureJob:
-    """``plan`` to the study's precision; ``options`` are those of MeasureJob."""
+    """A job for ``plan`` at the study's precision; ``options`` are those of MeasureJob."""
     half_width, repeats = PRECISION[spec.protocol]
     return MeasureJob(plan=plan, max_half_width=spec.precision or half_width, max_repeats=repeats, **options)
 
 
 def trained_job(spec: StudySpec, arch: ArchConfig, program: str, vocab_size: int, check: Check | None) -> MeasureJob:
-    """Measures the trained ``program`` of a candidate under the study's protocol, so that its row compares with those
-    of the search. Training may give a candidate another vocabulary, never other layers."""
+    """Measures the trained ``program`` of a candidate under the study's protocol, so that its row is comparable with
+    those of the search. Training may change a candidate's vocabulary, never its layers."""
     trained = replace(arch, vocab_size=vocab_size)
     protocol = PROTOCOLS[spec.protocol](spec.threads)
     states = [State(**state.to_plan()) for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
