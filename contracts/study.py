@@ -288,6 +288,7 @@ class TrialFacts(BaseModel):
     state: TrialState
     reason: str = ""
     assignment: FreeJson
+    sampler_attrs: FreeJson = {}  # what the sampler wrote of its proposal, e.g. its generation
     arch_digest: str
     costs: dict[str, FiniteFloat] = {}  # closed-form metrics
     blocks: list[str] = []  # digests, in chain order

@@ -27,8 +27,10 @@ class StudyStore(Protocol):
         """Device id -> facts of the enrolled devices that measure and are not draining."""
         ...
 
-    def add_trial(self, assignment: dict[str, Any], arch: ArchConfig) -> TrialRecord:
-        """A new trial in state PROPOSED with the next number."""
+    def add_trial(
+        self, assignment: dict[str, Any], arch: ArchConfig, sampler_attrs: dict[str, Any] | None = None
+    ) -> TrialRecord:
+        """A new trial in state PROPOSED with the next number. ``sampler_attrs`` are the sampler's own, kept for it."""
         ...
 
     def update_trial(

@@ -106,12 +106,12 @@ class Study:
             return False
         self.sampler.replay(trials)
         with MeasurementLock().shared():
-            assignment = self.sampler.ask()
-        if assignment is None:
+            proposal = self.sampler.ask()
+        if proposal is None:
             self.exhausted = True
             return False
-        arch = self.space.decode(assignment)
-        trial = self.store.add_trial(assignment, arch)
+        arch = self.space.decode(proposal.assignment)
+        trial = self.store.add_trial(proposal.assignment, arch, proposal.attrs)
         self.store.emit("trial_proposed", trial_id=trial.id, number=trial.number, layout=arch.layout)
         return True
 

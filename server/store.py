@@ -58,9 +58,11 @@ class SqlStudyStore:
         with self._ctx.database.read() as session:
             return devices.measuring_facts(session)
 
-    def add_trial(self, assignment: dict[str, Any], arch: ArchConfig) -> TrialRecord:
+    def add_trial(
+        self, assignment: dict[str, Any], arch: ArchConfig, sampler_attrs: dict[str, Any] | None = None
+    ) -> TrialRecord:
         with self._ctx.database.write() as session:
-            row = trial_service.add(session, self._ctx, self._study_id, assignment, arch)
+            row = trial_service.add(session, self._ctx, self._study_id, assignment, arch, sampler_attrs or {})
             return trials.records(session, [row])[0]
 
     def update_trial(

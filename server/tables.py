@@ -75,6 +75,7 @@ class TrialRow(Base):
     state: Mapped[str] = mapped_column(Word, index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
     assignment: Mapped[dict[str, Any]]
+    sampler_attrs: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     arch: Mapped[dict[str, Any]]
     arch_digest: Mapped[str] = mapped_column(String(64), index=True)
     costs: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from contracts.study import StudySpec, TrialFacts
 from foundation.registry import Registry
@@ -16,8 +17,17 @@ SAMPLERS: Registry[Callable[[int, StudySpec], BaseSampler]] = Registry("sampler"
 """Name -> (seed, study) -> an Optuna sampler."""
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate, and what the sampler must find again on its trial when it is rebuilt: the generation that a genetic
+    algorithm drew it for, say. Plain data."""
+
+    assignment: Assignment
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
 class Sampler(Protocol):
-    def ask(self) -> Assignment | None:
+    def ask(self) -> Proposal | None:
         """A new candidate, or None when the space is exhausted."""
         ...
 

@@ -17,10 +17,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from contracts.states import TrialState as OurState
 from contracts.study import StudySpec, TrialFacts
-from nas.samplers.base import SAMPLERS
+from nas.samplers.base import SAMPLERS, Proposal
 from search_space.space import Assignment, SearchSpace
 
 Distributions = dict[str, BaseDistribution]
+PARENTS = ":parent:"  # in the names under which Optuna's genetic algorithms keep the parents of a generation
 _MAX_REPEATS = 16  # known candidates that Optuna may propose before a mutation of a known one is taken instead
 _UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
 
@@ -44,15 +45,26 @@ class OptunaSampler:
         for trial in trials:
             self.tell(trial)
 
-    def ask(self) -> Assignment | None:
+    def ask(self) -> Proposal | None:
         if len(self._seen) >= self._space.num_candidates:
             return None
         study = self._study()
+        known = set(_study_attrs(study))
         for _ in range(_MAX_REPEATS):
-            params = study.ask(fixed_distributions=self._distributions).params
-            if _key(params) not in self._seen:
-                return params
-        return self._neighbour()
+            trial = study.ask(fixed_distributions=self._distributions)
+            if _key(trial.params) not in self._seen:
+                return Proposal(trial.params, self._attrs(study, trial, known))
+        neighbour = self._neighbour()  # of the generation that was asked for last
+        return None if neighbour is None else Proposal(neighbour, self._attrs(study, trial, known))
+
+    def _attrs(self, study: optuna.Study, trial: optuna.Trial, known: set[str]) -> dict[str, Any]:
+        """What Optuna wrote on the trial, and on the study while it was asked. A genetic algorithm keeps there which
+        trials the parents of a generation are: of all that were there when it began, not those that came late."""
+        new = {key: value for key, value in _study_attrs(study).items() if key not in known}
+        numbers = [one.number for one in self._ordered()]
+        parents = {key: [numbers[i] for i in ids] for key, ids in new.items() if PARENTS in key}
+        written = study._storage.get_trial(trial._trial_id).system_attrs
+        return {"trial": dict(written), **({"parents": parents} if parents else {})}
 
     def _study(self) -> optuna.Study:
         """A fresh in-memory study with every known trial: one code path for live use and for restarts."""
@@ -64,7 +76,13 @@ class OptunaSampler:
         study = optuna.create_study(
             sampler=sampler, directions=["minimize" if d == "min" else "maximize" for d in directions]
         )
-        study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in self._ordered()])
+        ordered = self._ordered()
+        study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in ordered])
+        place = {trial.number: index for index, trial in enumerate(ordered)}  # Optuna's ids in a fresh storage
+        for trial in ordered:
+            for key, numbers in trial.sampler_attrs.get("parents", {}).items():
+                ids = [place[number] for number in numbers if number in place]
+                study._storage.set_study_system_attr(study._study_id, key, ids)
         return study
 
     def _ordered(self) -> list[TrialFacts]:
@@ -87,11 +105,18 @@ def frozen_trial(trial: TrialFacts, spec: StudySpec, distributions: Distribution
     is a failed trial there, never one with made-up values."""
     keys = [objective.metric for objective in spec.all_objectives]
     attributes = {"hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason}
-    common: dict[str, Any] = {"params": trial.assignment, "distributions": distributions, "user_attrs": attributes}
+    common: dict[str, Any] = {
+        "params": trial.assignment, "distributions": distributions, "user_attrs": attributes,
+        "system_attrs": trial.sampler_attrs.get("trial", {}),
+    }  # fmt: skip
     if trial.state is OurState.COMPLETE and all(key in trial.values for key in keys):
         return create_trial(state=TrialState.COMPLETE, values=[trial.values[key] for key in keys], **common)
     state = TrialState.RUNNING if trial.state in _UNFINISHED else TrialState.FAIL
     return create_trial(state=state, **common)
+
+
+def _study_attrs(study: optuna.Study) -> dict[str, Any]:
+    return study._storage.get_study_system_attrs(study._study_id)
 
 
 def _key(assignment: Assignment) -> str:

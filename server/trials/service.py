@@ -23,13 +23,14 @@ from server.trials.schemas import TrainRequest
 
 
 def add(
-    session: Session, ctx: Context, study_id: str, assignment: dict[str, Any], arch: ArchConfig
-) -> TrialRow:
+    session: Session, ctx: Context, study_id: str, assignment: dict[str, Any], arch: ArchConfig,
+    sampler_attrs: dict[str, Any],
+) -> TrialRow:  # fmt: skip
     now = ctx.now()
     row = TrialRow(
         id=new_id("trial"), study_id=study_id, number=repository.next_number(session, study_id),
         state=TrialState.PROPOSED, assignment=assignment, arch=arch.to_dict(), arch_digest=arch.digest, reason="",
-        costs={}, blocks=[], values={}, artifacts={}, created_at=now, updated_at=now,
+        sampler_attrs=sampler_attrs, costs={}, blocks=[], values={}, artifacts={}, created_at=now, updated_at=now,
     )  # fmt: skip
     session.add(row)
     session.flush()

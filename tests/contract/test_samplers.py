@@ -29,18 +29,21 @@ def spec_for(sampler: str, **changes: Any) -> StudySpec:
     )
 
 
-def trial_of(number: int, assignment: Assignment, state: TrialState = TrialState.COMPLETE) -> TrialFacts:
+def trial_of(
+    number: int, assignment: Assignment, state: TrialState = TrialState.COMPLETE, attrs: dict[str, Any] | None = None
+) -> TrialFacts:
     """A stored trial; its values follow from the assignment, so that equal histories have equal values."""
     value = random.Random(repr(sorted(assignment.items()))).random()
     values = {OBJECTIVES[0]: value, OBJECTIVES[1]: 1 - value**2}
     return TrialFacts(
         id=f"trial-{number}", study_id="study", number=number, state=state, assignment=assignment,
-        arch_digest=str(number), values=values if state is TrialState.COMPLETE else {},
+        arch_digest=str(number), sampler_attrs=attrs or {}, values=values if state is TrialState.COMPLETE else {},
     )  # fmt: skip
 
 
 class SamplerContract:
     name: str
+    asks_with_restarts = 14  # a Gaussian process takes seconds for one
 
     def sampler(self, space: SearchSpace, **changes: Any) -> OptunaSampler:
         return OptunaSampler(spec_for(self.name, **changes), space)
@@ -48,8 +51,8 @@ class SamplerContract:
     def run(self, sampler: OptunaSampler, count: int, state: TrialState = TrialState.COMPLETE) -> list[TrialFacts]:
         """The history of a live search: ask, tell, ``count`` times or until the space is exhausted."""
         history: list[TrialFacts] = []
-        while len(history) < count and (assignment := sampler.ask()) is not None:
-            history.append(trial_of(len(history), assignment, state))
+        while len(history) < count and (proposal := sampler.ask()) is not None:
+            history.append(trial_of(len(history), proposal.assignment, state, proposal.attrs))
             sampler.tell(history[-1])
         return history
 
@@ -74,6 +77,27 @@ class SamplerContract:
         restarted = self.sampler(space)
         restarted.replay(reversed(history))
         assert restarted.ask() == live.ask()
+
+    def test_a_restart_in_the_middle_changes_nothing(self) -> None:
+        """Results arrive late, while others are already proposed; the restarted sampler continues the same way."""
+        space = debug_space(depth=4)
+        histories = []
+        for restarts in (False, True):
+            sampler, history, open_trials = self.sampler(space), [], []
+            for number in range(self.asks_with_restarts):
+                if restarts and number % 7 == 3:
+                    sampler = self.sampler(space)
+                    sampler.replay([*history, *open_trials])
+                proposal = sampler.ask()
+                assert proposal is not None
+                open_trials.append(trial_of(number, proposal.assignment, TrialState.MEASURING, proposal.attrs))
+                sampler.tell(open_trials[-1])
+                if len(open_trials) > 3:
+                    done = open_trials.pop(0)
+                    history.append(trial_of(done.number, done.assignment, TrialState.COMPLETE, done.sampler_attrs))
+                    sampler.tell(history[-1])
+            histories.append([trial.assignment for trial in history])
+        assert histories[0] == histories[1]
 
     def test_the_seed_decides(self) -> None:
         space = debug_space(depth=4)
@@ -119,15 +143,49 @@ class SamplerContract:
         assert sampler._study().trials[0].state is optuna.trial.TrialState.FAIL
 
 
+class GeneticContract(SamplerContract):
+    """A genetic algorithm has generations, and those after the first are better than random draws."""
+
+    asks_with_restarts = 40
+
+    def test_generations_advance(self) -> None:
+        history = self.run(self.sampler(debug_space(depth=4)), 40)  # populations of 8
+        generations = [next(iter(trial.sampler_attrs["trial"].values())) for trial in history]
+        assert generations == sorted(generations) and generations[0] == 0 and generations[-1] == 4
+
+    def test_later_generations_beat_random_draws(self) -> None:
+        space, means = debug_space(depth=8), {}
+        for name in (self.name, "random"):
+            found = []
+            for seed in range(4):
+                sampler, rows = OptunaSampler(spec_for(name, seed=seed, max_trials=64), space), []
+                for number in range(64):
+                    proposal = sampler.ask()
+                    assert proposal is not None
+                    trial = trial_of(number, proposal.assignment, attrs=proposal.attrs)
+                    share = first_choices(space, proposal.assignment)
+                    rows.append(share)
+                    sampler.tell(trial.model_copy(update={"values": dict.fromkeys(OBJECTIVES, 1 - share)}))
+                found += rows[-16:]
+            means[name] = sum(found) / len(found)
+        assert means[self.name] > means["random"] + 0.06, means
+
+
+def first_choices(space: SearchSpace, assignment: Assignment) -> float:
+    """A landscape with one best corner: the share of parameters at their first choice."""
+    choices = space.parameters()
+    return sum(value == choices[name][0] for name, value in assignment.items()) / len(assignment)
+
+
 class TestGp(SamplerContract):
     name = "gp"
 
 
-class TestNsga2(SamplerContract):
+class TestNsga2(GeneticContract):
     name = "nsga2"
 
 
-class TestNsga3(SamplerContract):
+class TestNsga3(GeneticContract):
     name = "nsga3"
 
 

@@ -72,12 +72,14 @@ class MemoryStore:
     def devices(self) -> dict[str, DeviceFacts]:
         return self.devices_now
 
-    def add_trial(self, assignment: dict[str, Any], arch: ArchConfig) -> TrialRecord:
+    def add_trial(
+        self, assignment: dict[str, Any], arch: ArchConfig, sampler_attrs: dict[str, Any] | None = None
+    ) -> TrialRecord:
         self._call()
         number = len(self.rows)
         trial = TrialRecord(
             id=f"trial-{number}", study_id="study-1", number=number, state=TrialState.PROPOSED, assignment=assignment,
-            arch=arch, arch_digest=arch.digest,
+            arch=arch, arch_digest=arch.digest, sampler_attrs=sampler_attrs or {},
         )  # fmt: skip
         self.rows[trial.id] = trial
         return trial

@@ -82,7 +82,8 @@ def test_every_registry_is_listed_and_filled() -> None:
     assert "replay" in registries["device kind"] and "mechanistic" in registries["quality estimator"]
 
 
-def test_an_unknown_part_names_the_known_ones() -> None:
+def test_an_unknown_part_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foundation.registry.REGISTRIES", {})  # the list of them is the process's own
     parts: Registry[int] = Registry("test part")
     parts.add("one", 1)
     with pytest.raises(InvalidConfig, match="unknown test part 'two'; known: one"):
