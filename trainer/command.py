@@ -13,11 +13,12 @@ import typer
 from contracts.http import RestClient
 from contracts.job import TrainJob
 from foundation.errors import InvalidConfig
+from trainer.merging.command import merge
 from trainer.recipes import RECIPES, options_from_text, planned, recipe_named
+from trainer.results.command import Root, Url, report, result
 from trainer.runs.terminal import (
     check_name,
     is_training,
-    numbers,
     rehearsed,
     rows_of,
     show_run,
@@ -29,8 +30,6 @@ from trainer.runs.terminal import (
 )
 
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
-Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
-Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
 RecipeName = Annotated[str, typer.Option(help=f"One of: {RECIPES.known}.")]
 Teacher = Annotated[str | None, typer.Option(help="smollm2-135m or a Hugging Face directory, as the trainer finds it.")]
 Processes = Annotated[int | None, typer.Option(help="Processes that share every training stage.")]
@@ -56,7 +55,7 @@ def start(
     more: Options = None,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
-    """Leave a training job for the next free worker; the same again goes on with one that was stopped."""
+    """Queue a training job; given again, it resumes one that was stopped."""
     options = recipe_options(recipe, more, scale=scale, teacher=teacher, processes=processes)
     rest = RestClient(url)
     if recipe in RECIPES and find_spec("torch") and (teacher is None or Path(teacher).exists()):
@@ -98,7 +97,7 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with every stage's metrics on one line.")] = False,
 ) -> None:
-    """Run a whole recipe here; started again after any end, it goes on where it was."""
+    """Run a recipe on this machine; the same command resumes it after any stop."""
     from trainer.engine.launch import check_launcher  # brings torch
     from trainer.recipes.architecture import architecture_of
     from trainer.runs.local import Stopped, run_here
@@ -148,50 +147,6 @@ def plan(
     device = Device(gpus, peak_tflops * 1e12, mfu, price, memory * 1e9)
     made = plan_of(planned(recipe, architecture_of(arch), scale), device, round(teacher_params))
     typer.echo(json.dumps(made) if as_json else shown(made))
-
-
-@app.command()
-def result(
-    run_name: Annotated[str, typer.Argument(metavar="RUN")],
-    stage: Annotated[str | None, typer.Option(help="Any that left a model; the last such when absent.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to fill; results/RUN-STAGE under --root when absent.")
-    ] = None,
-    quantization: Annotated[str, typer.Option(help="Of the program: 8da4w, 8da8w or fp32.")] = "8da4w",
-    target: Annotated[list[str] | None, typer.Option(help="host, or a phone's serial number or HOST:PORT.")] = None,
-    gguf: Annotated[list[str] | None, typer.Option(help="F32, F16, Q8_0, Q4_0; F16 when absent.")] = None,
-    budget_mb: Annotated[float | None, typer.Option(help="Of peak memory, in 10^6 bytes; more is noted.")] = None,
-    study: Annotated[str | None, typer.Option(help="Whose memory budget it is, from the coordinator at --url.")] = None,
-    against_random: Annotated[
-        bool, typer.Option("--against-random", help="Time the architecture with random weights beside it.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what result.json says.")] = False,
-    url: Url = "http://127.0.0.1:8000",
-    root: Root = Path("var/train"),
-) -> None:
-    """A stage's model for others: Hugging Face, GGUF, a measured program, a card."""
-    from trainer.results.budget import of_study
-    from trainer.results.records import run_record
-    from trainer.results.write import CARD, Wanted, write_result
-
-    run = run_record(root, run_name)
-    subject = run.stage(stage)
-    folder = out or root / "results" / f"{run_name}-{subject.name}"
-    budget = None if budget_mb is None else budget_mb * 1e6
-    if study is not None and budget is None:
-        budget = of_study(RestClient(url).get(f"/studies/{study}")["budgets"])
-    wanted = Wanted(quantization, tuple(target or ("host",)), tuple(gguf or ("F16",)), budget, against_random)
-    show = lambda _, text: typer.echo(text, err=True)  # noqa: E731
-    written = write_result(subject, run, folder, root / "cache", wanted, show)
-    typer.echo(json.dumps(written) if as_json else f"{folder / CARD}: {len(written['files'])} files")
-
-
-@app.command()
-def report(run_name: Annotated[str, typer.Argument(metavar="RUN")], root: Root = Path("var/train")) -> None:
-    """What each stage of a run brought, as one page and its Markdown twin; at any time, of what is finished."""
-    from trainer.evaluation.report import write_report  # brings torch
-
-    typer.echo(str(write_report(root, run_name)))
 
 
 @app.command()
@@ -246,7 +201,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json")] = False,
     root: Root = Path("var/train"),
 ) -> None:
-    """How far a trial's training is, what it brought and what its program measured; or a run on this machine."""
+    """Show progress, results and measurements of a trial's training, or of a run on this machine."""
     if (root / "runs" / trial_id).exists():
         show_run(root, trial_id, as_json)
         return
@@ -295,25 +250,6 @@ def worker(
     served.run(jobs)
 
 
-@app.command()
-def merge(
-    method: Annotated[str, typer.Argument(help="One that `hilnas plugins 'merging method'` lists.")],
-    out: Annotated[Path, typer.Argument(help="Directory to make.")],
-    models: Annotated[list[Path], typer.Argument(help="Hugging Face directories with one architecture.")],
-    base: Annotated[Path | None, typer.Option(help="The model that all others came from.")] = None,
-    weights: Annotated[str | None, typer.Option(help="One per model, e.g. 0.7,0.3.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Factor of the merged task vector.")] = None,
-    density: Annotated[float | None, typer.Option(help="Share of each task vector that is kept.")] = None,
-    epsilon: Annotated[float | None, typer.Option(help="DELLA: width of the range of drop probabilities.")] = None,
-    t: Annotated[float | None, typer.Option(help="slerp: 0 is the first model, 1 the second.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of what DARE and DELLA drop.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record.")] = False,
-) -> None:
-    """Merge fine-tuned models into one; the result says in merge.json what it was made of."""
-    from trainer.merging.merge import merge as merge_directories  # brings torch
-    from trainer.merging.methods import method_named
-
-    given = {"scale": scale, "density": density, "epsilon": epsilon, "t": t, "seed": seed, "weights": numbers(weights)}
-    chosen = method_named(method, **{name: value for name, value in given.items() if value is not None})
-    record = merge_directories(chosen, models, out, base)
-    typer.echo(json.dumps(record) if as_json else f"{out}: {record['num_tensors']} tensors merged by {method}")
+app.command()(result)
+app.command()(report)
+app.command()(merge)

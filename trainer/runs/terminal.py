@@ -106,10 +106,3 @@ def show_run(root: Path, name: str, as_json: bool) -> None:
     for stage, entry in state["stages"].items():
         detail = f"{entry['seconds']:.0f} s" if entry["state"] == "done" else entry.get("message", "not begun")
         typer.echo(f"  {stage}: {entry['state']}, {detail}")
-
-
-def numbers(text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InvalidConfig(f"--weights {text!r} is no list of numbers; give one per model, e.g. 0.7,0.3") from None
