@@ -13,9 +13,11 @@ import typer
 from contracts.http import RestClient
 from contracts.job import TrainJob
 from foundation.errors import InvalidConfig
+from trainer.evaluation.command import report
 from trainer.merging.command import merge
+from trainer.pipeline.options import Root, Url
 from trainer.recipes import RECIPES, options_from_text, planned, recipe_named
-from trainer.results.command import Root, Url, report, result
+from trainer.results.command import result
 from trainer.runs.terminal import (
     check_name,
     is_training,

@@ -1,4 +1,4 @@
-"""``hilnas train result`` and ``hilnas train report``."""
+"""``hilnas train result``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from contracts.http import RestClient
-
-Url = Annotated[str, typer.Option(help="Coordinator.", envvar="HILNAS_URL")]
-Root = Annotated[Path, typer.Option(help="Folder of runs and stages.")]
+from trainer.pipeline.options import Root, Url
 
 
 def result(
@@ -47,10 +45,3 @@ def result(
     show = lambda _, text: typer.echo(text, err=True)  # noqa: E731
     written = write_result(subject, run, folder, root / "cache", wanted, show)
     typer.echo(json.dumps(written) if as_json else f"{folder / CARD}: {len(written['files'])} files")
-
-
-def report(run_name: Annotated[str, typer.Argument(metavar="RUN")], root: Root = Path("var/train")) -> None:
-    """Write the report of a run's finished stages as HTML and Markdown."""
-    from trainer.evaluation.report import write_report  # brings torch
-
-    typer.echo(str(write_report(root, run_name)))
