@@ -62,7 +62,7 @@ class SqlStudyStore:
         self, assignment: dict[str, Any], arch: ArchConfig, sampler_attrs: dict[str, Any] | None = None
     ) -> TrialRecord:
         with self._ctx.database.write() as session:
-            row = trial_service.add(session, self._ctx, self._study_id, assignment, arch, sampler_attrs or {})
+            row = trial_service.add(session, self._ctx, self._study_id, assignment, arch, sampler_attrs)
             return trials.records(session, [row])[0]
 
     def update_trial(

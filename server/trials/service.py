@@ -24,13 +24,13 @@ from server.trials.schemas import TrainRequest
 
 def add(
     session: Session, ctx: Context, study_id: str, assignment: dict[str, Any], arch: ArchConfig,
-    sampler_attrs: dict[str, Any],
+    sampler_attrs: dict[str, Any] | None = None,
 ) -> TrialRow:  # fmt: skip
     now = ctx.now()
     row = TrialRow(
         id=new_id("trial"), study_id=study_id, number=repository.next_number(session, study_id),
         state=TrialState.PROPOSED, assignment=assignment, arch=arch.to_dict(), arch_digest=arch.digest, reason="",
-        sampler_attrs=sampler_attrs, costs={}, blocks=[], values={}, artifacts={}, created_at=now, updated_at=now,
+        sampler_attrs=sampler_attrs or {}, costs={}, blocks=[], values={}, artifacts={}, created_at=now, updated_at=now,
     )  # fmt: skip
     session.add(row)
     session.flush()
