@@ -60,6 +60,8 @@ def start(
     """Queue a training job; given again, it resumes one that was stopped."""
     options = recipe_options(recipe, more, scale=scale, teacher=teacher, processes=processes)
     rest = RestClient(url)
+    if recipe not in (known := known_recipes(rest)):
+        raise InvalidConfig(f"unknown recipe {recipe!r}; known: {', '.join(known)}")
     if recipe in RECIPES and find_spec("torch") and (teacher is None or Path(teacher).exists()):
         from trainer.runs.handover import job_recipe  # what cannot work is said now, where it can be known
 
@@ -69,6 +71,11 @@ def start(
         "queued": "`hilnas train worker` takes it", "failed": f"{job['error']}; `hilnas train resume {job['id']}`"
     }  # fmt: skip
     typer.echo(f"training {job['id']} is {job['state']}; {next_step.get(job['state'], 'nothing new to do')}")
+
+
+def known_recipes(rest: RestClient) -> list[str]:
+    """Those known here, and those that enrolled trainers have by plugins of their own."""
+    return list(dict.fromkeys([*RECIPES, *(part["name"] for part in rest.get("/registry")["recipes"])]))
 
 
 def recipe_options(recipe: str, more: list[str] | None, **given: object) -> dict[str, object]:

@@ -62,5 +62,5 @@ def test_parsers_take_anything(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["juggling", "reasoning:chain_sum@x", "reasoning:nothing_like_it"])
 def test_an_unknown_task_is_named(name: str) -> None:
-    with pytest.raises(InvalidConfig, match="unknown task|no data set"):
+    with pytest.raises(InvalidConfig, match="unknown task|no data set|level 'x' is not a whole number"):
         task_named(name).examples("train", 1)
