@@ -15,7 +15,7 @@ from tests.e2e.processes import Service, run_hilnas, wait_for
 SPEC: dict[str, Any] = {
     "name": "e2e",
     "space": "debug_space",
-    "space_options": {"depth": 2, "d_model": 64, "vocab_size": 256},
+    "space_options": {"depth": 2, "d_model": 64, "vocab_size": 512},
     "objectives": [{"metric": "quality"}, {"metric": "decode_ms@256"}, {"metric": "memory_bytes@256"}],
     "sampler": "nsga2",
     "protocol": "quick",

@@ -51,6 +51,11 @@ def test_a_text_with_few_pairs_leaves_rows_of_the_embedding_unused(tmp_path: Pat
     assert there == results["data"]["metrics"]["vocab_size"] < 60_000
 
 
+def test_a_vocabulary_without_room_for_every_byte_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match="a vocabulary of 259 tokens or more .*; the architecture has 256"):
+        recipe_named("smoke", ArchConfig(32, 256, ARCH.layers))
+
+
 def test_smoke_wants_an_architecture() -> None:
     with pytest.raises(InvalidConfig, match="recipe smoke has no architecture of its own; give --arch"):
         recipe_named("smoke")

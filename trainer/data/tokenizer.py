@@ -11,6 +11,7 @@ from trainer.data.chat import START, STOP
 from trainer.data.vocabulary import DOCUMENT_END, Vocabulary
 
 SPECIAL = (DOCUMENT_END[0], START, STOP)
+MIN_VOCABULARY = 256 + len(SPECIAL)  # every byte, and the markers
 
 
 def learn_tokenizer(

@@ -29,13 +29,19 @@ SMOKE, SHORT = SmokeOptions(), SmokeOptions(steps=600, batch=16, length=256)
 
 
 def smoke(arch: ArchConfig | None, options: SmokeOptions = SMOKE) -> Recipe:
-    """Raises InvalidConfig without an architecture: there is none of its own."""
+    """Raises InvalidConfig without an architecture, or for one whose vocabulary has no room for every byte."""
+    from trainer.data.tokenizer import MIN_VOCABULARY
     from trainer.engine.config import LoopConfig
     from trainer.stages.corpus import CorpusStage
     from trainer.stages.pretrain import PretrainStage
 
     if arch is None:
         raise InvalidConfig("recipe smoke has no architecture of its own; give --arch a preset or a file")
+    if arch.vocab_size < MIN_VOCABULARY:
+        raise InvalidConfig(
+            f"recipe smoke takes a vocabulary of {MIN_VOCABULARY} tokens or more (every byte, and markers); the"
+            f" architecture has {arch.vocab_size}"
+        )
     loop = LoopConfig(
         steps=options.steps, batch=options.batch, micro_batch=options.batch, length=options.length,
         learning_rate=options.learning_rate, warmup=options.warmup, weight_decay=options.weight_decay,
