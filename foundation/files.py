@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import IO, Any
+
+MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # process ids mean something on one machine only
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -55,10 +59,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def new_folder(parent: Path, name: str = "new") -> Iterator[Path]:
     """An empty folder in ``parent``, removed at the end unless it took another name."""
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f".{name}.*.partial"):
+    for left in parent.glob(f".{escape(name)}.*.{MACHINE}.*.partial"):
         if not _is_alive(left.name.split(".")[-2]):
             shutil.rmtree(left, ignore_errors=True)
-    partial = parent / f".{name}.{secrets.token_hex(4)}.{os.getpid()}.partial"
+    partial = parent / f".{name}.{secrets.token_hex(4)}.{MACHINE}.{os.getpid()}.partial"
     partial.mkdir()
     try:
         yield partial

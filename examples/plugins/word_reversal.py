@@ -6,21 +6,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
+from string import ascii_lowercase
 
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from trainer.pipeline.stage import Recipe
 from trainer.recipes import RECIPES, RecipeEntry
-from trainer.tasks.base import Example, Split, drawn
+from trainer.tasks.base import Example, Split, drawn, seed_of
 from trainer.tasks.registry import TASKS
 
-WORDS = ("tide", "lamp", "stone", "river", "cloud", "paper", "garden", "copper", "winter", "engine")
+SPLITS: tuple[Split, ...] = ("train", "train", "train", "validation", "test")
+
+
+def split_of(word: str) -> Split:
+    """A word is in one split only, so that no test prompt is ever trained on."""
+    return SPLITS[seed_of(word) % len(SPLITS)]
 
 
 @TASKS.register("word_reversal")
 @dataclass(frozen=True)
 class WordReversal:
-    """Write the letters of some words backwards: ``word_reversal@1`` has two words, and so on."""
+    """Write the letters of a made-up word backwards; each level is a letter longer."""
 
     variant: str = ""  # what stands behind a colon in the name
     level: int = 0
@@ -28,7 +35,8 @@ class WordReversal:
 
     def examples(self, split: Split, count: int) -> list[Example]:
         draw = drawn(self.name, split, self.level)
-        texts = (" ".join(draw.choices(WORDS, k=self.level + 1)) for _ in range(count))
+        words = iter(lambda: "".join(draw.choices(ascii_lowercase, k=4 + self.level)), None)
+        texts = islice((word for word in words if split_of(word) == split), count)
         return [Example(self.name, f"Reverse: {text}", text[::-1], {"text": text}, self.level) for text in texts]
 
     def score(self, example: Example, answer: str) -> float:

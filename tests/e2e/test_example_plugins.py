@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from foundation.plugin_loader import load_file
 from tests.e2e.processes import ROOT, Service, run_hilnas, wait_for
+from trainer.recipes import RECIPES
+from trainer.tasks.registry import TASKS, task_named
 
 EXAMPLES = sorted((ROOT / "examples" / "plugins").glob("*.py"))
 SEARCH = os.pathsep.join(str(file) for file in EXAMPLES if file.stem != "word_reversal")  # that one is for trainers
@@ -39,6 +42,15 @@ def test_a_recipe_on_an_own_task(tmp_path: Path) -> None:
     metrics = json.loads(done.stdout.splitlines()[-1])
     assert metrics["synthetic"]["sources"]["word_reversal"] == {"asked": 20, "verified": 20}
     assert metrics["evaluate_sft"]["task/word_reversal"]["n"] > 0
+
+
+def test_no_test_prompt_of_the_own_task_is_trained_on() -> None:
+    with TASKS.temporarily({}), RECIPES.temporarily({}):
+        load_file(str(ROOT / "examples/plugins/word_reversal.py"))
+        task = task_named("word_reversal")
+        prompts = {split: {e.prompt for e in task.examples(split, 500)} for split in ("train", "validation", "test")}
+    assert all(len(found) > 300 for found in prompts.values())
+    assert not prompts["train"] & (prompts["validation"] | prompts["test"])
 
 
 def test_a_search_of_plugins_alone(tmp_path: Path, runner: Path) -> None:

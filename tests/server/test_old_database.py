@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ from sqlalchemy.orm import undefer
 from contracts.job import MeasureJob
 from contracts.states import TrialState
 from search_space.arch import ArchConfig
-from server.app import create_app
 from server.jobs.repository import job_of
 from server.migrations import alembic_config
 from server.settings import Settings
 from server.store import SqlStudyStore
 from server.tables import JobRow
-from tests.server.helpers import FakeClock, require_all_pages
+from tests.server.helpers import require_all_pages
 
 DATA = Path(__file__).parent / "data"
 
@@ -33,13 +31,6 @@ def settings(tmp_path: Path) -> Settings:
     packed = (DATA / "0a649e8.sqlite3.gz").read_bytes()
     (tmp_path / "hilnas.sqlite3").write_bytes(gzip.decompress(packed))
     return Settings(var=tmp_path)
-
-
-@pytest.fixture
-def app(settings: Settings, clock: FakeClock) -> Iterator[FastAPI]:
-    app = create_app(settings, clock=clock, supervise=False)
-    yield app
-    app.state.context.database.dispose()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.files import atomic_folder, atomic_path, write_atomically
+from foundation.files import MACHINE, atomic_folder, atomic_path, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -43,9 +43,10 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     if dead == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    mine = tmp_path / f".made.abcd.{os.getpid()}.partial"  # of a process that lives
-    for folder in (tmp_path / f".made.abcd.{dead}.partial", mine):
+    mine = tmp_path / f".made.abcd.{MACHINE}.{os.getpid()}.partial"  # of a process that lives
+    foreign = tmp_path / f".made.abcd.0000beef.{dead}.partial"  # of another machine on a shared disk
+    for folder in (tmp_path / f".made.abcd.{MACHINE}.{dead}.partial", mine, foreign):
         folder.mkdir()
     with atomic_folder(tmp_path / "made"):
         pass
-    assert names(tmp_path) == [mine.name, "made"]
+    assert names(tmp_path) == sorted([mine.name, foreign.name, "made"])

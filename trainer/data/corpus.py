@@ -46,7 +46,7 @@ def build_corpus(
         for key, text in _keyed(source, count, seen):
             if sum(count.tokens.values()) >= max_tokens // len(sources):
                 break
-            split = "held_out" if int.from_bytes(key[:4], "big") < held_out_share * 2**32 else "train"
+            split = _split_of(key, held_out_share)
             tokens = np.array([*tokenizer.encode(text).ids, vocabulary.teacher_end], np.int32)
             parts[split].append((key, tokens))
             count.documents += 1
@@ -57,6 +57,19 @@ def build_corpus(
             raise InvalidConfig(f"the sources left no {split} text; give more text, or another held_out_share")
     mixed = {split: sorted(rows, key=lambda row: row[0][4:]) for split, rows in parts.items()}
     return {split: np.concatenate([tokens for _, tokens in rows]) for split, rows in mixed.items()}, counts
+
+
+def training_documents(sources: Sequence[Source], held_out_share: float) -> Iterator[str]:
+    """Those that ``build_corpus`` does not hold out: what a tokenizer may be learned from."""
+    seen = set[bytes]()
+    for source in sources:
+        for key, text in _keyed(source, SourceCount(source.origin, source.licence), seen):
+            if _split_of(key, held_out_share) == "train":
+                yield text
+
+
+def _split_of(key: bytes, held_out_share: float) -> str:
+    return "held_out" if int.from_bytes(key[:4], "big") < held_out_share * 2**32 else "train"
 
 
 def _keyed(source: Source, count: SourceCount, seen: set[bytes]) -> Iterator[tuple[bytes, str]]:

@@ -15,6 +15,8 @@ from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
 from trainer.teacher.directory import SMOLLM2, SMOLLM2_TOKENS, identity
 
+MAX_PROCESSES = 1024
+
 
 @dataclass(frozen=True)
 class RecipeOptions:
@@ -24,6 +26,10 @@ class RecipeOptions:
     teacher: str = SMOLLM2
     processes: int = 1
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.processes <= MAX_PROCESSES:
+            raise InvalidConfig(f"processes {self.processes} is not between 1 and {MAX_PROCESSES}")
 
     @property
     def teacher_id(self) -> str:

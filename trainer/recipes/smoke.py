@@ -13,6 +13,13 @@ MAX_TOKENS = 10_000_000  # more than the text has
 NOTES = ("a check that training works: what it teaches is not worth measuring",)
 
 
+# what one process can hold and still is a check; beyond are other recipes
+BOUNDS: dict[str, tuple[float, float]] = {
+    "steps": (1, 100_000), "batch": (1, 1024), "length": (8, 8192), "learning_rate": (1e-8, 1.0),
+    "warmup": (0, 100_000), "weight_decay": (0.0, 10.0),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class SmokeOptions:
     """``batch`` rows of ``length`` tokens a step."""
@@ -23,6 +30,11 @@ class SmokeOptions:
     learning_rate: float = 2e-3
     warmup: int = 10
     weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise InvalidConfig(f"option {name} {getattr(self, name)} is not between {least:g} and {most:g}")
 
 
 SMOKE, SHORT = SmokeOptions(), SmokeOptions(steps=600, batch=16, length=256)

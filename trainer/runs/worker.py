@@ -92,6 +92,10 @@ class Worker:
         except OSError as error:
             reason = f"the trainer's disk: {error}"
             return JobResult(fencing_token=token, error=reason, error_code="trainer_io", retry=True)
+        except Exception as error:  # a fault of ours, or no memory: the job ends, the worker takes the next one
+            log.exception("training_failed", job_id=lease.job_id)
+            reason = f"the trainer failed: {type(error).__name__}: {error}"
+            return JobResult(fencing_token=token, error=reason[:2000], error_code="trainer_error")
 
     def train(self, job: TrainJob, lease: Lease, beat: Heartbeats) -> TrainResult:
         """The run is named by the job and its stages by what goes in, so a job that is leased again goes on."""

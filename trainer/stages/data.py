@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer
 from foundation.errors import HilnasError, InvalidConfig
 from foundation.files import file_digest
 from trainer.data.corpus import SPLITS, build_corpus, write_card
-from trainer.data.sources import open_source
+from trainer.data.sources import Source, open_source
 from trainer.data.token_dir import TokenDir
 from trainer.data.vocabulary import Vocabulary, trim
 from trainer.pipeline.brief import Brief
@@ -45,11 +46,7 @@ class DataStage(Stage):
         context.progress(0.2, "sources at hand")
         tokenizer = self._teachers_tokenizer(context.cache)
         student, vocabulary = trim(tokenizer, self.vocab_size)
-        streams, counts = build_corpus(sources, tokenizer, vocabulary, self.max_tokens, self.held_out_share)
-        metrics = write_streams(context.folder, streams, vocabulary)
-        TokenDir(context.folder).save(student, vocabulary)
-        write_card(context.folder, counts, {k: v for k, v in metrics.items() if not isinstance(v, dict)})
-        return metrics
+        return write_corpus(context, sources, tokenizer, student, vocabulary, self.max_tokens, self.held_out_share)
 
     def _teachers_tokenizer(self, cache: Path) -> Tokenizer:
         path = teacher_directory(self.teacher, cache) / "tokenizer.json"
@@ -61,9 +58,7 @@ class DataStage(Stage):
             raise InvalidConfig(f"{path} is not a tokenizer ({error}); save the teacher's again") from error
 
     def cost(self, costing: object) -> Cost:
-        """Both streams, and their parts before they are joined."""
-        return {"text_tokens": self.max_tokens, "host_memory_bytes": 4 * 4 * self.max_tokens,
-                "disk_bytes": 2 * 4 * self.max_tokens}  # fmt: skip
+        return corpus_cost(self.max_tokens)
 
     def shortened(self, brief: Brief) -> DataStage:
         return replace(self, sources=(brief.text,), max_tokens=REHEARSED_TOKENS, held_out_share=REHEARSED_SHARE)
@@ -73,7 +68,24 @@ class DataStage(Stage):
         check_streams(folder)
 
 
-def write_streams(folder: Path, streams: dict[str, NDArray[np.int32]], vocabulary: Vocabulary) -> dict[str, Any]:
+def write_corpus(
+    context: StageContext, sources: Sequence[Source], tokenizer: Tokenizer, student: Tokenizer, vocabulary: Vocabulary,
+    max_tokens: int, held_out_share: float,
+) -> dict[str, Any]:  # fmt: skip
+    """A TokenDir with its card: text in ``tokenizer``'s tokens, and as ``vocabulary`` maps them to ``student``'s."""
+    streams, counts = build_corpus(sources, tokenizer, vocabulary, max_tokens, held_out_share)
+    metrics = _write_streams(context.folder, streams, vocabulary)
+    TokenDir(context.folder).save(student, vocabulary)
+    write_card(context.folder, counts, {k: v for k, v in metrics.items() if not isinstance(v, dict)})
+    return metrics
+
+
+def corpus_cost(max_tokens: int) -> Cost:
+    """Both streams, and their parts before they are joined."""
+    return {"text_tokens": max_tokens, "host_memory_bytes": 4 * 4 * max_tokens, "disk_bytes": 2 * 4 * max_tokens}
+
+
+def _write_streams(folder: Path, streams: dict[str, NDArray[np.int32]], vocabulary: Vocabulary) -> dict[str, Any]:
     """Both streams of every split; sizes and sha256 sums."""
     made = TokenDir(folder)
     facts: dict[str, Any] = {"vocab_size": vocabulary.size}
