@@ -12,6 +12,7 @@ import torch
 from search_space.arch import ArchConfig
 from search_space.modeling.configuration import HilnasConfig
 from search_space.modeling.model import HilnasForCausalLM
+from trainer.data.token_dir import TokenDir
 from trainer.pipeline.stage import StageDir
 
 MODEL = "model"
@@ -39,6 +40,11 @@ class ModelDir(StageDir):
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(self.path)
+
+    def save(self, model: HilnasForCausalLM, tokens: TokenDir) -> None:
+        """Weights, and the tokenizer that the model was trained with."""
+        model.save_pretrained(self.path)
+        tokens.copy_tokenizer(self.path)
 
     def copy_to(self, stage: Path) -> None:
         """The model as it is, as what the stage in ``stage`` leaves."""

@@ -44,7 +44,10 @@ class StageEvent:
     share: float
     message: str
     eta_s: int | None = None
-    done: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.message == ENDED
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.message}" + (f", {self.eta_s} s left" if self.eta_s else "")
@@ -195,6 +198,6 @@ def _progress_of(records: Records, stage: Stage, index: int, count: int, on_even
             time=now, stage=stage.name, share=round((index + share) / count, 4), stage_share=round(share, 4),
             eta_s=eta_s, message=message,
         )  # fmt: skip
-        on_event(StageEvent(stage.name, share, message, eta_s, done=message == ENDED))
+        on_event(StageEvent(stage.name, share, message, eta_s))
 
     return progress

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from foundation.errors import HilnasError
 from trainer.data.token_dir import TokenDir
 from trainer.engine.config import LoopConfig
-from trainer.engine.model_dir import MODEL, ModelDir, on_device
+from trainer.engine.model_dir import ModelDir, on_device
 from trainer.losses.preference import PREFERENCE_LOSSES
 from trainer.pipeline.brief import Brief
 from trainer.pipeline.fields import source
@@ -51,8 +51,7 @@ class PreferenceStage(TrainingStage):
         model = on_device(context.read(ModelDir, self.start).load())
         loss = PREFERENCE_LOSSES[self.loss]
         train_on_pairs(model, fitting, loss, self.beta, self.loop, context.folder, context.progress)
-        model.save_pretrained(context.folder / MODEL)
-        context.read(TokenDir, self.data).copy_tokenizer(context.folder / MODEL)
+        ModelDir(context.folder).save(model, context.read(TokenDir, self.data))
         rows = context.curve.read()
         mean = lambda key, part: round(sum(row[key] for row in part) / len(part), 5)  # noqa: E731
         return {

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from foundation.files import write_atomically
 from trainer.data.token_dir import TokenDir
 from trainer.engine.config import LoopConfig
-from trainer.engine.model_dir import MODEL, ModelDir, on_device
+from trainer.engine.model_dir import ModelDir, on_device
 from trainer.pipeline.brief import Brief
 from trainer.pipeline.costing import Cost, Costing
 from trainer.pipeline.fields import source
@@ -67,8 +67,7 @@ class RlStage(TrainingStage):
             context.folder, context.progress,
         )  # fmt: skip
         write_atomically(context.folder / COLD_START, json.dumps(curriculum.stuck()))
-        model.save_pretrained(context.folder / MODEL)
-        context.read(TokenDir, self.data).copy_tokenizer(context.folder / MODEL)
+        ModelDir(context.folder).save(model, context.read(TokenDir, self.data))
         return summary(context.curve.read(), curriculum)
 
     def cost(self, costing: Costing) -> Cost:

@@ -10,7 +10,7 @@ from search_space.arch import ArchConfig
 from trainer.data.token_dir import TokenDir
 from trainer.engine.config import LoopConfig
 from trainer.engine.launch import Job, launch
-from trainer.engine.model_dir import MODEL, ModelDir
+from trainer.engine.model_dir import ModelDir
 from trainer.pipeline.costing import Cost, Costing
 from trainer.pipeline.stage import Stage, StageContext
 
@@ -44,7 +44,7 @@ def train_on_stream(
         str(start.path) if start else None, str(stream) if stream else None, rounding,
     )  # fmt: skip
     launch(job, processes, context.progress, context.launcher)
-    tokens.copy_tokenizer(context.folder / MODEL)
+    tokens.copy_tokenizer(ModelDir(context.folder).path)
     rows = context.curve.read()
     return {
         "tokens": loop.steps * loop.batch * loop.length, "first_loss": rows[0]["loss"], "last_loss": rows[-1]["loss"],

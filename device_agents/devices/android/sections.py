@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 HEADER = "=== "
-THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
 
 def split_sections(text: str, header: str = HEADER) -> dict[str, str]:
