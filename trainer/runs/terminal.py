@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,10 @@ from trainer.pipeline.chain import OnEvent, StageEvent
 
 
 def silence_library_logs() -> None:
-    """torchao and torch log, when imported, kernels for GPUs and of deprecations that are not ours."""
+    """Hides what torchao and torch say about missing GPU kernels and about deprecations in their own code."""
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
 
 
 def without_progress_bars() -> None:

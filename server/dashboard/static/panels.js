@@ -107,7 +107,7 @@ function fact(trial, study, key) {
 function verdicts(trial) {
   const rows = Object.values(trial.measurements);
   if (!rows.length) return null;
-  return h("p.small.muted", {}, "Measured: ", rows.map((row) => [row.target ? `${row.target} ` : "", pill(row.verdict), ` ${row.reason} `]), ` ${rows[0].cold_repeats} cold repeats, ${plain(rows[0].wall_s)} s`);
+  return h("p.small.muted", {}, "Measured: ", rows.map((row) => [row.target ? `${row.target} ` : "", pill(row.verdict), ` ${row.reason} `]), ` cold repeats: ${rows[0].cold_repeats}, ${plain(rows[0].wall_s)} s`);
 }
 
 function artifacts(trial) {
