@@ -12,6 +12,7 @@ import torch
 
 from contracts.study import StudySpec
 from foundation import plugin_loader
+from foundation.errors import InvalidConfig
 from hilnas.plugins import all_registries
 from nas.export.backends import BACKENDS
 from nas.samplers import SAMPLERS
@@ -21,13 +22,14 @@ from search_space.states import state_from_plan
 from trainer.data.sources import open_source
 from trainer.evaluation.subject import Settings
 from trainer.evaluation.suites import suite_of
+from trainer.examples.teacher_writes import REQUESTS
 from trainer.losses.preference import PREFERENCE_LOSSES
 from trainer.merging.methods import method_of
 from trainer.pipeline.chain import run_recipe
 from trainer.preference.axes import jury_of
 from trainer.preference.candidates import Candidate, Question
 from trainer.recipes import recipe_named
-from trainer.stages import PreferenceStage
+from trainer.stages import PreferenceStage, SyntheticStage
 from trainer.tasks.registry import task_named
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +48,7 @@ from search_space.states.base import StateSpec
 from trainer.data.sources import TEXT_SOURCES, Source
 from trainer.evaluation.suites import SUITES, Suite
 from trainer.evaluation.values import Metric
+from trainer.examples.teacher_writes import REQUESTS
 from trainer.losses.preference import PREFERENCE_LOSSES
 from trainer.merging.methods import MERGE_METHODS
 from trainer.merging.methods.base import Merge
@@ -145,6 +148,7 @@ class Options:
     words: int = 1
 
 
+REQUESTS.add("teacher:mine", lambda count: [])
 RECIPES.add("mine", RecipeEntry("a note", lambda arch, o: Recipe("mine", (Note("word " * o.words),)), Options()))
 """
 NOUNS = ("preset", "backend", "state kind", "sampler", "text source", "task", "suite", "preference loss", "jury axis",
@@ -159,6 +163,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     for noun in NOUNS:
         all_registries()[noun]._parts.pop("mine", None)
+    REQUESTS._parts.pop("teacher:mine", None)
 
 
 @pytest.mark.parametrize("noun", NOUNS)
@@ -191,6 +196,12 @@ def test_of_preference_and_merging() -> None:
     assert jury.verdict(Question("q", [1], ""), candidates).totals == [1.0, 0.0]
     merged = method_of("mine factor=2").merge(None, [torch.ones(2)], lambda _: torch.zeros(2))
     assert merged.tolist() == [2.0, 2.0]
+
+
+def test_of_texts_by_a_teacher() -> None:
+    assert SyntheticStage("none", "none", (("teacher:mine", 3),)).sources == (("teacher:mine", 3),)
+    with pytest.raises(InvalidConfig, match="unknown text by a teacher 'teacher:yours'; known: .*teacher:mine"):
+        SyntheticStage("none", "none", (("teacher:yours", 3),))
 
 
 def test_of_stages_and_recipes(tmp_path: Path) -> None:
