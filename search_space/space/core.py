@@ -99,6 +99,10 @@ class SearchSpace:
             raise InvalidConfig(f"not a candidate of {self.name}: {broken[0]}")
         return arch
 
+    def relaxed(self, assignment: Mapping[str, str]) -> tuple[ArchConfig, list[str]]:
+        """The architecture, and a sentence for each rule that it breaks."""
+        return self._built(assignment)
+
     def encode(self, arch: ArchConfig) -> Assignment:
         """Inverse of ``decode``; raises InvalidConfig if ``arch`` is not in this space."""
         for shared in self.shared_values():

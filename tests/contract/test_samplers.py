@@ -12,7 +12,8 @@ from contracts.states import TrialState
 from contracts.study import StudySpec, TrialFacts
 from foundation.errors import InvalidConfig
 from nas.samplers import SAMPLERS
-from nas.samplers.optuna_sampler import OptunaSampler, frozen_trial
+from nas.samplers.facts import frozen_trial
+from nas.samplers.optuna_sampler import OptunaSampler
 from search_space.space import Assignment, SearchSpace
 from search_space.space import space as build_space
 
@@ -121,7 +122,7 @@ class SamplerContract:
         sampler = self.sampler(space)
         history = self.run(sampler, 10, state)
         assert len({space.decode(trial.assignment).digest for trial in history}) == 10
-        assert all(trial.values is None for trial in sampler._study().trials)
+        assert all(trial.values is None for trial in sampler.study.trials)
 
     def test_only_complete_trials_carry_values(self) -> None:
         """A value on a trial that failed (a stale one, or a bug elsewhere) is not believed."""
@@ -132,7 +133,7 @@ class SamplerContract:
             sampler.tell(trial.model_copy(update={"state": state}))
             frozen = frozen_trial(trial.model_copy(update={"state": state}), spec, sampler._distributions)
             assert (frozen.values is not None) == (state is TrialState.COMPLETE)
-        told = [trial for trial in sampler._study().trials if trial.values is not None]
+        told = [trial for trial in sampler.study.trials if trial.values is not None]
         assert [trial.user_attrs["hilnas_trial_id"] for trial in told] == ["trial-0"]
         assert sampler.ask() is not None
 
@@ -141,7 +142,7 @@ class SamplerContract:
         trial = trial_of(0, space.sample(random.Random(0))).model_copy(update={"values": {OBJECTIVES[0]: 1.0}})
         sampler = self.sampler(space)
         sampler.tell(trial)
-        assert sampler._study().trials[0].state is optuna.trial.TrialState.FAIL
+        assert sampler.study.trials[0].state is optuna.trial.TrialState.FAIL
 
 
 class GeneticContract(SamplerContract):
@@ -178,6 +179,10 @@ def first_choices(space: SearchSpace, assignment: Assignment) -> float:
     return sum(value == choices[name][0] for name, value in assignment.items()) / len(assignment)
 
 
+class TestSurrogate(SamplerContract):
+    name = "surrogate"
+
+
 class TestGp(SamplerContract):
     name = "gp"
 
@@ -199,11 +204,11 @@ class TestRandom(SamplerContract):
 
 
 def test_an_unknown_sampler_names_the_known_ones() -> None:
-    with pytest.raises(InvalidConfig, match="unknown sampler 'guess'; known: gp, nsga2, nsga3, tpe, random"):
+    with pytest.raises(InvalidConfig, match="unknown sampler 'guess'; known: surrogate, gp, nsga2, nsga3, tpe, random"):
         SAMPLERS.get_or_raise("guess")
 
 
 def test_directions_reach_optuna() -> None:
     spec = StudySpec.model_validate({"name": "d", "objectives": [{"metric": "quality"}, {"metric": "decode_ms@1"}]})
-    directions = OptunaSampler(spec, build_space("debug_space"))._study().directions
+    directions = OptunaSampler(spec, build_space("debug_space")).study.directions
     assert [direction.name for direction in directions] == ["MAXIMIZE", "MINIMIZE"]
