@@ -145,6 +145,20 @@ class SamplerContract:
         assert sampler.study.trials[0].state is optuna.trial.TrialState.FAIL
 
 
+    def test_trials_carry_their_metrics_and_how_far_budgets_are_broken(self) -> None:
+        """Also those without values: what was measured of them is true."""
+        space = build_space("debug_space", {"depth": 2})
+        sampler = self.sampler(space, budgets={"params": 1000.0})
+        rng = random.Random(0)
+        for number, state in enumerate((TrialState.GATED, TrialState.INFEASIBLE, TrialState.DOMINATED)):
+            trial = trial_of(number, space.sample(rng), state)
+            sampler.tell(trial.model_copy(update={"costs": {"params": 1500.0, "memory_bytes@256": 7.0}}))
+        for trial in sampler.study.trials:
+            assert trial.user_attrs["metrics"] == {"params": 1500.0, "memory_bytes@256": 7.0}
+            assert trial.constraints == {"params": 500.0}
+        assert sampler.ask() is not None
+
+
 class GeneticContract(SamplerContract):
     """A genetic algorithm has generations, and those after the first are better than random draws."""
 

@@ -104,6 +104,15 @@ class StudyStoreContract:
         assert {trial.state for trial in found} == {TrialState.PROPOSED}
         assert found[1].assignment == {"layer_00.mixer": "1"}
 
+    def test_trials_by_state_and_by_id(self, bench: Bench) -> None:
+        added = [bench.store.add_trial({"n": n}, samples.candidate(n)).id for n in range(3)]
+        bench.store.update_trial(added[1], state=TrialState.PREPARING)
+        chosen = lambda **which: [trial.id for trial in bench.store.trials(**which)]  # noqa: E731
+        assert chosen(states=[TrialState.PROPOSED]) == [added[0], added[2]]
+        assert chosen(states=[TrialState.PREPARING, TrialState.FAILED]) == [added[1]]
+        assert chosen(ids=[added[2], added[0]]) == [added[0], added[2]]
+        assert chosen(ids=[]) == chosen(states=[]) == []
+
     def test_an_update_changes_what_is_given_and_nothing_else(self, bench: Bench) -> None:
         trial = bench.store.add_trial({}, samples.candidate())
         bench.store.update_trial(trial.id, costs={"params": 5.0}, reason="because")

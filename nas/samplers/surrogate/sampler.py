@@ -12,12 +12,13 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.pareto import pareto_mask
 from nas.samplers.facts import DEVIATIONS, METRICS
 from nas.samplers.surrogate.acquisition import expected_improvement, probability_below, spread_out
 from nas.samplers.surrogate.metric_models import Axis, MetricModels
 from nas.samplers.surrogate.structure import Floats, Ints, Structure
 
-POOL, ROUNDS, ELITE = 3072, 2, 64  # candidates of a round, rounds, and those that the next round starts from
+POOL, ROUNDS, ELITE = 2048, 2, 64  # candidates of a round, rounds, and those that the next round starts from
 TRIES = 256  # of the best candidates, for spaces whose rules are not known to the arrays
 
 
@@ -132,14 +133,13 @@ class SurrogateSampler(BaseSampler):
     ) -> Floats:
         """Losses [N, M] of all known candidates: measured where known, else predicted. One that is still being measured
         or judged counts as what it is expected to reach, so that a batch of proposals spreads out."""
-        means, _ = self._models.losses(rows, objectives)
-        for at, fact in enumerate(facts):
-            for column, axis in enumerate(objectives):
-                if axis.key in fact[METRICS]:
-                    means[at, column] = axis.sign * fact[METRICS][axis.key]
-                elif known[at].state is not TrialState.RUNNING:
-                    means[at, column] = np.inf  # it failed before this was known
-        return means
+        found = np.array([[axis.sign * fact[METRICS].get(axis.key, np.nan) for axis in objectives] for fact in facts])
+        lacking = np.flatnonzero(np.isnan(found).any(axis=1))
+        expected, _ = self._models.losses(rows[lacking], objectives)
+        for at, means in zip(lacking, expected, strict=True):
+            runs = known[at].state is TrialState.RUNNING
+            found[at] = np.where(np.isnan(found[at]), means if runs else np.inf, found[at])  # or it failed before
+        return found
 
     def _fresh(self, pool: Ints, seen: set[bytes]) -> Ints:
         pool = np.unique(self._structure.canonical(pool), axis=0)
@@ -169,13 +169,17 @@ def _reference(losses: Floats, usable: Floats) -> tuple[Floats, Floats]:
     return high + 0.05 * span, span
 
 
-def _best_first(losses: Floats, feasible: Any) -> Any:
-    """Rows in order of their non-domination rank; feasible ones first."""
-    from nas.pareto import non_domination_rank
-
+def _best_first(losses: Floats, feasible: Any) -> list[int]:
+    """The best rows, front after front until there are enough; feasible ones first."""
     finite = np.where(np.isfinite(losses), losses, 1e300)
-    ranks = non_domination_rank(finite, ["min"] * losses.shape[1])
-    return np.lexsort((ranks, ~feasible))
+    found: list[int] = []
+    left = np.flatnonzero(feasible)
+    left = left if len(left) else np.arange(len(losses))
+    while left.size and len(found) < ELITE:
+        front = pareto_mask(finite[left], ["min"] * losses.shape[1])
+        found += left[front].tolist()
+        left = left[~front]
+    return found
 
 
 def directions_of(axes: Sequence[Axis]) -> list[StudyDirection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ Floats = NDArray[np.float64]
 class Structure:
     """A row [P] holds the index of the choice of every parameter. ``positions`` are one-hot over parameters [C] and
     say where a block stands; ``blocks`` [B] count the blocks of each kind, wherever they stand, beside the shared
-    values. Layers beyond a candidate's depth count for nothing."""
+    values and pairs of them. Layers beyond a candidate's depth count for nothing."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
@@ -27,6 +28,8 @@ class Structure:
         self._index = {name: {label: i for i, label in enumerate(labels)} for name, labels in self.labels.items()}
         self._layer = np.array([_layer_of(name) for name in self.names], dtype=np.int64)
         self._depths = np.array([int(label) for label in self.labels.get(DEPTH, (str(space.depth),))])
+        tied = {"mixer": space.tied_mixers, "ffn": space.tied_ffns}
+        self._span = np.array([tied.get(name.partition(".")[2], 1) for name in self.names], dtype=np.int64)
         self._kinds = self._kind_matrix()
         self._crossed = [i for i, name in enumerate(self.names) if self._layer[i] < 0 and name != DEPTH]
 
@@ -53,13 +56,14 @@ class Structure:
         """[N, B]: counts per kind (for each shared value apart, as a block of another width is another block), then
         one-hot shared values, then one."""
         positions = self.positions(rows)
-        counts = positions @ self._kinds
+        counts = (positions * self._num_layers(rows)) @ self._kinds
         parts = [counts]
         for index in self._crossed:
             hot = positions[:, self.offsets[index] : self.offsets[index] + self.sizes[index]]
             parts += [counts * hot[:, [i]] for i in range(1, hot.shape[1])]
         shared = [i for i in range(len(self.names)) if self._layer[i] < 0]
-        parts += [positions[:, self.offsets[i] + 1 : self.offsets[i] + self.sizes[i]] for i in shared]
+        values = [positions[:, self.offsets[i] + 1 : self.offsets[i] + self.sizes[i]] for i in shared]
+        parts += values + [a[:, [i]] * b for a, b in combinations(values, 2) for i in range(a.shape[1])]
         return np.concatenate([*parts, np.ones((len(rows), 1))], axis=1)
 
     # --- many candidates at once ------------------------------------------------------------------------------------
@@ -86,6 +90,14 @@ class Structure:
         """Layers that a candidate does not have stand at their first choice."""
         return np.where(self._active(rows), rows, 0)
 
+    def _num_layers(self, rows: Ints) -> Floats | float:
+        """[N, C] layers of a candidate that share the choice of each position."""
+        if DEPTH not in self.labels and (self._span == 1).all():
+            return 1.0
+        depth = self._depths[rows[:, self.names.index(DEPTH)]] if DEPTH in self.labels else self._depths[:1]
+        shared = np.minimum(self._span, np.maximum(depth[:, None] - self._layer[None, :], 0))
+        return np.repeat(shared, self.sizes, axis=1).astype(np.float64)
+
     def _active(self, rows: Ints) -> NDArray[np.bool_]:
         if DEPTH not in self.labels:
             return np.ones(rows.shape, dtype=bool)
@@ -93,21 +105,18 @@ class Structure:
         return self._layer[None, :] < depth[:, None]
 
     def _kind_matrix(self) -> Floats:
-        """[C, K]: which kind of block each position is, times the layers that share it."""
+        """[C, K]: which kind of block each position is."""
         kinds: dict[str, int] = {}
         entries = []
         for at, name in enumerate(self.names):
             if self._layer[at] < 0:
                 continue
-            part = name.partition(".")[2]
-            tied = self.space.tied_mixers if part == "mixer" else self.space.tied_ffns
-            layers = min(tied, self.space.depth - int(self._layer[at]))
             for i, label in enumerate(self.labels[name]):
-                column = kinds.setdefault(f"{part} {label}", len(kinds))
-                entries.append((int(self.offsets[at]) + i, column, layers))
+                column = kinds.setdefault(f"{name.partition('.')[2]} {label}", len(kinds))
+                entries.append((int(self.offsets[at]) + i, column))
         found = np.zeros((self.num_positions, len(kinds)))
-        for row, column, layers in entries:
-            found[row, column] = layers
+        for row, column in entries:
+            found[row, column] = 1.0
         return found
 
 
