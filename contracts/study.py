@@ -31,6 +31,7 @@ from search_space.arch import ArchConfig
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
 Budgets = Annotated[dict[str, FiniteFloat], Field(max_length=32)]
+SpaceName = Annotated[str, Field(max_length=120)]
 Core = Annotated[int, Field(ge=0, lt=1024)]
 MAX_OBJECTIVES = 8  # the exact hypervolume of more takes too long to follow a search
 
@@ -128,7 +129,7 @@ class StudySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(min_length=1, max_length=120)
-    space: str = Field(default="debug_space", max_length=120)
+    space: SpaceName | FreeJson = "debug_space"  # a name, or a space as data (docs/spaces.md)
     space_options: FreeJson = {}
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"

@@ -21,7 +21,9 @@ from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.quality.contract import ESTIMATORS
 from nas.samplers import SAMPLERS
 from search_space.cost import QUANTIZATIONS
+from search_space.presets import PRESETS, architecture
 from search_space.space import SPACES
+from search_space.space.data import read_data
 
 app = typer.Typer(help="Start, watch and stop searches.", no_args_is_help=True)
 console = Console()
@@ -38,7 +40,7 @@ class NothingFeasible(HilnasError):
 def start(
     name: Annotated[str, typer.Option(help="What to call the study.")] = "search",
     space: Annotated[
-        str, typer.Option(help=f"Search space: {SPACES.known}.")
+        str, typer.Option(help=f"Search space: {SPACES.known}, or a YAML or JSON file.")
     ] = "debug_space",
     objective: Annotated[
         list[str] | None, typer.Option(help="Metric to optimize, e.g. decode_ms@512 or decode_ms@512:s24; repeat.")
@@ -68,7 +70,7 @@ def start(
     else:
         keys = objective or ["quality", "decode_ms@512", "memory_bytes@4096"]
         spec = {
-            "name": name, "space": space, "objectives": [{"metric": key} for key in keys],
+            "name": name, "space": _space(space), "objectives": [{"metric": key} for key in keys],
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "backend": backend,
             "quality": {"estimator": quality}, "threads": threads, "seed": seed,
@@ -140,6 +142,28 @@ def resume(study_id: str, url: Url = None) -> None:
     console.print(f"study {study_id} is {study['state']}")
 
 
+@app.command()
+def extend(
+    study_id: str, trials: Annotated[int, typer.Option(min=1, help="How many more candidates.")] = 24, url: Url = None
+) -> None:
+    """Let a study propose more candidates; one that ended goes on."""
+    study = RestClient(url).post(f"/studies/{study_id}/extend", {"trials": trials})
+    console.print(f"study {study_id} is {study['state']}, for {study['max_trials']} candidates in all")
+
+
+@app.command()
+def enqueue(
+    study_id: str,
+    arch: Annotated[str, typer.Argument(help="A preset, or an architecture in a JSON file.")],
+    name: Annotated[str, typer.Option(help="What plots call it; default: the preset's name.")] = "",
+    url: Url = None,
+) -> None:
+    """Measure a known architecture next."""
+    body = {"preset": arch} if arch in PRESETS else {"arch": architecture(arch).to_dict()}
+    trial = RestClient(url).post(f"/studies/{study_id}/enqueue", {**body, "name": name})
+    console.print(f"candidate {trial['number']} of study {study_id}")
+
+
 @app.command("export-optuna")
 def export_optuna(
     study_id: str,
@@ -185,6 +209,11 @@ def _end(study: dict[str, Any], as_json: bool) -> None:
         raise HilnasError(study["reason"])
     if not study["front_size"]:
         raise NothingFeasible(study["reason"] or "the study ended without a complete candidate")
+
+
+def _space(text: str) -> Any:
+    """A file travels as the data that it holds: the coordinator need not have it."""
+    return read_data(Path(text)) if text not in SPACES and Path(text).is_file() else text
 
 
 def _budget(text: str) -> tuple[str, float]:

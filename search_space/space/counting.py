@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from search_space.arch import ArchConfig
@@ -69,3 +69,13 @@ def _greedy(
         if name not in space.shared:
             chosen[name] = best(labels, key=lambda label: cost(space._built({**chosen, name: label})[0]))
     return space._built(chosen)[0]
+
+
+def cover(space: SearchSpace) -> Iterator[ArchConfig]:
+    """A few architectures, rules aside, that hold every choice of every layer at every combination of shared values."""
+    parameters = space.parameters()
+    width = max((len(labels) for name, labels in parameters.items() if name not in space.shared), default=1)
+    for shared in space.shared_values():
+        chosen = {name: str(shared[name]) for name in space.shared}
+        for at in range(width):
+            yield space.relaxed({name: labels[at % len(labels)] for name, labels in parameters.items()} | chosen)[0]

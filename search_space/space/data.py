@@ -44,15 +44,16 @@ def space_from_data(data: Any, name: str = "") -> SearchSpace:
 
 
 def space_from_file(path: Path) -> SearchSpace:
-    """YAML or JSON, by what it holds."""
+    """A space in YAML, or in JSON if the file's name ends so."""
+    return space_from_data(read_data(path), path.stem)
+
+
+def read_data(path: Path) -> Any:
+    """What a YAML or JSON file holds. Raises InvalidConfig with the place of an error."""
     try:
         text = path.read_text()
-    except OSError as error:
-        raise InvalidConfig(f"{path} cannot be read: {error.strerror}") from None
-    return space_from_data(_parsed(path, text), path.stem)
-
-
-def _parsed(path: Path, text: str) -> Any:
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if path.suffix == ".json":
         try:
             return json.loads(text)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
 from foundation.registry import Registry
 from search_space.space.core import SearchSpace
-from search_space.space.data import _parsed, space_from_data, space_from_file
+from search_space.space.data import read_data, space_from_data, space_from_file
 
 FILES = Path(__file__).with_name("files")
-INLINE = ".inline"  # option of a study's space that holds the space itself
 SPACES: Registry[Callable[..., SearchSpace]] = Registry("search space")
 
 
@@ -21,7 +20,7 @@ class FileSpace:
     """A space from a file. Its options replace fields of the file: another ``depth``, ``d_model`` or ``vocab_size``."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.data = path, _parsed(path, path.read_text())
+        self.path, self.data = path, read_data(path)
         self.title = self.data.get("about", "")
 
     def __call__(self, **options: Any) -> SearchSpace:
@@ -38,8 +37,11 @@ for _path in sorted(FILES.glob("*.yaml")):
     SPACES.add(_path.stem, FileSpace(_path))
 
 
-def space(name: str, options: dict[str, Any] | None = None) -> SearchSpace:
-    """A space by name, with the arguments of its function or the fields of its file that ``options`` replace."""
+def space(name: str | Mapping[str, Any], options: dict[str, Any] | None = None) -> SearchSpace:
+    """A space by name, with the arguments of its function or the fields of its file that ``options`` replace; or one
+    that is given as data (``options`` then replace its fields)."""
+    if not isinstance(name, str):
+        return space_from_data({**name, **(options or {})})
     build = SPACES.get_or_raise(name)
     if isinstance(build, FileSpace):
         return build(**(options or {}))

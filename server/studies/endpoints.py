@@ -9,11 +9,15 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import AfterValidator
 
 from contracts.states import TrialState
+from foundation.errors import InvalidConfig
+from search_space.arch import ArchConfig
+from search_space.presets import preset
 from server.auth.dependencies import User
 from server.context import Ctx, Loops
+from server.hub import publish, work_topic
 from server.responses import CONFLICT, NOT_FOUND
 from server.studies import repository, service
-from server.studies.schemas import EXAMPLE, Front, SpecBody, StudySummary, StudyView
+from server.studies.schemas import EXAMPLE, EnqueueBody, ExtendBody, Front, SpecBody, StudySummary, StudyView
 from server.trials import repository as trials
 from server.trials.schemas import TrialView
 
@@ -78,6 +82,27 @@ def resume_study(study_id: str, ctx: Ctx, loops: Loops, user: User) -> StudyView
         view = service.view(session, ctx, service.resume(session, ctx, study_id))
     loops.launch(study_id)
     return view
+
+
+@router.post("/{study_id}/extend", responses=NOT_FOUND | CONFLICT)
+def extend_study(study_id: str, body: ExtendBody, ctx: Ctx, loops: Loops, user: User) -> StudyView:
+    """Allows more candidates. A study that ended goes on, and everything measured before counts."""
+    with ctx.database.write() as session:
+        view = service.view(session, ctx, service.extend(session, ctx, study_id, body.trials))
+    loops.launch(study_id)
+    return view
+
+
+@router.post("/{study_id}/enqueue", status_code=201, responses=NOT_FOUND | CONFLICT)
+def enqueue_candidate(study_id: str, body: EnqueueBody, ctx: Ctx, user: User) -> TrialView:
+    """Adds a known architecture, which is measured before the sampler's next proposals."""
+    if (body.preset is None) == (body.arch is None):
+        raise InvalidConfig("give either a preset or an arch")
+    arch = preset(body.preset) if body.preset is not None else ArchConfig.from_dict(body.arch or {})
+    with ctx.database.write() as session:
+        row = service.enqueue(session, ctx, study_id, arch, body.name or body.preset or "")
+        publish(session, work_topic(study_id))
+        return trials.views(session, [row])[0]
 
 
 @router.get("/{study_id}/trials", responses=NOT_FOUND)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ModelWrapValidatorHandler, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, WrapValidator
 
 from contracts.measurement import Estimate, Verdict
 from contracts.states import StudyState
 from contracts.study import Objective, StudySpec
+from contracts.values import FreeJson
 from foundation.errors import HilnasError
 
 EXAMPLE = {
@@ -35,6 +36,19 @@ def _sentences(value: Any, handler: ModelWrapValidatorHandler[StudySpec]) -> Stu
 
 
 SpecBody = Annotated[StudySpec, WrapValidator(_sentences)]
+
+
+class ExtendBody(BaseModel):
+    trials: int = Field(ge=1, le=100_000, description="how many more candidates the study may propose")
+
+
+class EnqueueBody(BaseModel):
+    """A preset by name, or an architecture; ``name`` is shown on plots (default: the preset's)."""
+
+    model_config = ConfigDict(extra="forbid")
+    preset: str | None = Field(default=None, max_length=120)
+    arch: FreeJson | None = None
+    name: str = Field(default="", max_length=120)
 
 
 class StudySummary(BaseModel):

@@ -12,6 +12,8 @@ from contracts.study import StudyRecord, StudySpec
 from foundation.errors import InvalidConfig
 from nas.export.backends import BACKENDS
 from nas.targets import matches
+from search_space.arch import ArchConfig
+from search_space.space import space
 from server.context import Context, new_id
 from server.devices import repository as devices
 from server.errors import Conflict
@@ -21,8 +23,11 @@ from server.jobs import repository as jobs
 from server.studies import progress, repository
 from server.studies.front import view_of
 from server.studies.schemas import Front, StudySummary, StudyView
-from server.tables import JobRow, StudyRow
+from server.tables import JobRow, StudyRow, TrialRow
 from server.trials import repository as trials
+from server.trials import service as trial_service
+
+MAX_TRIALS = 100_000
 
 
 def create(session: Session, ctx: Context, spec: StudySpec, idempotency_key: str | None) -> tuple[StudyRow, bool]:
@@ -111,6 +116,33 @@ def resume(session: Session, ctx: Context, study_id: str) -> StudyRow:
         row.generation += 1
         emit(session, ctx.now(), row.id, "study_resumed", generation=row.generation)
     return row
+
+
+def extend(session: Session, ctx: Context, study_id: str, trials: int) -> StudyRow:
+    """Allows that many more candidates; a study that ended goes on from what it knows."""
+    row = repository.get_or_raise(session, study_id)
+    spec = repository.record_of(row).spec
+    if spec.max_trials + trials > MAX_TRIALS:
+        raise InvalidConfig(f"a study has at most {MAX_TRIALS} candidates; {spec.max_trials} + {trials} are more")
+    row.spec = {**row.spec, "max_trials": spec.max_trials + trials}
+    row.state, row.reason, row.finished_at = StudyState.RUNNING, "", None
+    row.generation += 1
+    emit(session, ctx.now(), row.id, "study_extended", generation=row.generation, trials=trials)
+    return row
+
+
+def enqueue(session: Session, ctx: Context, study_id: str, arch: ArchConfig, name: str) -> TrialRow:
+    """Adds a candidate of the study's space that is measured next. Raises Conflict if the study knows it already or has
+    ended, InvalidConfig if it is not in the space."""
+    row = repository.get_or_raise(session, study_id)
+    if row.state != StudyState.RUNNING:
+        raise Conflict(f"study {row.name!r} is {row.state}: extend or resume it first", code="not_running")
+    spec = repository.record_of(row).spec
+    assignment = space(spec.space, spec.space_options).encode(arch)
+    known = trials.find_by_arch(session, study_id, arch.digest)
+    if known is not None:
+        raise Conflict(f"candidate {known.number} of this study is this architecture", code="known_candidate")
+    return trial_service.add(session, ctx, study_id, assignment, arch, {"name": name} if name else None)
 
 
 def summary(session: Session, row: StudyRow) -> StudySummary:

@@ -62,6 +62,11 @@ def rows_of(
     return list(session.scalars(query))
 
 
+def find_by_arch(session: Session, study_id: str, arch_digest: str) -> TrialRow | None:
+    query = select(TrialRow).where(TrialRow.study_id == study_id, TrialRow.arch_digest == arch_digest)
+    return session.scalars(query.limit(1)).first()
+
+
 def count_by_state(session: Session, study_id: str) -> dict[str, int]:
     query = select(TrialRow.state, func.count()).where(TrialRow.study_id == study_id).group_by(TrialRow.state)
     return dict(session.execute(query).all())

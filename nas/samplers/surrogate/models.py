@@ -11,7 +11,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from nas.samplers.surrogate.structure import Floats
 
-PRIOR_SHARES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # variance of the noise over that of the weights, tried in turn
+PRIOR_SHARES = (1e-8, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # variance of the noise over that of the weights, tried in turn
 MAX_ROWS = 256  # of a Gaussian process: an ask must stay below 300 ms
 GRID_ROWS = 96  # on which its settings are chosen
 
