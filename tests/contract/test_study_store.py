@@ -104,6 +104,12 @@ class StudyStoreContract:
         assert {trial.state for trial in found} == {TrialState.PROPOSED}
         assert found[1].assignment == {"layer_00.mixer": "1"}
 
+    def test_what_a_sampler_wrote_comes_back(self, bench: Bench) -> None:
+        """Without it a genetic algorithm stays in its first generation for ever."""
+        attrs = {"trial": {"generation": 3}, "parents": {"p": [0, 1]}, "name": "lfm2_350m"}
+        added = bench.store.add_trial({}, samples.candidate(), attrs)
+        assert added.sampler_attrs == bench.store.trials()[0].sampler_attrs == attrs
+
     def test_trials_by_state_and_by_id(self, bench: Bench) -> None:
         added = [bench.store.add_trial({"n": n}, samples.candidate(n)).id for n in range(3)]
         bench.store.update_trial(added[1], state=TrialState.PREPARING)
