@@ -25,7 +25,10 @@ SOURCES = (
     "debian:linux-doc-6.1", "debian:sqlite3-doc", "debian:apache2-doc", "debian:python-django-doc", "debian:rust-doc",
     "debian:debian-policy", "debian:developers-reference", "debian:r-doc-html", "debian:libreoffice-help-en-us",
 )  # fmt: skip
-COMMON_WORDS = frozenset(["the", "of", "and", "to", "is", "in", "a", "for", "that", "be", "it", "this", "with", "are", "as", "on", "or", "not", "an", "by"])
+COMMON_WORDS = {
+    "the", "of", "and", "to", "is", "in", "a", "for", "that", "be", "it", "this", "with", "are", "as", "on", "or",
+    "not",
+}  # fmt: skip
 LEAST_COMMON, REPEATED = 0.15, 3  # share of common words in English prose; a line seen more often is navigation
 LONGEST = 40_000  # characters taken of one document
 HELD_OUT_SHARE = 0.04
