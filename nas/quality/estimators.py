@@ -50,9 +50,9 @@ class TextOptions(ProxyOptions):
     stands for. ``audition``: the share of the tokens after which the best learning rate goes on alone."""
 
     text: str = Field(default="python", max_length=120)
-    tokens: int = Field(default=300_000, ge=1_000, le=10_000_000_000)
+    tokens: int = Field(default=400_000, ge=1_000, le=10_000_000_000)
     length: int = Field(default=128, ge=16, le=8192)
-    rows: int = Field(default=8, ge=1, le=1024)
+    rows: int = Field(default=4, ge=1, le=1024)
     context: int = Field(default=2048, ge=16, le=1_000_000)
     audition: float = Field(default=0.25, gt=0, le=1)
     evaluation_rows: int = Field(default=128, ge=2, le=100_000)

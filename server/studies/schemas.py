@@ -11,6 +11,7 @@ from contracts.measurement import Estimate, Verdict
 from contracts.states import StudyState
 from contracts.study import Objective, StudySpec
 from foundation.errors import HilnasError
+from nas.quality.contract import check_quality
 
 EXAMPLE = {
     "name": "phone-350m",
@@ -27,9 +28,12 @@ EXAMPLE = {
 
 
 def _sentences(value: Any, handler: ModelWrapValidatorHandler[StudySpec]) -> StudySpec:
-    """An unknown metric raises a HilnasError inside the contract; for the API it is a malformed body."""
+    """An unknown metric or estimator and options that an estimator refuses raise a HilnasError; for the API they are a
+    malformed body."""
     try:
-        return handler(value)
+        spec = handler(value)
+        check_quality(spec)
+        return spec
     except HilnasError as error:
         raise ValueError(str(error)) from error
 

@@ -20,7 +20,7 @@ from nas.quality.text.training import TextRun, Trained, train_on_text
 from nas.quality.texts import TEXTS
 from search_space.arch import ArchConfig
 
-RATES = {"attention": (1e-3, 2e-3, 4e-3), "mixed": (2e-3, 4e-3, 8e-3)}
+RATES = {"attention": (3e-3, 6e-3), "mixed": (4e-3, 8e-3)}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nas.quality.text.data import TextData
 
-VOCABULARY, END = 2048, "<|endoftext|>"
+VOCABULARY, END = 512, "<|endoftext|>"
 HELD_OUT_SHARE, SHORTEST = 0.1, 200
 KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
