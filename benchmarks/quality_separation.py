@@ -31,7 +31,7 @@ def main() -> None:
 
 def measure(steps: int, seeds: int) -> list[dict[str, Any]]:
     """One row for each layout."""
-    spec = QualitySpec(steps=steps, seeds=seeds).model_dump()
+    spec = QualitySpec(options={"steps": steps, "seeds": seeds}).model_dump()
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         jobs = {name: pool.submit(judge_in_worker, spec, arch_of(text).to_dict()) for name, text in LAYOUTS.items()}
         results = {name: job.result() for name, job in jobs.items()}

@@ -35,7 +35,7 @@ SPEC: dict[str, Any] = {
     "max_trials": 22,
     "max_quality": 10,
     "queue_ahead": 6,
-    "quality": {"steps": 150, "width": 64},
+    "quality": {"options": {"steps": 150, "width": 64}},
     "confirm": 1,
 }
 

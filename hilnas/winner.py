@@ -18,7 +18,7 @@ STUDY: dict[str, Any] = {
     "name": "tiny-winner", "space": "debug_space", "space_options": {"vocab_size": 4096},
     "objectives": [{"metric": "quality"}, {"metric": "decode_ms@1024"}, {"metric": "params", "budget": 7e6}],
     "sampler": "nsga2", "protocol": "quick", "max_trials": 12, "max_quality": 6, "confirm": 0,
-    "quality": {"steps": 120, "width": 64},
+    "quality": {"options": {"steps": 120, "width": 64}},
 }  # fmt: skip
 
 

@@ -5,25 +5,31 @@ from __future__ import annotations
 
 import math
 
-from contracts.study import QualityResult, QualitySpec
-from nas.quality.contract import ESTIMATORS
+from pydantic import Field
+
+from contracts.study import QualityResult
+from nas.quality.contract import ESTIMATORS, Estimator, EstimatorOptions
 from search_space.arch import ArchConfig
 from search_space.cost import effective_params
 
-LARGEST = 1e9  # parameters that score 1
+
+class ParameterCountOptions(EstimatorOptions):
+    """``largest``: parameters that score 1."""
+
+    largest: float = Field(default=1e9, ge=2, le=1e15)
 
 
-class ParameterCount:
-    """The logarithm of the parameters outside embedding and head, as a share of that of ``LARGEST``."""
+class ParameterCount(Estimator):
+    """The logarithm of the parameters outside embedding and head, as a share of that of ``largest``."""
 
-    key = "parameter_count-1"
+    name, metric = "parameter_count", "quality"
+    title = "Parameters outside embedding and head, as a control for other estimators"
+    Options = ParameterCountOptions
 
-    def judge(self, arch: ArchConfig) -> QualityResult:
-        score = min(1.0, math.log(effective_params(arch)) / math.log(LARGEST))
-        return QualityResult(estimator="parameter_count", score=score, low=score, high=score)
+    def estimate(self, arch: ArchConfig) -> QualityResult:
+        assert isinstance(self.given, ParameterCountOptions)
+        score = min(1.0, math.log(effective_params(arch)) / math.log(self.given.largest))
+        return QualityResult(estimator=self.name, metric=self.metric, score=score, low=score, high=score)
 
 
-@ESTIMATORS.register("parameter_count")
-def parameter_count(spec: QualitySpec) -> ParameterCount:
-    """Parameters outside embedding and head, as a control for other estimators."""
-    return ParameterCount()
+ESTIMATORS.add(ParameterCount.name, ParameterCount)

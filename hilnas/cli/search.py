@@ -15,10 +15,12 @@ from rich.live import Live
 from contracts.device import KINDS
 from contracts.http import RestClient
 from contracts.plan import PROTOCOLS
+from contracts.study import QualitySpec
 from foundation.errors import HilnasError, InvalidConfig
+from foundation.part_spec import parse_spec
 from hilnas.cli.show import front_table, progress_panel
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND
-from nas.quality.contract import ESTIMATORS
+from nas.quality.contract import ESTIMATORS, metric_of
 from nas.samplers import SAMPLERS
 from search_space.cost import QUANTIZATIONS
 from search_space.presets import PRESETS, architecture
@@ -56,7 +58,9 @@ def start(
     protocol: Annotated[str, typer.Option(help=f"One of: {', '.join(PROTOCOLS)}.")] = "screening",
     quantization: Annotated[str, typer.Option(help=f"One of: {', '.join(QUANTIZATIONS)}.")] = "8da4w",
     backend: Annotated[str, typer.Option(help=f"One of: {BACKENDS.known}.")] = DEFAULT_BACKEND,
-    quality: Annotated[str, typer.Option(help=f"Quality estimator: {ESTIMATORS.known}.")] = "mechanistic",
+    quality: Annotated[
+        str, typer.Option(help=f"Quality estimator: {ESTIMATORS.known}; with options as 'text tokens=1000000 seeds=2'.")
+    ] = "mechanistic",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: int = 0,
     file: Annotated[Path | None, typer.Option(help="A study specification in JSON, instead of options.")] = None,
@@ -68,12 +72,13 @@ def start(
     if file is not None:
         spec = _read(file)
     else:
-        keys = objective or ["quality", "decode_ms@512", "memory_bytes@4096"]
+        judge = _quality(quality)
+        keys = objective or [metric_of(judge).name, "decode_ms@512", "memory_bytes@4096"]
         spec = {
             "name": name, "space": _space(space), "objectives": [{"metric": key} for key in keys],
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "backend": backend,
-            "quality": {"estimator": quality}, "threads": threads, "seed": seed,
+            "quality": judge.model_dump(), "threads": threads, "seed": seed,
             "targets": list(map(_target, target or [])),
         }  # fmt: skip
     rest = RestClient(url)
@@ -222,6 +227,22 @@ def _budget(text: str) -> tuple[str, float]:
         return key, float(value)
     except ValueError:
         raise InvalidConfig(f"write a budget as metric=number, e.g. decode_ms@512=10; got {text!r}") from None
+
+
+def _quality(text: str) -> QualitySpec:
+    """``text tokens=1000000 learning_rates=0.004,0.008``: the estimator's name, then its options."""
+    spec = parse_spec(text, "quality estimator")
+    return QualitySpec(estimator=spec.name, options={key: _value(value) for key, value in spec.options.items()})
+
+
+def _value(text: str) -> Any:
+    """A number or text; several, separated by commas, are a list."""
+    if "," in text:
+        return [_value(part) for part in text.split(",") if part]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _target(text: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def number(key: str, value: float) -> str:
         return f"{value / 2**20:.1f} MiB"
     if unit == "count":
         return f"{value / 1e6:.2f} M"
-    digits = 3 if unit in ("score", "ratio") else 2
+    digits = 3 if unit in ("score", "ratio", "bits/byte") else 2
     return f"{value:.{digits}f}" + (f" {unit}" if unit not in ("score", "ratio") else "")
 
 

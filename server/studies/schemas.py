@@ -12,6 +12,7 @@ from contracts.states import StudyState
 from contracts.study import Objective, StudySpec
 from contracts.values import FreeJson
 from foundation.errors import HilnasError
+from nas.quality.contract import check_quality
 
 EXAMPLE = {
     "name": "phone-350m",
@@ -28,9 +29,12 @@ EXAMPLE = {
 
 
 def _sentences(value: Any, handler: ModelWrapValidatorHandler[StudySpec]) -> StudySpec:
-    """An unknown metric raises a HilnasError inside the contract; for the API it is a malformed body."""
+    """An unknown metric or estimator and options that an estimator refuses raise a HilnasError; for the API they are a
+    malformed body."""
     try:
-        return handler(value)
+        spec = handler(value)
+        check_quality(spec)
+        return spec
     except HilnasError as error:
         raise ValueError(str(error)) from error
 

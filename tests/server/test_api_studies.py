@@ -39,10 +39,17 @@ def complete(store: SqlStudyStore, name: str, quality: float, prefill_ms: float)
         ({"objectives": [{"metric": "prefill_ms"}]}, 422, "prefill_ms needs a context, e.g. prefill_ms@512"),
         ({"max_trials": 0}, 422, "max_trials: input should be greater than or equal to 1, got 0"),
         ({"colour": "red"}, 422, "colour: extra inputs are not permitted, got 'red'"),
+        ({"quality": {"estimator": "oracle"}}, 422, "unknown quality estimator 'oracle'; known: mechanistic, params"),
+        ({"quality": {"options": {"steps": 0}}}, 422,
+         "quality estimator 'mechanistic', option steps: input should be greater than or equal to 1, got '0'"),
+        ({"quality": {"options": {"tokens": 1}}}, 422,
+         "quality estimator 'mechanistic' has no option 'tokens'; known options: width, seeds, learning_rates, tasks"),
+        ({"quality": {"estimator": "text"}}, 422,
+         "estimator 'text' estimates bits_per_byte, not quality: give the objective bits_per_byte, or an estimator"),
         ({"space": "moon"}, 400, "unknown search space 'moon'; known: debug_space"),
         ({"devices": ["device-x"]}, 400, "device 'device-x' is not enrolled; enrolled devices: none"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_is_answered_with_a_sentence(
     client: TestClient, changes: dict[str, Any], status: int, sentence: str
 ) -> None:
@@ -197,3 +204,13 @@ def test_a_trial_of_a_mixer_whose_plugin_is_not_loaded_is_shown(
     assert [one["arch"] for one in client.get(f"studies/{study_id}/front").json()["members"]] == [arch]
     with pytest.raises(InvalidConfig, match="unknown mixer 'gated_ema'; known: "):
         store.trials()
+
+
+def test_an_estimator_with_a_metric_of_its_own(client: TestClient) -> None:
+    """Bits per byte are minimized; the front and its estimates say so."""
+    spec = samples.spec(quality={"estimator": "text", "options": {"tokens": 5000}},
+                        objectives=[{"metric": "bits_per_byte"}, {"metric": "prefill_ms@256"}])  # fmt: skip
+    study = client.post("studies", json=spec).json()
+    assert [one["direction"] for one in study["objectives"]] == ["min", "min"]
+    assert study["spec"]["quality"] == {"estimator": "text", "options": {"tokens": 5000}}
+    client.post(f"studies/{study['id']}/stop")

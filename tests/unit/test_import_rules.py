@@ -12,7 +12,10 @@ import pytest
 from hilnas.cli.bench import benchmark_names
 
 ROOT = Path(__file__).parents[2]
-SHARED_BY_BENCHMARKS = {"benchmarks.record", "benchmarks.intervals", "benchmarks.resume"}
+SHARED_BY_BENCHMARKS = {
+    "benchmarks.record", "benchmarks.intervals", "benchmarks.resume", "benchmarks.quality_data",
+    "benchmarks.quality_truth",
+}  # fmt: skip
 HEAVY = ("torch", "transformers", "executorch", "optuna", "numpy", "fastapi", "sqlalchemy")
 
 

@@ -53,6 +53,28 @@ def test_start_sends_targets_with_their_objectives(monkeypatch: pytest.MonkeyPat
     assert spec.all_budgets == {"decode_ms@512:s24": 20.0}
 
 
+def test_an_estimator_with_options_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first objective is then what the estimator estimates."""
+    sent: list[dict[str, Any]] = []
+
+    class RestClient:
+        def __init__(self, url: str | None) -> None: ...
+
+        def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+            sent.append(body)
+            return {"id": "study-1"}
+
+    monkeypatch.setattr(search, "RestClient", RestClient)
+    search.start(quality="text tokens=50000 learning_rates=0.004,0.008 text=python", as_json=True)
+    search.start(as_json=True)
+    text, usual = map(StudySpec.model_validate, sent)
+    assert text.quality.options == {"tokens": 50_000, "learning_rates": [0.004, 0.008], "text": "python"}
+    assert [text.objectives[0].metric, text.objectives[0].direction] == ["bits_per_byte", "min"]
+    assert (usual.objectives[0].metric, usual.quality.estimator) == ("quality", "mechanistic")
+    with pytest.raises(InvalidConfig, match="unknown quality estimator 'oracle'"):
+        search.start(quality="oracle")
+
+
 def test_status_shows_notes_and_how_far_each_target_is() -> None:
     study = {
         "name": "phones", "state": "running", "max_trials": 8, "trials": {"complete": 2}, "eta_s": None,
