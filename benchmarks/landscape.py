@@ -162,7 +162,8 @@ class Run:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
             for part in self.out.glob(f"{phase}.*.jsonl"):
                 part.unlink()
-        said(begun, "done: " + ", ".join(f"{p.name} {p.stat().st_size / 1e6:.2f} MB" for p in sorted(self.out.iterdir())))
+        sizes = [f"{path.name} {path.stat().st_size / 1e6:.2f} MB" for path in sorted(self.out.iterdir())]
+        said(begun, f"done: {', '.join(sizes)}")
 
     # --- the parent ---
 

@@ -126,11 +126,11 @@ def single_costs(arch: ArchConfig, space: Space) -> dict[tuple[str, str], float]
     """A choice's cost as a share of the parent's: half by bytes read, half by multiply-adds, at a context of 2,048."""
     found = {}
     for index, (mixers, ffns) in enumerate(space):
+        layer, place = arch.layers[index], f"layer_{index:02d}"
         for mixer in mixers:
-            found[(f"layer_{index:02d}.mixer", mixer.label)] = _cost(arch, index, replace(arch.layers[index], mixer=mixer))
+            found[(f"{place}.mixer", mixer.label)] = _cost(arch, index, replace(layer, mixer=mixer))
         for ffn in ffns:
-            label = str(ffn.width if ffn else 0)
-            found[(f"layer_{index:02d}.ffn", label)] = _cost(arch, index, replace(arch.layers[index], ffn=ffn))
+            found[(f"{place}.ffn", str(ffn.width if ffn else 0))] = _cost(arch, index, replace(layer, ffn=ffn))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The text of the landscape: documents of packages as tokens of a small BPE that was learned on the training part alone.
+"""The text of the landscape: documents of packages as tokens of a small BPE learned on the training part alone.
 
     python -m benchmarks.landscape_text --out var/landscape/data.npz
 

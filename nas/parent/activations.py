@@ -104,8 +104,8 @@ def _put(path: Path, shape: tuple[int, ...], first: int, values_BTD: Tensor) -> 
             f"an activation of {path.stem} exceeds {LARGEST:.0f} or is no number, which float16 cannot hold; give"
             " another calibration text or a parent with finite outputs"
         )
-    mode: Any = "r+" if path.exists() else "w+"
-    given = {} if mode == "r+" else {"dtype": np.float16, "shape": shape}
-    mapped = np.lib.format.open_memmap(path, mode=mode, **given)
+    if path.exists():
+        mapped = np.lib.format.open_memmap(path, mode="r+")
+    else:
+        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     mapped[first : first + len(values_BTD)] = values_BTD.to(torch.float16).cpu().numpy()
-

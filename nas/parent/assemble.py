@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -18,11 +19,13 @@ Weights = Mapping[Alternative, Mapping[str, Tensor]]
 
 def replaced(arch: ArchConfig, parent: ArchConfig) -> list[Alternative]:
     """The sublayers of ``arch`` that are not the parent's, in order. Raises InvalidConfig when it is not around it."""
-    for name in ("d_model", "vocab_size", "depth", "sandwich_norm", "embedding_multiplier", "rope_theta"):
+    for name in (field.name for field in fields(ArchConfig) if field.name != "layers"):
         if getattr(arch, name) != getattr(parent, name):
             raise InvalidConfig(
                 f"a candidate around this parent has {name} {getattr(parent, name)}, got {getattr(arch, name)}"
             )
+    if arch.depth != parent.depth:
+        raise InvalidConfig(f"a candidate around this parent has {parent.depth} layers, got {arch.depth}")
     found = []
     for index, (mine, theirs) in enumerate(zip(arch.layers, parent.layers, strict=True)):
         if mine.mixer != theirs.mixer:

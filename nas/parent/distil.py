@@ -56,4 +56,5 @@ def divergence(model: HilnasForCausalLM, parent: HilnasForCausalLM, ids_BT: Tens
         with torch.no_grad():
             theirs_BTV = parent.lm_head(parent.model(ids_BT)).float().log_softmax(-1)
         mine_BTV = model.lm_head(model.model(ids_BT)).float().log_softmax(-1)
-    return torch.nn.functional.kl_div(mine_BTV.flatten(0, 1), theirs_BTV.flatten(0, 1), reduction="batchmean", log_target=True)
+    mine_NV, theirs_NV = mine_BTV.flatten(0, 1), theirs_BTV.flatten(0, 1)
+    return torch.nn.functional.kl_div(mine_NV, theirs_NV, reduction="batchmean", log_target=True)

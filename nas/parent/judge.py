@@ -1,6 +1,6 @@
-"""A composed candidate reads held-out text beside its parent: bits per byte by position, divergence, paired differences.
+"""A composed candidate reads held-out text beside its parent: bits per byte by position, divergence, paired difference.
 
-Shape suffixes: R rows, T tokens, B rows at once, V vocabulary, D model width. A row of T + 1 tokens gives T predictions.
+Shape suffixes: R rows, T tokens, B rows at once, V vocabulary, D model width. T + 1 tokens give T predictions.
 """
 
 from __future__ import annotations

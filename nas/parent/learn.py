@@ -107,7 +107,8 @@ def learn_all(
         for one in group:
             block = cached[one]
             if block is None:
-                pair = pair or tuple(torch.from_numpy(np.array(side)).to(device) for side in activations.pair(layer, part))
+                sides = activations.pair(layer, part)
+                pair = pair or tuple(torch.from_numpy(np.array(side)).to(device) for side in sides)
                 block = learn(model, one, pair, activations, store, settings)
             found[one] = block
     return found
@@ -178,5 +179,3 @@ def rate(step: int, steps: int, warmup: int) -> float:
 
 def weights_of(store: BlockStore, blocks: dict[Alternative, LearntBlock]) -> dict[Alternative, dict[str, Tensor]]:
     return {alternative: store.weights(block.key) for alternative, block in blocks.items()}
-
-

@@ -26,9 +26,7 @@ class RetrievalTask:
     distances: NDArray[Any]
 
 
-def retrieval_task(
-    stream: NDArray[Any], length: int, distances: Rows[int], count: int, seed: int = 0
-) -> RetrievalTask:
+def retrieval_task(stream: NDArray[Any], length: int, distances: Rows[int], count: int, seed: int = 0) -> RetrievalTask:
     """``count`` rows of ``length`` tokens for each distance, made of a stream of real tokens."""
     for distance in distances:
         if not STRETCH <= distance <= length - STRETCH:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,7 +21,9 @@ class GqaModule(MixerModule):
         super().__init__()
         self.config = config
         # a window never sees further than it was trained to
-        self.rope = Rope(config.rope_theta or rope.theta, None if config.attention_window else rope.yarn)
+        self.rope = replace(
+            rope, theta=config.rope_theta or rope.theta, yarn=None if config.attention_window else rope.yarn
+        )
         q_width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         self.q_proj = nn.Linear(d_model, q_width, bias=False)
         self.k_proj = nn.Linear(d_model, kv_width, bias=False)
