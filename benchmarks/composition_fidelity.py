@@ -23,7 +23,7 @@ from hilnas.local import LocalMeasurer
 from nas.export.one_piece import export_candidate
 from search_space.arch import ArchConfig
 from search_space.sampling import spread_layouts
-from search_space.space import lfm2_350m_class
+from search_space.space import space as build_space
 
 METRICS = ("prefill_ms@512", "decode_ms@512", "decode_ms@4096")
 PROTOCOL = Protocol(
@@ -50,7 +50,7 @@ def main() -> None:
 def measure(layouts: int, depth: int, rounds: int) -> list[dict[str, Any]]:
     """One row for each layout."""
     bench = LocalMeasurer()
-    archs = spread_layouts(lfm2_350m_class(depth), layouts, seed=3)
+    archs = spread_layouts(build_space("lfm2_350m_class", {"depth": depth}), layouts, seed=3)
     bench.compile(archs)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(export_candidate, str(bench.library.root), a.to_dict(), bench.quantization) for a in archs]

@@ -22,7 +22,7 @@ from device_agents.transports.adb_shell import AdbShellTransport
 from hilnas.local import LocalMeasurer
 from search_space.arch import ArchConfig
 from search_space.sampling import random_layouts
-from search_space.space import debug_space
+from search_space.space import space as build_space
 from virtual_phone.phone import VirtualPhone
 
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 def measure_candidates(count: int, protocol: str) -> list[dict[str, Any]]:
     """One row for each candidate, after a first that is there to bring the phone into its steady state."""
-    archs = random_layouts(debug_space(), count + 1, seed=5)
+    archs = random_layouts(build_space("debug_space"), count + 1, seed=5)
     bench = LocalMeasurer()
     bench.compile(archs)
     with tempfile.TemporaryDirectory() as folder, VirtualPhone(Path(folder) / "phone") as phone:

@@ -22,7 +22,7 @@ from device_agents.transports.adb_shell import AdbShellTransport
 from device_agents.transports.base import Transport
 from hilnas.local import LocalMeasurer
 from search_space.sampling import random_layouts
-from search_space.space import lfm2_350m_class
+from search_space.space import space as build_space
 from virtual_phone.phone import VirtualPhone
 
 
@@ -47,7 +47,8 @@ class Measured:
 
 def measure(rounds: int, adb_server: bool) -> Measured:
     bench = LocalMeasurer()
-    archs = random_layouts(lfm2_350m_class(), 12, seed=1)  # 192 layers drawn from 24 kinds: every block is among them
+    # 192 layers drawn from 24 kinds: every block is among them
+    archs = random_layouts(build_space("lfm2_350m_class"), 12, seed=1)
     bench.compile(archs)
     digests = {digest for arch in archs for digest in bench.plan(arch, screening(), check=False).blocks}
     files = {digest: bench.library.path(digest) for digest in sorted(digests)}

@@ -18,7 +18,7 @@ from device_agents.session import Session, summarize, take_run
 from hilnas.local import LocalMeasurer
 from search_space.arch import ArchConfig
 from search_space.sampling import spread_layouts
-from search_space.space import lfm2_350m_class
+from search_space.space import space as build_space
 
 METRICS = ("prefill_ms@512", "decode_ms@512", "decode_ms@4096")
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="pause between the two sessions")
     parser.add_argument("--rounds", type=int, default=5, help="cold runs of every layout in a session")
     options = parser.parse_args()
-    archs = spread_layouts(lfm2_350m_class(), options.layouts, seed=11)
+    archs = spread_layouts(build_space("lfm2_350m_class"), options.layouts, seed=11)
     sessions = measure(archs, options.minutes, options.rounds)
     rows = [compare(arch.layout, *(session[arch.digest] for session in sessions)) for arch in archs]
     publish("repeatability", {**judge(archs, sessions, rows), "minutes_between": options.minutes}, rows)

@@ -19,7 +19,7 @@ from device_agents.devices.served import ServedHostDevice
 from hilnas.local import LIBRARY, LocalMeasurer
 from search_space.arch import ArchConfig
 from search_space.sampling import random_layouts
-from search_space.space import lfm2_350m_class
+from search_space.space import space as build_space
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ class Measured:
 def measure(candidates: int, num_exports: int, seed: int) -> Measured:
     device = ServedHostDevice(LIBRARY / "blocks")
     bench = LocalMeasurer(device=device)
-    archs = random_layouts(lfm2_350m_class(), candidates, seed)
+    archs = random_layouts(build_space("lfm2_350m_class"), candidates, seed)
     start = time.monotonic()
     compiled = bench.compile(archs)
     compile_s = time.monotonic() - start

@@ -135,7 +135,7 @@ class StudySpec(BaseModel):
     backend: str = Field(default=DEFAULT_BACKEND, max_length=120)
     objectives: list[Objective] = Field(max_length=6)  # may be empty when targets have their own
     budgets: Budgets = {}  # budgets on metrics that are not objectives
-    sampler: str = Field(default="gp", max_length=120)
+    sampler: str = Field(default="surrogate", max_length=120)
     seed: Count = 0
     max_trials: int = Field(default=24, ge=1, le=100_000)
     max_quality: Count | None = None  # most candidates to judge; None: all that may reach the front
@@ -146,6 +146,9 @@ class StudySpec(BaseModel):
     devices: list[str] = Field(default=[], max_length=256)  # ids; empty: any enrolled device that serves measurements
     targets: list[Target] = Field(default=[], max_length=8)
     queue_ahead: int = Field(default=2, ge=1, le=1000)  # proposals prepared while devices measure
+    unjudged_ahead: int = Field(default=6, ge=1, le=1000)  # measured candidates that wait for their quality
+    patience: int | None = Field(default=None, ge=1, le=100_000)  # complete candidates without a gain of the front
+    start_with: list[str] | None = Field(default=None, max_length=100)  # presets tried first; None: all of the space
     confirm: int = Field(default=1, ge=0, le=1000)  # front members re-measured as one-piece files, knee first
 
     @field_validator("budgets")

@@ -4,6 +4,7 @@ measured."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from contracts.metrics import parse_metric
 from contracts.states import TrialState
@@ -11,21 +12,17 @@ from contracts.study import StudySpec, TrialFacts
 from nas.objectives import known_values
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
-from search_space.mixers import MixerConfig
 from search_space.space import SearchSpace
+from search_space.space.counting import extreme
 
 
 def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
-    """The reason if even the smallest candidate of the space breaks a closed-form budget, else an empty string.
-
-    Closed-form costs add up over layers that share one set of choices, so some uniform candidate is the smallest.
-    """
-    uniform = [_uniform(space, mixer, width) for mixer in space.mixers for width in space.widths]
+    """The reason if even the smallest candidate of the space breaks a closed-form budget, else an empty string."""
     for key, bound in spec.all_budgets.items():
         metric, context = parse_metric(key)
         if metric.source != "closed_form" or metric.name == "embedding_share":
             continue
-        best = min(closed_form(arch, metric.name, context, spec.quantization, spec.cache_dtype) for arch in uniform)
+        best = extreme(space, partial(_cost, spec, metric.name, context), "min")
         if best > bound:
             return (
                 f"no candidate of {space.name} can meet {key} <= {bound:.6g} {metric.unit}: the smallest has {best:.6g}"
@@ -51,6 +48,5 @@ def nothing_feasible(trials: Sequence[TrialFacts], spec: StudySpec) -> str:
     return f"none of {len(rejected)} candidates met all budgets together"
 
 
-def _uniform(space: SearchSpace, mixer: MixerConfig, width: int) -> ArchConfig:
-    chosen = {name: mixer.label if name.endswith(".mixer") else str(width) for name in space.parameters()}
-    return space.decode(chosen)
+def _cost(spec: StudySpec, name: str, context: int | None, arch: ArchConfig) -> float:
+    return closed_form(arch, name, context, spec.quantization, spec.cache_dtype)

@@ -10,6 +10,8 @@ from contracts.study import StoredMeasurement, StudySpec, TrialFacts
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 
+Z_95 = 1.96
+
 
 def free_costs(arch: ArchConfig, spec: StudySpec) -> dict[str, float]:
     """Closed-form metrics worth showing, and those in objectives or budgets."""
@@ -64,6 +66,19 @@ def known_values(trial: TrialFacts) -> dict[str, float]:
     if trial.quality is not None:
         values["quality"] = trial.quality.score
     return values
+
+
+def known_deviations(trial: TrialFacts) -> dict[str, float]:
+    """Standard deviations of measured metrics and of the quality, from their 95 % intervals."""
+    found: dict[str, float] = {}
+    for row in trial.measurements.values():
+        for key, estimate in row.metrics.items() if row.verdict is Verdict.VALID else ():
+            half = (estimate.high - estimate.low) / 2
+            for name in [key, f"{key}:{row.target}"] if row.target else [key]:
+                found[name] = max(found.get(name, 0.0), half / Z_95)
+    if trial.quality is not None:
+        found["quality"] = (trial.quality.high - trial.quality.low) / 2 / Z_95
+    return found
 
 
 def objective_values(trial: TrialFacts, spec: StudySpec) -> dict[str, float] | None:

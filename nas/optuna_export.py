@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 
 from contracts.study import StudySpec, TrialFacts
 from foundation.errors import InvalidConfig
-from nas.samplers.optuna_sampler import Distributions, frozen_trial
+from nas.samplers.facts import Distributions, frozen_trial
 from search_space.space import space
 
 
@@ -25,5 +25,5 @@ def write_storage(study: dict[str, Any], trials: list[dict[str, Any]], url: str)
     except optuna.exceptions.DuplicatedStudyError:
         raise InvalidConfig(f"{url} already holds {name!r}; choose another --out") from None
     target.set_metric_names([o.metric for o in spec.all_objectives])
-    target.add_trials([frozen_trial(TrialFacts(**trial), spec, distributions) for trial in trials])
+    target.add_trials([frozen_trial(TrialFacts(**trial), spec, distributions, ended=True) for trial in trials])
     return len(trials)

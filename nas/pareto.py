@@ -25,9 +25,14 @@ def dominates(a: Array, b: Array) -> bool:
 def pareto_mask(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> NDArray[np.bool_]:
     """True on the rows no other row dominates; equal rows are kept together."""
     losses = as_losses(points, directions)
-    no_worse = np.all(losses[:, None] <= losses[None], axis=2)
-    better = np.any(losses[:, None] < losses[None], axis=2)
-    return ~np.any(no_worse & better, axis=0)
+    left = np.argsort(losses.sum(1), kind="stable")
+    kept = np.zeros(len(losses), dtype=bool)
+    while left.size:  # the first of the rest is beaten by none of them: one pass for each row of the front
+        best = losses[left[0]]
+        equal = np.all(losses[left] == best, axis=1)
+        kept[left[equal]] = True
+        left = left[np.any(losses[left] < best, axis=1)]
+    return kept
 
 
 def non_domination_rank(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,11 @@ class StudyStore(Protocol):
 
     def study(self) -> StudyRecord: ...
 
-    def trials(self) -> list[TrialRecord]:
-        """All trials of this study in number order, measurements included (raw events left out)."""
+    def trials(
+        self, states: Collection[TrialState] | None = None, ids: Collection[str] | None = None
+    ) -> list[TrialRecord]:
+        """Trials of this study in number order, measurements included (raw events left out): all, or those in these
+        states, or those with these ids."""
         ...
 
     def devices(self) -> dict[str, DeviceFacts]:

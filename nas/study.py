@@ -23,6 +23,7 @@ from nas.export.compose import build_plan, chain_of
 from nas.export.one_piece import one_piece_chain
 from nas.feasibility import impossible_budget, nothing_feasible
 from nas.front import front_of, reference_point_of, worth_judging
+from nas.history import OPEN, UNMEASURED, History, Plateau
 from nas.objectives import (
     free_costs,
     known_values,
@@ -31,7 +32,9 @@ from nas.objectives import (
     over_budget,
 )  # fmt: skip
 from nas.quality.contract import estimator
+from nas.samplers.base import Proposal
 from nas.samplers.optuna_sampler import OptunaSampler
+from nas.starters import starters
 from nas.store import StudyStore
 from nas.targets import DeviceGroup, groups_of, on_cores, on_target, unserved
 from nas.workspace import Workspace
@@ -40,6 +43,7 @@ from search_space.space import space
 
 MAX_GATED_PER_TRIAL = 20  # proposals over a free budget cost nothing, but a search that finds no others must end
 MAX_SESSIONS = 4  # per trial and group of devices, when the machine keeps spoiling them
+MAX_JUDGING = 2  # at once: one torch thread each
 POLL_S = 1.0
 
 
@@ -55,25 +59,50 @@ class Study:
         self.space = space(self.spec.space, self.spec.space_options)
         self.quality = estimator(self.spec.quality) if needs_quality(self.spec) else None
         self.sampler = OptunaSampler(self.spec, self.space)
+        self.history, self.plateau = History(), Plateau(self.spec)
+        self.starters = starters(self.spec, self.space)
         self.judgements: dict[str, Future[dict[str, Any]]] = {}
         self.one_pieces: dict[tuple[str, str], Future[dict[str, Any]]] = {}  # by trial and backend
         self.attempts: dict[tuple[str, DeviceGroup, str], int] = {}  # by trial, group and form
-        self.exhausted = False
+        self.exhausted = ""  # why nothing more is proposed
 
     def run(self) -> None:
         if sentence := impossible_budget(self.spec, self.space):
             self.store.finish(StudyState.FINISHED, sentence)
             return
+        self.load()
         while not self.store.stop_requested():
-            trials = self.store.trials()
-            moved = [self.advance(trial) for trial in trials]
-            trials = self.store.trials()
-            moved += [self.judge_best(trials), self.propose(trials)]
-            if not any(moved) and self.finished(self.store.trials()):
+            moved = self.tick()
+            if not moved and self.finished():
                 return
-            if not any(moved):
+            if not moved:
                 self.store.wait(POLL_S)
         self.store.finish(StudyState.STOPPED, "stopped on request; what was measured is kept")
+
+    def load(self) -> None:
+        """All stored trials, once; from here on only open ones are read again."""
+        for trial in self.store.trials():
+            self.note(trial)
+        complete = self.history.within([TrialState.COMPLETE])
+        for trial in sorted(complete, key=lambda one: (one.updated_at is not None, one.updated_at, one.number)):
+            self.plateau.add(trial.values, self.store.study().reference_point)
+
+    def tick(self) -> bool:
+        """One step of every open trial; True when something changed."""
+        for trial in self.store.trials(OPEN):
+            self.note(trial)
+        moved = [self.advance(trial) for trial in self.history.within(OPEN)]
+        return any([*moved, self.judge_best(), self.propose()])
+
+    def note(self, trial: TrialRecord) -> None:
+        if self.history.note(trial):
+            self.sampler.tell(trial)
+
+    def update(self, trial: TrialRecord, **changes: Any) -> TrialRecord:
+        """Stores what changed of a trial; the history and the sampler know it at once."""
+        changed = self.store.update_trial(trial.id, **changes)
+        self.note(changed)
+        return changed
 
     # --- one trial, one step ---------------------------------------------------------------------------------------
 
@@ -90,39 +119,61 @@ class Study:
         try:
             return step(trial) if step else False
         except HilnasError as error:
-            self.store.update_trial(trial.id, state=TrialState.FAILED, reason=str(error))
+            self.update(trial, state=TrialState.FAILED, reason=str(error))
             self.store.emit("trial_failed", trial_id=trial.id, reason=str(error))
             return True
 
-    def propose(self, trials: list[TrialRecord]) -> bool:
-        """Samples ahead of the devices, never a known candidate."""
-        counted = [trial for trial in trials if trial.state is not TrialState.GATED]
-        waiting = [t for t in trials if t.state in (TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING)]
-        ahead = self.spec.queue_ahead + max(1, len(self.store.devices()))
-        if self.exhausted or len(counted) >= self.spec.max_trials or len(waiting) >= ahead:
+    def propose(self) -> bool:
+        """Samples ahead of the devices and of the judgements, never a known candidate: what is asked too early is asked
+        without what the open ones will teach."""
+        history, spec = self.history, self.spec
+        num_gated = history.count(TrialState.GATED)
+        self.exhausted = self.exhausted or self.reason_to_end(num_gated)
+        ahead = spec.queue_ahead + max(1, len(self.store.devices()))
+        full = history.count(*UNMEASURED) >= ahead or self.num_unjudged() >= spec.unjudged_ahead
+        if self.exhausted or full or len(history) - num_gated >= spec.max_trials:
             return False
-        if len(trials) - len(counted) >= MAX_GATED_PER_TRIAL * self.spec.max_trials:
-            self.exhausted = True
-            return False
-        self.sampler.replay(trials)
-        with MeasurementLock().shared():
-            proposal = self.sampler.ask()
+        proposal = self.next_starter() or self.sampled()
         if proposal is None:
-            self.exhausted = True
+            self.exhausted = "every candidate of the space is known"
             return False
         arch = self.space.decode(proposal.assignment)
         trial = self.store.add_trial(proposal.assignment, arch, proposal.attrs)
+        self.note(trial)
         self.store.emit("trial_proposed", trial_id=trial.id, number=trial.number, layout=arch.layout)
         return True
+
+    def sampled(self) -> Proposal | None:
+        with MeasurementLock().shared():
+            return self.sampler.ask()
+
+    def next_starter(self) -> Proposal | None:
+        """Known architectures come before what the sampler proposes."""
+        while self.starters:
+            name, arch = self.starters.pop(0)
+            if not self.history.knows(arch.digest):
+                return Proposal(self.space.encode(arch), {"name": name})
+        return None
+
+    def reason_to_end(self, num_gated: int) -> str:
+        if num_gated >= MAX_GATED_PER_TRIAL * self.spec.max_trials:
+            return f"{num_gated} candidates were over a budget that needs no device"
+        if self.quality is not None and self.spec.max_quality is not None and not self.room_to_judge():
+            return f"{self.spec.max_quality} candidates were judged"
+        return self.plateau.sentence if self.plateau.reached else ""
+
+    def num_unjudged(self) -> int:
+        """Candidates whose quality is still to come."""
+        return self.history.count(TrialState.MEASURED, TrialState.JUDGING) if self.quality is not None else 0
 
     def gate(self, trial: TrialRecord) -> bool:
         """Free budgets first: a candidate over one never reaches a device."""
         costs = free_costs(trial.arch, self.spec)
         if sentence := over_budget(costs, self.spec):
-            self.store.update_trial(trial.id, state=TrialState.GATED, reason=sentence, costs=costs)
+            self.update(trial, state=TrialState.GATED, reason=sentence, costs=costs)
             return True
         self.workspace.library.start(self.blocks_of(trial.arch))
-        self.store.update_trial(trial.id, state=TrialState.PREPARING, costs=costs)
+        self.update(trial, state=TrialState.PREPARING, costs=costs)
         return True
 
     def prepare(self, trial: TrialRecord) -> bool:
@@ -134,7 +185,7 @@ class Study:
             return False
         plans = self.plans_of(trial.arch, groups)
         blocks = [step.block for plan in plans.values() for step in plan.chain]
-        self.store.update_trial(trial.id, state=TrialState.MEASURING, blocks=blocks)
+        self.update(trial, state=TrialState.MEASURING, blocks=blocks)
         self.measure_on(trial, groups, plans)
         return True
 
@@ -176,7 +227,7 @@ class Study:
         self.require_device_values(trial)
         sentence = over_budget(known_values(trial), self.spec)
         state = TrialState.INFEASIBLE if sentence else TrialState.MEASURED
-        self.store.update_trial(trial.id, state=state, reason=sentence)
+        self.update(trial, state=state, reason=sentence)
         self.store.emit("trial_measured", trial_id=trial.id, number=trial.number, state=str(state))
         return True
 
@@ -214,29 +265,39 @@ class Study:
     def complete(self, trial: TrialRecord) -> bool:
         values = objective_values(trial, self.spec)
         assert values is not None, "every axis is known once a trial was measured and judged"
-        self.store.update_trial(trial.id, state=TrialState.COMPLETE, values=values)
+        self.update(trial, state=TrialState.COMPLETE, values=values)
         self.update_reference()
+        self.plateau.add(values, self.store.study().reference_point)
         self.store.emit("trial_completed", trial_id=trial.id, number=trial.number, values=values)
         return True
 
     # --- quality: expensive, so only for candidates that may still win -----------------------------------------------
 
-    def judge_best(self, trials: list[TrialRecord]) -> bool:
+    def room_to_judge(self) -> bool:
+        judged = self.history.num_judged + self.history.count(TrialState.JUDGING)
+        return self.spec.max_quality is None or judged < self.spec.max_quality
+
+    def judge_best(self) -> bool:
         """Starts judging the most promising measured candidate; marks those that cannot win as dominated."""
-        if self.quality is None:
+        if self.quality is None or not self.may_judge():
             return False
-        promising, beaten = worth_judging(trials, self.spec)
+        states = [TrialState.MEASURED, *([TrialState.DOMINATED] if self.history.judged_since else [])]
+        self.history.judged_since = False
+        judged = [t for t in self.history.within((TrialState.COMPLETE, TrialState.INFEASIBLE)) if t.quality is not None]
+        promising, beaten = worth_judging([*judged, *self.history.within(states)], self.spec)
         for trial, sentence in beaten:
-            self.store.update_trial(trial.id, state=TrialState.DOMINATED, reason=sentence)
+            self.update(trial, state=TrialState.DOMINATED, reason=sentence)
             self.store.emit("trial_dominated", trial_id=trial.id, number=trial.number)
-        judged = sum(t.quality is not None or t.state is TrialState.JUDGING for t in trials)
-        room = self.spec.max_quality is None or judged < self.spec.max_quality
-        if not promising or not room or len(self.judgements) >= 2:
+        if not promising or not self.room_to_judge() or len(self.judgements) >= MAX_JUDGING:
             return bool(beaten)
-        trial = promising[0]
-        self.store.update_trial(trial.id, state=TrialState.JUDGING, reason="")
+        trial = self.update(promising[0], state=TrialState.JUDGING, reason="")
         self.start_judgement(trial)
         return True
+
+    def may_judge(self) -> bool:
+        """Whether something waits and a judge is free, or a new quality may have changed who is dominated."""
+        waits = self.history.count(TrialState.MEASURED) > 0
+        return self.history.judged_since or (waits and len(self.judgements) < MAX_JUDGING and self.room_to_judge())
 
     def start_judgement(self, trial: TrialRecord) -> None:
         assert self.quality is not None
@@ -261,27 +322,31 @@ class Study:
         except Exception as error:  # a training process may die of anything; the trial fails, the study continues
             raise HilnasError(f"quality estimate failed: {type(error).__name__}: {error}") from error
         self.store.record_quality(trial.arch_digest, self.quality.key, result)
-        trial = self.store.update_trial(trial.id, quality=result)
+        trial = self.update(trial, quality=result)
         if sentence := over_budget(known_values(trial), self.spec):
-            self.store.update_trial(trial.id, state=TrialState.INFEASIBLE, reason=sentence)
+            self.update(trial, state=TrialState.INFEASIBLE, reason=sentence)
             return True
         return self.complete(trial)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def finished(self, trials: list[TrialRecord]) -> bool:
+    def finished(self) -> bool:
         """When no trial is open: confirms the winners as one-piece programs, then ends the study with a reason."""
         open_states = (TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING, TrialState.JUDGING)
-        if any(trial.state in open_states for trial in trials):
+        if self.history.count(*open_states):
             return False
+        trials = self.history.all()
         if sentence := nothing_feasible(trials, self.spec):
             self.store.finish(StudyState.FINISHED, sentence)
             return True
         front = front_of(trials, self.spec)
-        if not self.confirm(front.winners[: self.spec.confirm]):
+        winners = [trial.id for trial in front.winners[: self.spec.confirm]]
+        if not self.confirm(self.store.trials(ids=winners) if winners else []):
             return False
-        complete = sum(trial.state is TrialState.COMPLETE for trial in trials)
-        self.store.finish(StudyState.FINISHED, f"{complete} candidates complete, {len(front.members)} on the front")
+        counts = f"{self.history.count(TrialState.COMPLETE)} candidates complete, {len(front.members)} on the front"
+        early = len(self.history) - self.history.count(TrialState.GATED) < self.spec.max_trials
+        ended = f"; {self.exhausted}" if self.exhausted and early else ""
+        self.store.finish(StudyState.FINISHED, f"{counts}{ended}")
         return True
 
     def confirm(self, winners: list[TrialRecord]) -> bool:
@@ -341,7 +406,7 @@ class Study:
         )  # fmt: skip
         self.publish(composed)
         self.publish(plan)
-        self.store.update_trial(trial.id, artifacts={self.role_of_one_piece(backend): digest})
+        self.update(trial, artifacts={self.role_of_one_piece(backend): digest})
         for group in groups:
             row = group.row(trial.confirmed)
             attempt = self.next_attempt(trial, group, "one_piece") if row else 0
@@ -400,9 +465,11 @@ class Study:
     def update_reference(self) -> None:
         """The hypervolume's reference point is fixed once, from the first completed candidates, and stored."""
         if not self.store.study().reference_point:
-            point = reference_point_of(self.store.trials(), self.spec)
-            if point:
+            complete = self.history.within([TrialState.COMPLETE])
+            if point := reference_point_of(complete, self.spec):
                 self.store.set_reference_point(point)
+                for trial in complete[:-1]:
+                    self.plateau.add(trial.values, point)
 
 
 def suspect_of(row: StoredMeasurement | None) -> str:

@@ -9,6 +9,8 @@ from search_space.arch import ArchConfig
 from search_space.cost import decode_bytes, macs_per_token
 from search_space.space import SearchSpace
 
+LIGHT, HEAVY = ("skip", "gated"), ("gqa",)
+
 
 def random_layouts(space: SearchSpace, count: int, seed: int) -> list[ArchConfig]:
     """``count`` different architectures of a space."""
@@ -38,22 +40,19 @@ def spread_layouts(space: SearchSpace, count: int, seed: int) -> list[ArchConfig
 
 def _tilted_pool(space: SearchSpace, count: int, rng: random.Random) -> list[ArchConfig]:
     """Random candidates from mostly narrow with skips and windows to mostly wide with whole-context attention."""
-    labels, widths = [mixer.label for mixer in space.mixers], sorted(space.widths)
-    light = [label for label in labels if label.startswith(("skip", "gated"))]
-    heavy = [label for label in labels if label.startswith("gqa")]
     pool = {}
     for step in range(count):
         share = step / (count - 1)
         assignment = space.sample(rng)
-        for name in assignment:
+        for name, labels in space.parameters().items():
             heavier = rng.random() < share
             if name.endswith(".ffn"):
-                assignment[name] = str(
-                    rng.choice(widths[len(widths) // 2 :] if heavier else widths[: len(widths) // 2])
-                )
-            elif rng.random() < 0.7:
-                assignment[name] = rng.choice(heavy if heavier else light)
-        arch = space.decode(assignment)
+                widths = sorted(labels, key=lambda label: float(label.partition(",")[0].rstrip("x")))
+                assignment[name] = rng.choice(widths[len(widths) // 2 :] if heavier else widths[: len(widths) // 2])
+            elif name.endswith(".mixer") and rng.random() < 0.7:
+                wanted = [label for label in labels if label.startswith(HEAVY if heavier else LIGHT)]
+                assignment[name] = rng.choice(wanted or list(labels))
+        arch = space.decode(space.repaired(assignment, rng))
         pool[arch.digest] = arch
     return list(pool.values())
 

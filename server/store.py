@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,11 @@ class SqlStudyStore:
         with self._ctx.database.read() as session:
             return studies.record_of(self._row(session))
 
-    def trials(self) -> list[TrialRecord]:
+    def trials(
+        self, states: Collection[TrialState] | None = None, ids: Collection[str] | None = None
+    ) -> list[TrialRecord]:
         with self._ctx.database.read() as session:
-            return trials.records(session, trials.rows_of(session, self._study_id))
+            return trials.records(session, trials.rows_of(session, self._study_id, states=states, ids=ids))
 
     def devices(self) -> dict[str, DeviceFacts]:
         with self._ctx.database.read() as session:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from foundation.plugin_loader import load_file
 from search_space.mixers import MIXERS, Gqa
-from search_space.space import SPACES, SearchSpace
+from search_space.space import SPACES, SearchSpace, uniform_space
 
 load_file(str(Path(__file__).with_name("gated_ema.py")))
 
@@ -15,4 +15,4 @@ load_file(str(Path(__file__).with_name("gated_ema.py")))
 def ema_hybrids(depth: int = 2) -> SearchSpace:
     """Moving averages and attention, small enough for a first look."""
     mixers = (MIXERS["gated_ema"](), Gqa(4, 2, 32))
-    return SearchSpace("ema_hybrids", 128, 512, depth, mixers, (128, 256))
+    return uniform_space("ema_hybrids", 128, 512, depth, mixers, (128, 256))

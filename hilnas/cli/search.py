@@ -48,7 +48,7 @@ def start(
         list[str] | None,
         typer.Option(help="Where to measure: name=model:SM-S921B, name=device:ID, name=host or name=android; repeat."),
     ] = None,
-    sampler: Annotated[str, typer.Option(help=f"One of: {SAMPLERS.known}.")] = "gp",
+    sampler: Annotated[str, typer.Option(help=f"One of: {SAMPLERS.known}.")] = "surrogate",
     trials: Annotated[int, typer.Option(min=1, help="Candidates to propose.")] = 24,
     judged: Annotated[int | None, typer.Option(help="At most this many get a quality estimate.")] = None,
     protocol: Annotated[str, typer.Option(help=f"One of: {', '.join(PROTOCOLS)}.")] = "screening",

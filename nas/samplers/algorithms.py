@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING
 
 from contracts.study import StudySpec
 from nas.samplers.base import SAMPLERS
+from search_space.space import SearchSpace
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
+@SAMPLERS.register("surrogate")
+def surrogate(seed: int, spec: StudySpec, space: SearchSpace) -> BaseSampler:
+    """Costs added up over blocks, a Gaussian process for quality, and the largest expected gain of the front."""
+    from nas.samplers.surrogate.of_study import surrogate_of
+
+    return surrogate_of(seed, spec, space)
+
+
 @SAMPLERS.register("gp")
-def gp(seed: int, spec: StudySpec) -> BaseSampler:
+def gp(seed: int, spec: StudySpec, space: SearchSpace) -> BaseSampler:
     """Gaussian process with expected hypervolume improvement."""
     from optuna.samplers import GPSampler
 
@@ -20,7 +29,7 @@ def gp(seed: int, spec: StudySpec) -> BaseSampler:
 
 
 @SAMPLERS.register("nsga2")
-def nsga2(seed: int, spec: StudySpec) -> BaseSampler:
+def nsga2(seed: int, spec: StudySpec, space: SearchSpace) -> BaseSampler:
     """Genetic algorithm by dominance and crowding."""
     from optuna.samplers import NSGAIISampler
 
@@ -28,7 +37,7 @@ def nsga2(seed: int, spec: StudySpec) -> BaseSampler:
 
 
 @SAMPLERS.register("nsga3")
-def nsga3(seed: int, spec: StudySpec) -> BaseSampler:
+def nsga3(seed: int, spec: StudySpec, space: SearchSpace) -> BaseSampler:
     """Genetic algorithm by dominance and reference points, for many objectives."""
     from optuna.samplers import NSGAIIISampler
 
@@ -36,7 +45,7 @@ def nsga3(seed: int, spec: StudySpec) -> BaseSampler:
 
 
 @SAMPLERS.register("tpe")
-def tpe(seed: int, spec: StudySpec) -> BaseSampler:
+def tpe(seed: int, spec: StudySpec, space: SearchSpace) -> BaseSampler:
     """Multivariate tree-structured Parzen estimator."""
     from optuna.samplers import TPESampler
 
@@ -44,7 +53,7 @@ def tpe(seed: int, spec: StudySpec) -> BaseSampler:
 
 
 @SAMPLERS.register("random")
-def random(seed: int, spec: StudySpec) -> BaseSampler:
+def random(seed: int, spec: StudySpec, space: SearchSpace) -> BaseSampler:
     """Independent draws."""
     from optuna.samplers import RandomSampler
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from contracts.study import StudySpec, TrialFacts
 from foundation.registry import Registry
-from search_space.space import Assignment
+from search_space.space import Assignment, SearchSpace
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-SAMPLERS: Registry[Callable[[int, StudySpec], BaseSampler]] = Registry("sampler")
-"""Name -> (seed, study) -> an Optuna sampler."""
+SAMPLERS: Registry[Callable[[int, StudySpec, SearchSpace], BaseSampler]] = Registry("sampler")
+"""Name -> (seed, study, its space) -> an Optuna sampler."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Optuna behind the sampler contract: proposes candidates, records their results, is rebuilt from stored trials.
+"""Optuna behind the sampler contract: proposes candidates, is told their results, is rebuilt from stored trials.
 
-The Optuna study lives only in memory; the coordinator's tables are the source of truth. A known candidate is never
-proposed again.
+The Optuna study lives only in memory and grows with the search; the coordinator's tables are the source of truth. A
+known candidate is never proposed again.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
 
 from contracts.states import TrialState as OurState
 from contracts.study import StudySpec, TrialFacts
 from nas.samplers.base import SAMPLERS, Proposal
+from nas.samplers.facts import CONSTRAINT, METRICS, Distributions, constraints, frozen_trial, optuna_state, user_attrs
 from search_space.space import Assignment, SearchSpace
 
-Distributions = dict[str, BaseDistribution]
 PARENTS = ":parent:"  # in the names under which Optuna's genetic algorithms keep the parents of a generation
 _MAX_REPEATS = 16  # known candidates that Optuna may propose before a mutation of a known one is taken instead
-_UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
 
 
 class OptunaSampler:
@@ -34,64 +34,95 @@ class OptunaSampler:
         self._distributions: Distributions = {
             name: CategoricalDistribution(choices) for name, choices in space.parameters().items()
         }
-        self._trials: dict[str, TrialFacts] = {}
+        self._trials: dict[int, TrialFacts] = {}  # by number
         self._seen: set[str] = set()
+        self._study: optuna.Study | None = None  # None: to be rebuilt before the next proposal
+        self._places: dict[int, int] = {}  # our number -> Optuna's id
+        self._open: int | None = None  # Optuna's id of a proposal that no trial was made of yet
 
     def tell(self, trial: TrialFacts) -> None:
-        self._trials[trial.id] = trial
+        before = self._trials.get(trial.number)
+        self._trials[trial.number] = trial
         self._seen.add(_key(trial.assignment))
+        if self._study is None or before is trial:
+            return
+        if before is None and self._is_next(trial):
+            self._add(trial)
+        elif before is not None and before.assignment == trial.assignment and self._can_change(trial):
+            self._change(self._places[trial.number], trial)
+        elif before is None or not self._is_told(trial):
+            self._study = None
 
     def replay(self, trials: Iterable[TrialFacts]) -> None:
-        for trial in trials:
+        for trial in sorted(trials, key=lambda one: one.number):
             self.tell(trial)
 
     def ask(self) -> Proposal | None:
         if len(self._seen) >= self._space.num_candidates:
             return None
-        study = self._study()
+        study = self.study
+        study.sampler = self._algorithm()
+        study._thread_local.cached_all_trials = None  # as in Study.ask
         known = set(_study_attrs(study))
-        for _ in range(_MAX_REPEATS):
-            trial = study.ask(fixed_distributions=self._distributions)
-            if _key(trial.params) not in self._seen:
-                return Proposal(trial.params, self._attrs(study, trial, known))
-        neighbour = self._neighbour()  # of the generation that was asked for last
-        return None if neighbour is None else Proposal(neighbour, self._attrs(study, trial, known))
+        trial_id = self._open if self._open is not None else study._storage.create_new_trial(study._study_id)
+        self._open = trial_id
+        chosen = self._sampled(study, trial_id) or self._neighbour()
+        if chosen is None:
+            return None
+        for name, label in chosen.items():
+            distribution = self._distributions[name]
+            internal = distribution.to_internal_repr(label)
+            study._storage.set_trial_param(trial_id, name, internal, distribution)
+        return Proposal(chosen, self._attrs(study, trial_id, known))
 
-    def _attrs(self, study: optuna.Study, trial: optuna.Trial, known: set[str]) -> dict[str, Any]:
+    @property
+    def study(self) -> optuna.Study:
+        """The Optuna study of all known trials."""
+        if self._study is None:
+            self._study = self._rebuilt()
+        return self._study
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def _algorithm(self) -> BaseSampler:
+        """A new one for every proposal, seeded by the length of the history, so that a restart changes nothing."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental samplers
+            make = SAMPLERS.get_or_raise(self._spec.sampler)
+            return make(self._spec.seed + len(self._trials), self._spec, self._space)
+
+    def _sampled(self, study: optuna.Study, trial_id: int) -> Assignment | None:
+        """A candidate that is not known, or None after a number of known ones."""
+        for _ in range(_MAX_REPEATS):
+            trial = study._storage.get_trial(trial_id)
+            space = study.sampler.infer_relative_search_space(study, trial)
+            params = study.sampler.sample_relative(study, trial, space)
+            found = {
+                name: params[name] if name in params else self._independent(study, trial, name)
+                for name in self._distributions
+            }
+            found = self._space.repaired(found, random.Random(f"{self._spec.seed}-{len(self._seen)}"))
+            if _key(found) not in self._seen:
+                return found
+        return None
+
+    def _independent(self, study: optuna.Study, trial: FrozenTrial, name: str) -> str:
+        return str(study.sampler.sample_independent(study, trial, name, self._distributions[name]))
+
+    def _attrs(self, study: optuna.Study, trial_id: int, known: set[str]) -> dict[str, Any]:
         """What Optuna wrote on the trial, and on the study while it was asked. A genetic algorithm keeps there which
         trials the parents of a generation are: of all that were there when it began, not those that came late."""
         new = {key: value for key, value in _study_attrs(study).items() if key not in known}
-        numbers = [one.number for one in self._ordered()]
+        numbers = {place: number for number, place in self._places.items()}
         parents = {key: [numbers[i] for i in ids] for key, ids in new.items() if PARENTS in key}
-        written = study._storage.get_trial(trial._trial_id).system_attrs
+        written = study._storage.get_trial(trial_id).system_attrs
         return {"trial": dict(written), **({"parents": parents} if parents else {})}
-
-    def _study(self) -> optuna.Study:
-        """A fresh in-memory study with every known trial: one code path for live use and for restarts."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # experimental samplers
-            sampler = SAMPLERS.get_or_raise(self._spec.sampler)(self._spec.seed + len(self._trials), self._spec)
-        directions = [objective.direction for objective in self._spec.all_objectives]
-        study = optuna.create_study(
-            sampler=sampler, directions=["minimize" if d == "min" else "maximize" for d in directions]
-        )
-        ordered = self._ordered()
-        study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in ordered])
-        place = {trial.number: index for index, trial in enumerate(ordered)}  # Optuna's ids in a fresh storage
-        for trial in ordered:
-            for key, numbers in trial.sampler_attrs.get("parents", {}).items():
-                ids = [place[number] for number in numbers if number in place]
-                study._storage.set_study_system_attr(study._study_id, key, ids)
-        return study
-
-    def _ordered(self) -> list[TrialFacts]:
-        return sorted(self._trials.values(), key=lambda trial: trial.number)
 
     def _neighbour(self) -> Assignment | None:
         """A new mutation of a known candidate, complete ones first; a random candidate if all mutations are known."""
         rng = random.Random(f"{self._spec.seed}-{len(self._seen)}")
-        complete = [trial for trial in self._ordered() if trial.state is OurState.COMPLETE] or self._ordered()
+        ordered = [self._trials[number] for number in sorted(self._trials)]
+        complete = [trial for trial in ordered if trial.state is OurState.COMPLETE] or ordered
         for attempt in range(1000):
             start = rng.choice(complete).assignment if complete and attempt < 500 else self._space.sample(rng)
             candidate = self._space.mutate(start, rng, num_changes=1 + attempt // 100 % 4)
@@ -99,20 +130,67 @@ class OptunaSampler:
                 return candidate
         return None
 
+    # --- telling ------------------------------------------------------------------------------------------------------
 
-def frozen_trial(trial: TrialFacts, spec: StudySpec, distributions: Distributions) -> FrozenTrial:
-    """A stored trial for Optuna. Only real values count: a trial that failed, broke a budget or was not worth judging
-    is a failed trial there, never one with made-up values."""
-    keys = [objective.metric for objective in spec.all_objectives]
-    attributes = {"hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason}
-    common: dict[str, Any] = {
-        "params": trial.assignment, "distributions": distributions, "user_attrs": attributes,
-        "system_attrs": trial.sampler_attrs.get("trial", {}),
-    }  # fmt: skip
-    if trial.state is OurState.COMPLETE and all(key in trial.values for key in keys):
-        return create_trial(state=TrialState.COMPLETE, values=[trial.values[key] for key in keys], **common)
-    state = TrialState.RUNNING if trial.state in _UNFINISHED else TrialState.FAIL
-    return create_trial(state=state, **common)
+    def _is_next(self, trial: TrialFacts) -> bool:
+        return trial.number > max(self._places, default=-1)
+
+    def _can_change(self, trial: TrialFacts) -> bool:
+        assert self._study is not None
+        return not self._study._storage.get_trial(self._places[trial.number]).state.is_finished()
+
+    def _is_told(self, trial: TrialFacts) -> bool:
+        """Whether Optuna's finished trial already says all that this one does."""
+        assert self._study is not None
+        told = self._study._storage.get_trial(self._places[trial.number])
+        state, values = optuna_state(trial, self._spec)
+        attrs = user_attrs(trial, self._spec)
+        return (told.state, told.values) == (state, values) and told.user_attrs[METRICS] == attrs[METRICS]
+
+    def _add(self, trial: TrialFacts) -> None:
+        """A trial that was just proposed takes the place of its proposal, so that ids follow numbers."""
+        assert self._study is not None
+        place, self._open = self._open, None
+        if place is None:
+            self._study.add_trial(frozen_trial(trial, self._spec, self._distributions))
+            place = len(self._study._storage.get_all_trials(self._study._study_id, deepcopy=False)) - 1
+        else:
+            storage = self._study._storage
+            for name, label in trial.assignment.items():
+                internal = self._distributions[name].to_internal_repr(label)
+                storage.set_trial_param(place, name, internal, self._distributions[name])
+            for key, value in trial.sampler_attrs.get("trial", {}).items():
+                storage.set_trial_system_attr(place, key, value)
+            self._change(place, trial)
+        self._places[trial.number] = place
+
+    def _change(self, place: int, trial: TrialFacts) -> None:
+        assert self._study is not None
+        storage, attrs = self._study._storage, user_attrs(trial, self._spec)
+        for key, value in attrs.items():
+            storage.set_trial_user_attr(place, key, value)
+        for key, over in constraints(attrs[METRICS], self._spec).items():
+            storage.set_trial_system_attr(place, f"{CONSTRAINT}:{key}", over)
+        state, values = optuna_state(trial, self._spec)
+        if state is not TrialState.RUNNING:
+            storage.set_trial_state_values(place, state, values)
+
+    def _rebuilt(self) -> optuna.Study:
+        """A fresh in-memory study with every known trial, as the one that grew with the search."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        directions = [objective.direction for objective in self._spec.all_objectives]
+        study = optuna.create_study(
+            sampler=optuna.samplers.RandomSampler(),
+            directions=["minimize" if d == "min" else "maximize" for d in directions],
+        )
+        ordered = [self._trials[number] for number in sorted(self._trials)]
+        study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in ordered])
+        self._places, self._open = {trial.number: index for index, trial in enumerate(ordered)}, None
+        for trial in ordered:
+            for key, numbers in trial.sampler_attrs.get("parents", {}).items():
+                ids = [self._places[number] for number in numbers if number in self._places]
+                study._storage.set_study_system_attr(study._study_id, key, ids)
+        return study
 
 
 def _study_attrs(study: optuna.Study) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def list_trials(
     """Sorted by number. Measurements leave out raw events, environment and block times (see /trials/{id})."""
     with ctx.database.read() as session:
         repository.get_or_raise(session, study_id)
-        return trials.views(session, trials.rows_of(session, study_id, since, state), lean=True)
+        return trials.views(session, trials.rows_of(session, study_id, since, [state] if state else None), lean=True)
 
 
 @router.get("/{study_id}/front", responses=NOT_FOUND)

@@ -134,7 +134,7 @@ def view(session: Session, ctx: Context, row: StudyRow) -> StudyView:
 
 
 def front(session: Session, study: StudyRecord, target: str | None = None) -> Front:
-    rows = trials.rows_of(session, study.id, state="complete")
+    rows = trials.rows_of(session, study.id, states=["complete"])
     return view_of(study, trials.views(session, rows, lean=True), target)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -48,12 +48,17 @@ def next_number(session: Session, study_id: str) -> int:
     return 0 if last is None else last + 1
 
 
-def rows_of(session: Session, study_id: str, since: datetime | None = None, state: str | None = None) -> list[TrialRow]:
+def rows_of(
+    session: Session, study_id: str, since: datetime | None = None, states: Collection[str] | None = None,
+    ids: Collection[str] | None = None,
+) -> list[TrialRow]:  # fmt: skip
     query = select(TrialRow).where(TrialRow.study_id == study_id).order_by(TrialRow.number)
     if since is not None:
         query = query.where(TrialRow.updated_at >= since)
-    if state is not None:
-        query = query.where(TrialRow.state == state)
+    if states is not None:
+        query = query.where(TrialRow.state.in_(states))
+    if ids is not None:
+        query = query.where(TrialRow.id.in_(ids))
     return list(session.scalars(query))
 
 

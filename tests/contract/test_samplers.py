@@ -12,8 +12,10 @@ from contracts.states import TrialState
 from contracts.study import StudySpec, TrialFacts
 from foundation.errors import InvalidConfig
 from nas.samplers import SAMPLERS
-from nas.samplers.optuna_sampler import OptunaSampler, frozen_trial
-from search_space.space import Assignment, SearchSpace, debug_space
+from nas.samplers.facts import frozen_trial
+from nas.samplers.optuna_sampler import OptunaSampler
+from search_space.space import Assignment, SearchSpace
+from search_space.space import space as build_space
 
 OBJECTIVES = ("decode_ms@256", "memory_bytes@256")
 UNTOLD = [
@@ -57,13 +59,13 @@ class SamplerContract:
         return history
 
     def test_proposals_are_in_the_space_and_new(self) -> None:
-        space = debug_space(depth=3)
+        space = build_space("debug_space", {"depth": 3})
         history = self.run(self.sampler(space), 14)
         digests = {space.decode(trial.assignment).digest for trial in history}
         assert len(digests) == len(history) == 14
 
     def test_a_tiny_space_is_exhausted_then_none(self) -> None:
-        space = debug_space(depth=1)
+        space = build_space("debug_space", {"depth": 1})
         sampler = self.sampler(space)
         history = self.run(sampler, 100)
         assert len(history) == space.num_candidates == 8
@@ -71,7 +73,7 @@ class SamplerContract:
         assert sampler.ask() is None
 
     def test_a_replayed_history_gives_the_same_next_proposal(self) -> None:
-        space = debug_space(depth=3)
+        space = build_space("debug_space", {"depth": 3})
         live = self.sampler(space)
         history = self.run(live, 12)
         restarted = self.sampler(space)
@@ -80,7 +82,7 @@ class SamplerContract:
 
     def test_a_restart_in_the_middle_changes_nothing(self) -> None:
         """Results arrive late, while others are already proposed; the restarted sampler continues the same way."""
-        space = debug_space(depth=4)
+        space = build_space("debug_space", {"depth": 4})
         histories = []
         for restarts in (False, True):
             sampler, history, open_trials = self.sampler(space), [], []
@@ -100,13 +102,13 @@ class SamplerContract:
         assert histories[0] == histories[1]
 
     def test_the_seed_decides(self) -> None:
-        space = debug_space(depth=4)
+        space = build_space("debug_space", {"depth": 4})
         first, again, other = (self.run(self.sampler(space, seed=seed), 5) for seed in (1, 1, 2))
         assert [trial.assignment for trial in first] == [trial.assignment for trial in again]
         assert [trial.assignment for trial in first] != [trial.assignment for trial in other]
 
     def test_telling_again_replaces(self) -> None:
-        space = debug_space(depth=3)
+        space = build_space("debug_space", {"depth": 3})
         once, twice = self.sampler(space), self.sampler(space)
         trial = trial_of(0, space.sample(random.Random(0)))
         twice.tell(trial.model_copy(update={"state": TrialState.MEASURING, "values": {}}))
@@ -116,31 +118,31 @@ class SamplerContract:
 
     @pytest.mark.parametrize("state", UNTOLD)
     def test_trials_without_values_are_known_but_not_told(self, state: TrialState) -> None:
-        space = debug_space(depth=2)
+        space = build_space("debug_space", {"depth": 2})
         sampler = self.sampler(space)
         history = self.run(sampler, 10, state)
         assert len({space.decode(trial.assignment).digest for trial in history}) == 10
-        assert all(trial.values is None for trial in sampler._study().trials)
+        assert all(trial.values is None for trial in sampler.study.trials)
 
     def test_only_complete_trials_carry_values(self) -> None:
         """A value on a trial that failed (a stale one, or a bug elsewhere) is not believed."""
-        space, spec = debug_space(depth=2), spec_for(self.name)
+        space, spec = build_space("debug_space", {"depth": 2}), spec_for(self.name)
         sampler, rng = self.sampler(space), random.Random(0)
         for number, state in enumerate([TrialState.COMPLETE, *UNTOLD]):
             trial = trial_of(number, space.sample(rng))
             sampler.tell(trial.model_copy(update={"state": state}))
             frozen = frozen_trial(trial.model_copy(update={"state": state}), spec, sampler._distributions)
             assert (frozen.values is not None) == (state is TrialState.COMPLETE)
-        told = [trial for trial in sampler._study().trials if trial.values is not None]
+        told = [trial for trial in sampler.study.trials if trial.values is not None]
         assert [trial.user_attrs["hilnas_trial_id"] for trial in told] == ["trial-0"]
         assert sampler.ask() is not None
 
     def test_a_complete_trial_that_lacks_an_objective_is_not_told(self) -> None:
-        space = debug_space(depth=2)
+        space = build_space("debug_space", {"depth": 2})
         trial = trial_of(0, space.sample(random.Random(0))).model_copy(update={"values": {OBJECTIVES[0]: 1.0}})
         sampler = self.sampler(space)
         sampler.tell(trial)
-        assert sampler._study().trials[0].state is optuna.trial.TrialState.FAIL
+        assert sampler.study.trials[0].state is optuna.trial.TrialState.FAIL
 
 
 class GeneticContract(SamplerContract):
@@ -149,12 +151,12 @@ class GeneticContract(SamplerContract):
     asks_with_restarts = 40
 
     def test_generations_advance(self) -> None:
-        history = self.run(self.sampler(debug_space(depth=4)), 40)  # populations of 8
+        history = self.run(self.sampler(build_space("debug_space", {"depth": 4})), 40)  # populations of 8
         generations = [next(iter(trial.sampler_attrs["trial"].values())) for trial in history]
         assert generations == sorted(generations) and generations[0] == 0 and generations[-1] == 4
 
     def test_later_generations_beat_random_draws(self) -> None:
-        space, means = debug_space(depth=8), {}
+        space, means = build_space("debug_space", {"depth": 8}), {}
         for name in (self.name, "random"):
             found = []
             for seed in range(4):
@@ -175,6 +177,10 @@ def first_choices(space: SearchSpace, assignment: Assignment) -> float:
     """A landscape with one best corner: the share of parameters at their first choice."""
     choices = space.parameters()
     return sum(value == choices[name][0] for name, value in assignment.items()) / len(assignment)
+
+
+class TestSurrogate(SamplerContract):
+    name = "surrogate"
 
 
 class TestGp(SamplerContract):
@@ -198,11 +204,11 @@ class TestRandom(SamplerContract):
 
 
 def test_an_unknown_sampler_names_the_known_ones() -> None:
-    with pytest.raises(InvalidConfig, match="unknown sampler 'guess'; known: gp, nsga2, nsga3, tpe, random"):
+    with pytest.raises(InvalidConfig, match="unknown sampler 'guess'; known: surrogate, gp, nsga2, nsga3, tpe, random"):
         SAMPLERS.get_or_raise("guess")
 
 
 def test_directions_reach_optuna() -> None:
     spec = StudySpec.model_validate({"name": "d", "objectives": [{"metric": "quality"}, {"metric": "decode_ms@1"}]})
-    directions = OptunaSampler(spec, debug_space())._study().directions
+    directions = OptunaSampler(spec, build_space("debug_space")).study.directions
     assert [direction.name for direction in directions] == ["MAXIMIZE", "MINIMIZE"]

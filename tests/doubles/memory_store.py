@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,8 +66,11 @@ class MemoryStore:
     def study(self) -> StudyRecord:
         return self.record
 
-    def trials(self) -> list[TrialRecord]:
-        return sorted(self.rows.values(), key=lambda trial: trial.number)
+    def trials(
+        self, states: Collection[TrialState] | None = None, ids: Collection[str] | None = None
+    ) -> list[TrialRecord]:
+        chosen = [t for t in self.rows.values() if states is None or t.state in states]
+        return sorted((t for t in chosen if ids is None or t.id in ids), key=lambda trial: trial.number)
 
     def devices(self) -> dict[str, DeviceFacts]:
         return self.devices_now

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
-from search_space.space import SPACES, Assignment, SearchSpace, debug_space, space
+from search_space.space import SPACES, Assignment, SearchSpace, space
+from search_space.space import space as build_space
 
-SPACE = debug_space(depth=5)
+SPACE = build_space("debug_space", {"depth": 5})
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -53,7 +54,7 @@ def test_mutate_changes_exactly_n(assignment: Assignment, seed: int, num_changes
     before = dict(assignment)
     mutant = SPACE.mutate(assignment, random.Random(seed), num_changes)
     assert assignment == before
-    assert list(mutant) == list(assignment)
+    assert list(mutant) == list(SPACE.parameters())
     assert sum(mutant[name] != assignment[name] for name in assignment) == num_changes
     SPACE.decode(mutant)
 
@@ -67,14 +68,14 @@ def test_a_missing_or_unknown_choice_is_named(assignment: Assignment, data: st.D
             SPACE.decode(broken)
 
 
-@given(assignments(debug_space(depth=4)))
+@given(assignments(build_space("debug_space", {"depth": 4})))
 def test_an_architecture_of_another_depth_is_outside(assignment: Assignment) -> None:
     with pytest.raises(InvalidConfig, match="is not in debug_space"):
-        SPACE.encode(debug_space(depth=4).decode(assignment))
+        SPACE.encode(build_space("debug_space", {"depth": 4}).decode(assignment))
 
 
 def test_num_candidates_counts_them() -> None:
-    small = debug_space(depth=2)
+    small = build_space("debug_space", {"depth": 2})
     names = list(small.parameters())
     found = {()}
     for name in names:

@@ -17,12 +17,12 @@ from search_space.space import SPACES, space
 
 SPACE = """
 from search_space.mixers import GatedShortConv, Gqa
-from search_space.space import SPACES, SearchSpace
+from search_space.space import SPACES, SearchSpace, uniform_space
 
 
 @SPACES.register("short_hybrids")
 def short_hybrids(depth: int = 4) -> SearchSpace:
-    return SearchSpace("short_hybrids", 128, 512, depth, (GatedShortConv(3), Gqa(4, 2, 32)), (256, 512))
+    return uniform_space("short_hybrids", 128, 512, depth, (GatedShortConv(3), Gqa(4, 2, 32)), (256, 512))
 """
 
 

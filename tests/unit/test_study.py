@@ -43,9 +43,9 @@ def middle_of(metric: str) -> float:
     """A budget about half of the candidates meet."""
     import random
 
-    from search_space.space import debug_space
+    from search_space.space import space as build_space
 
-    space, rng = debug_space(2, 64, 256), random.Random(0)
+    space, rng = build_space("debug_space", {"depth": 2, "d_model": 64, "vocab_size": 256}), random.Random(0)
     costs = sorted(closed_form(space.decode(space.sample(rng)), metric, None, "8da4w", "fp32") for _ in range(50))
     return float(costs[25])
 

@@ -82,7 +82,8 @@ class Gqa(MixerConfig):
 
     @property
     def label(self) -> str:
-        options = "".join((",no-qk-norm" if not self.qk_norm else "", ",gate" if self.gate else ""))
+        theta = f",theta{self.rope_theta:g}" if self.rope_theta else ""
+        options = "".join((",no-qk-norm" if not self.qk_norm else "", ",gate" if self.gate else "", theta))
         return f"{self.kind}({self.num_heads}/{self.num_kv_heads}x{self.head_dim}{options})"
 
     @classmethod

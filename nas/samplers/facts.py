@@ -1,0 +1,64 @@
+"""What a trial of a study carries into Optuna: its metrics so far, their deviations, and how far budgets are broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from contracts.metrics import parse_metric
+from contracts.states import TrialState as OurState
+from contracts.study import StudySpec, TrialFacts
+from nas.objectives import decisive_metrics, known_deviations, known_values
+
+Distributions = dict[str, BaseDistribution]
+METRICS, DEVIATIONS = "metrics", "deviations"
+CONSTRAINT = "constraints"  # Optuna's prefix of constraint values among system attributes
+UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
+MAY_GO_ON = UNFINISHED | {OurState.DOMINATED}  # a dominated trial is judged after all when the front moves
+
+
+def user_attrs(trial: TrialFacts, spec: StudySpec) -> dict[str, Any]:
+    """Everything measured or computed so far of the metrics that decide, in their units."""
+    decisive = decisive_metrics(spec)
+    metrics = {key: value for key, value in known_values(trial).items() if key in decisive}
+    if trial.state is OurState.COMPLETE:
+        metrics |= {key: value for key, value in trial.values.items() if key in decisive}
+    deviations = {key: value for key, value in known_deviations(trial).items() if key in metrics}
+    return {
+        "hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason,
+        METRICS: metrics, DEVIATIONS: deviations,
+    }  # fmt: skip
+
+
+def constraints(metrics: dict[str, float], spec: StudySpec) -> dict[str, float]:
+    """Budget -> how far a known metric is over it, in its unit; 0 and below where it is met."""
+    found = {}
+    for key, bound in spec.all_budgets.items():
+        if key in metrics:
+            sign = 1.0 if parse_metric(key)[0].direction == "min" else -1.0
+            found[key] = sign * (metrics[key] - bound)
+    return found
+
+
+def optuna_state(trial: TrialFacts, spec: StudySpec, ended: bool = False) -> tuple[TrialState, list[float] | None]:
+    """Only real values count: a trial that failed, broke a budget or was not worth judging has none. ``ended`` where
+    nothing will change any more."""
+    keys = [objective.metric for objective in spec.all_objectives]
+    if trial.state is OurState.COMPLETE and all(key in trial.values for key in keys):
+        return TrialState.COMPLETE, [trial.values[key] for key in keys]
+    goes_on = UNFINISHED if ended else MAY_GO_ON
+    return (TrialState.RUNNING if trial.state in goes_on else TrialState.FAIL), None
+
+
+def frozen_trial(
+    trial: TrialFacts, spec: StudySpec, distributions: Distributions, ended: bool = False
+) -> FrozenTrial:
+    """A stored trial for Optuna, with what its sampler wrote on it, its metrics and its constraint values."""
+    state, values = optuna_state(trial, spec, ended)
+    attrs = user_attrs(trial, spec)
+    return create_trial(
+        state=state, values=values, params=trial.assignment, distributions=distributions, user_attrs=attrs,
+        system_attrs=trial.sampler_attrs.get("trial", {}), constraints=constraints(attrs[METRICS], spec),
+    )  # fmt: skip

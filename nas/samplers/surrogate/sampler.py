@@ -1,0 +1,182 @@
+"""``surrogate`` as an Optuna sampler: models of every metric from what trials carry, then the candidate with the
+largest expected hypervolume improvement under the probability of meeting the budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.samplers.facts import DEVIATIONS, METRICS
+from nas.samplers.surrogate.acquisition import expected_improvement, probability_below, spread_out
+from nas.samplers.surrogate.metric_models import Axis, MetricModels
+from nas.samplers.surrogate.structure import Floats, Ints, Structure
+
+POOL, ROUNDS, ELITE = 3072, 2, 64  # candidates of a round, rounds, and those that the next round starts from
+TRIES = 256  # of the best candidates, for spaces whose rules are not known to the arrays
+
+
+class SurrogateSampler(BaseSampler):
+    """Proposes for ``axes`` (objectives in order, then budgets). ``startup`` complete trials are spread over the space
+    before models decide. A trial counts for every metric that it carries, whatever became of it."""
+
+    def __init__(
+        self, structure: Structure, axes: Sequence[Axis], models: MetricModels, seed: int, startup: int
+    ) -> None:
+        self._structure, self._axes, self._models, self._startup = structure, list(axes), models, startup
+        self._rng = np.random.default_rng(seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {name: CategoricalDistribution(labels) for name, labels in self._structure.labels.items()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if not search_space:
+            return {}
+        known = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number and one.params]
+        rows = self._structure.rows(one.params for one in known)
+        facts = [_facts(one, study, self._axes) for one in known]
+        chosen = self._chosen(rows, facts, known)
+        return dict(self._structure.assignment(chosen))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        assert isinstance(param_distribution, CategoricalDistribution)
+        return param_distribution.choices[int(self._rng.integers(len(param_distribution.choices)))]
+
+    # --- choice -------------------------------------------------------------------------------------------------------
+
+    def _chosen(self, rows: Ints, facts: list[dict[str, Any]], known: list[FrozenTrial]) -> Ints:
+        seen = {row.tobytes() for row in self._structure.canonical(rows)} if len(rows) else set()
+        self._models.fit(rows, facts)
+        objectives = [axis for axis in self._axes if axis.is_objective]
+        complete = [all(axis.key in fact[METRICS] for axis in objectives) for fact in facts]
+        if sum(complete) < self._startup:
+            return self._from_design(rows, seen)
+        losses = self._reached(rows, facts, known, objectives)
+        return self._from_models(rows, losses, complete, seen, objectives)
+
+    def _from_design(self, rows: Ints, seen: set[bytes]) -> Ints:
+        """Far from all known candidates in counts of blocks, among those that meet the budgets as far as is known."""
+        pool = self._fresh(self._structure.random(POOL // 2, self._rng), seen)
+        if not len(pool):
+            return self._structure.random(1, self._rng)[0]
+        allowed = self._allowed(pool)
+        pool, allowed = pool[:512], allowed[:512]
+        known = self._structure.blocks(rows)
+        while len(pool) > 1:
+            best = spread_out(self._structure.blocks(pool), known, np.maximum(allowed, 1e-6))
+            if self._is_candidate(pool[best]):
+                return pool[best]
+            pool, allowed = np.delete(pool, best, 0), np.delete(allowed, best)
+        return pool[0]
+
+    def _from_models(
+        self, rows: Ints, losses: Floats, complete: list[bool], seen: set[bytes], objectives: list[Axis]
+    ) -> Ints:
+        feasible = self._models.known_feasible(rows, self._axes)
+        usable = losses[feasible] if feasible.any() else losses[:0]
+        reference, scale = _reference(losses, usable)
+        parents = rows[_best_first(losses, feasible)][:ELITE]
+        pool, gains = rows[:0], np.zeros(0)
+        for _ in range(ROUNDS):
+            fresh = np.concatenate((
+                self._structure.random(POOL // 4, self._rng), self._structure.mutated(parents, POOL // 2, self._rng),
+                self._structure.crossed(parents, POOL // 4, self._rng),
+            ))  # fmt: skip
+            fresh = self._fresh(fresh, seen | {row.tobytes() for row in pool})
+            gain = self._gain(fresh, usable / scale, reference / scale, scale, objectives)
+            pool, gains = np.concatenate((pool, fresh)), np.concatenate((gains, gain))
+            order = np.argsort(-gains, kind="stable")
+            pool, gains = pool[order][: 4 * ELITE], gains[order][: 4 * ELITE]
+            parents = pool[:ELITE] if len(pool) else parents
+        for row in pool[:TRIES]:
+            if self._is_candidate(row):
+                return row
+        return self._from_design(rows, seen)
+
+    def _gain(
+        self, pool: Ints, front: Floats, reference: Floats, scale: Floats, objectives: list[Axis]
+    ) -> Floats:
+        """Expected improvement times the probability of meeting all budgets; that probability alone while nothing
+        that is known meets them."""
+        if not len(pool):
+            return np.zeros(0)
+        allowed = self._allowed(pool)
+        if not len(front):
+            return allowed
+        means, deviations = self._models.losses(pool, objectives)
+        gain = expected_improvement(means / scale, np.maximum(deviations / scale, 1e-9), front, reference)
+        return gain * allowed
+
+    def _allowed(self, pool: Ints) -> Floats:
+        """Probability [N] that a candidate meets every budget; a budget on an unknown metric counts as met."""
+        found = np.ones(len(pool))
+        for axis in self._axes:
+            predicted = self._models.predict(axis.key, pool) if axis.bound is not None else None
+            if predicted is not None:
+                assert axis.bound is not None
+                sign = axis.sign
+                found *= probability_below(sign * predicted[0], predicted[1], sign * axis.bound)
+        return found
+
+    def _reached(
+        self, rows: Ints, facts: list[dict[str, Any]], known: list[FrozenTrial], objectives: list[Axis]
+    ) -> Floats:
+        """Losses [N, M] of all known candidates: measured where known, else predicted. One that is still being measured
+        or judged counts as what it is expected to reach, so that a batch of proposals spreads out."""
+        means, _ = self._models.losses(rows, objectives)
+        for at, fact in enumerate(facts):
+            for column, axis in enumerate(objectives):
+                if axis.key in fact[METRICS]:
+                    means[at, column] = axis.sign * fact[METRICS][axis.key]
+                elif known[at].state is not TrialState.RUNNING:
+                    means[at, column] = np.inf  # it failed before this was known
+        return means
+
+    def _fresh(self, pool: Ints, seen: set[bytes]) -> Ints:
+        pool = np.unique(self._structure.canonical(pool), axis=0)
+        return pool[[row.tobytes() not in seen for row in pool]] if len(pool) else pool
+
+    def _is_candidate(self, row: Ints) -> bool:
+        return not self._structure.space.shortfall(self._structure.assignment(row))
+
+
+def _facts(trial: FrozenTrial, study: Study, axes: Sequence[Axis]) -> dict[str, Any]:
+    """Metrics of a trial: those that it carries, and its values under the names of the objectives."""
+    metrics = dict(trial.user_attrs.get(METRICS, {}))
+    if trial.state is TrialState.COMPLETE and trial.values is not None:
+        objectives = [axis.key for axis in axes if axis.is_objective]
+        metrics |= {key: value for key, value in zip(objectives, trial.values, strict=False) if np.isfinite(value)}
+    return {METRICS: metrics, DEVIATIONS: trial.user_attrs.get(DEVIATIONS, {})}
+
+
+def _reference(losses: Floats, usable: Floats) -> tuple[Floats, Floats]:
+    """A little worse than the worst of the feasible candidates that are not hopeless, and the range of each axis."""
+    points = usable if len(usable) else losses
+    points = points[np.all(np.isfinite(points), axis=1)]
+    if not len(points):
+        return np.ones(losses.shape[1]), np.ones(losses.shape[1])
+    low, high = points.min(0), points.max(0)
+    span = np.where(high > low, high - low, np.maximum(np.abs(high), 1e-12))
+    return high + 0.05 * span, span
+
+
+def _best_first(losses: Floats, feasible: Any) -> Any:
+    """Rows in order of their non-domination rank; feasible ones first."""
+    from nas.pareto import non_domination_rank
+
+    finite = np.where(np.isfinite(losses), losses, 1e300)
+    ranks = non_domination_rank(finite, ["min"] * losses.shape[1])
+    return np.lexsort((ranks, ~feasible))
+
+
+def directions_of(axes: Sequence[Axis]) -> list[StudyDirection]:
+    return [StudyDirection.MINIMIZE if axis.sign > 0 else StudyDirection.MAXIMIZE for axis in axes if axis.is_objective]

@@ -1,0 +1,115 @@
+"""Candidates as arrays: rows of choice indices, one-hot positions, and how often each kind of block occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_space.space.core import DEPTH, Assignment, SearchSpace
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Structure:
+    """A row [P] holds the index of the choice of every parameter. ``positions`` are one-hot over parameters [C] and
+    say where a block stands; ``blocks`` [B] count the blocks of each kind, wherever they stand, beside the shared
+    values. Layers beyond a candidate's depth count for nothing."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.labels = space.parameters()
+        self.names = list(self.labels)
+        self.sizes = np.array([len(labels) for labels in self.labels.values()], dtype=np.int64)
+        self.offsets = np.concatenate(([0], np.cumsum(self.sizes)[:-1])).astype(np.int64)
+        self._index = {name: {label: i for i, label in enumerate(labels)} for name, labels in self.labels.items()}
+        self._layer = np.array([_layer_of(name) for name in self.names], dtype=np.int64)
+        self._depths = np.array([int(label) for label in self.labels.get(DEPTH, (str(space.depth),))])
+        self._kinds = self._kind_matrix()
+        self._crossed = [i for i, name in enumerate(self.names) if self._layer[i] < 0 and name != DEPTH]
+
+    @property
+    def num_positions(self) -> int:
+        return int(self.sizes.sum())
+
+    def rows(self, assignments: Iterable[Mapping[str, str]]) -> Ints:
+        """[N, P]; raises KeyError for a value that is not a choice."""
+        found = [[self._index[name][one[name]] for name in self.names] for one in assignments]
+        return np.array(found, dtype=np.int64).reshape(-1, len(self.names))
+
+    def assignment(self, row: Ints) -> Assignment:
+        return {name: self.labels[name][int(i)] for name, i in zip(self.names, row, strict=True)}
+
+    def positions(self, rows: Ints) -> Floats:
+        """[N, C], zero for layers that a candidate does not have."""
+        found = np.zeros((len(rows), self.num_positions))
+        if rows.size:
+            np.put_along_axis(found, rows + self.offsets, self._active(rows).astype(np.float64), axis=1)
+        return found
+
+    def blocks(self, rows: Ints) -> Floats:
+        """[N, B]: counts per kind (for each shared value apart, as a block of another width is another block), then
+        one-hot shared values, then one."""
+        positions = self.positions(rows)
+        counts = positions @ self._kinds
+        parts = [counts]
+        for index in self._crossed:
+            hot = positions[:, self.offsets[index] : self.offsets[index] + self.sizes[index]]
+            parts += [counts * hot[:, [i]] for i in range(1, hot.shape[1])]
+        shared = [i for i in range(len(self.names)) if self._layer[i] < 0]
+        parts += [positions[:, self.offsets[i] + 1 : self.offsets[i] + self.sizes[i]] for i in shared]
+        return np.concatenate([*parts, np.ones((len(rows), 1))], axis=1)
+
+    # --- many candidates at once ------------------------------------------------------------------------------------
+
+    def random(self, count: int, rng: np.random.Generator) -> Ints:
+        return (rng.random((count, len(self.names))) * self.sizes).astype(np.int64)
+
+    def mutated(self, parents: Ints, count: int, rng: np.random.Generator, most: int = 4) -> Ints:
+        """``count`` rows, each a parent with one to ``most`` parameters drawn anew."""
+        rows = parents[rng.integers(len(parents), size=count)].copy()
+        changes = rng.integers(1, min(most, len(self.names)) + 1, size=count)
+        order = rng.random(rows.shape).argsort(axis=1)
+        drawn = self.random(count, rng)
+        return np.where(order < changes[:, None], drawn, rows)
+
+    def crossed(self, parents: Ints, count: int, rng: np.random.Generator) -> Ints:
+        """``count`` rows, each with a stretch of layers of one parent inside another."""
+        first, second = (parents[rng.integers(len(parents), size=count)] for _ in range(2))
+        ends = np.sort(rng.integers(0, len(self.names) + 1, size=(count, 2)), axis=1)
+        index = np.arange(len(self.names))
+        return np.where((index >= ends[:, :1]) & (index < ends[:, 1:]), second, first)
+
+    def canonical(self, rows: Ints) -> Ints:
+        """Layers that a candidate does not have stand at their first choice."""
+        return np.where(self._active(rows), rows, 0)
+
+    def _active(self, rows: Ints) -> NDArray[np.bool_]:
+        if DEPTH not in self.labels:
+            return np.ones(rows.shape, dtype=bool)
+        depth = self._depths[rows[:, self.names.index(DEPTH)]]
+        return self._layer[None, :] < depth[:, None]
+
+    def _kind_matrix(self) -> Floats:
+        """[C, K]: which kind of block each position is, times the layers that share it."""
+        kinds: dict[str, int] = {}
+        entries = []
+        for at, name in enumerate(self.names):
+            if self._layer[at] < 0:
+                continue
+            part = name.partition(".")[2]
+            tied = self.space.tied_mixers if part == "mixer" else self.space.tied_ffns
+            layers = min(tied, self.space.depth - int(self._layer[at]))
+            for i, label in enumerate(self.labels[name]):
+                column = kinds.setdefault(f"{part} {label}", len(kinds))
+                entries.append((int(self.offsets[at]) + i, column, layers))
+        found = np.zeros((self.num_positions, len(kinds)))
+        for row, column, layers in entries:
+            found[row, column] = layers
+        return found
+
+
+def _layer_of(parameter: str) -> int:
+    return int(parameter[6 : parameter.index(".")]) if parameter.startswith("layer_") else -1

@@ -1,0 +1,30 @@
+"""Known architectures that a study tries before its sampler proposes anything."""
+
+from __future__ import annotations
+
+from contracts.study import StudySpec
+from foundation.errors import InvalidConfig
+from search_space.arch import ArchConfig
+from search_space.presets import PRESETS, preset
+from search_space.space import SearchSpace
+
+
+def starters(spec: StudySpec, space: SearchSpace) -> list[tuple[str, ArchConfig]]:
+    """Presets by name: those that the study names, else all that are points of its space. Raises InvalidConfig for a
+    named one that is not."""
+    named = spec.start_with
+    found = []
+    for name in PRESETS if named is None else named:
+        arch = preset(name)
+        if named is not None or contains(space, arch):
+            space.encode(arch)
+            found.append((name, arch))
+    return found
+
+
+def contains(space: SearchSpace, arch: ArchConfig) -> bool:
+    try:
+        space.encode(arch)
+    except InvalidConfig:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""The table of spaces by name: files beside this module, and functions that plugins register."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import InvalidConfig
+from foundation.registry import Registry
+from search_space.space.core import SearchSpace
+from search_space.space.data import _parsed, space_from_data, space_from_file
+
+FILES = Path(__file__).with_name("files")
+INLINE = ".inline"  # option of a study's space that holds the space itself
+SPACES: Registry[Callable[..., SearchSpace]] = Registry("search space")
+
+
+class FileSpace:
+    """A space from a file. Its options replace fields of the file: another ``depth``, ``d_model`` or ``vocab_size``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.data = path, _parsed(path, path.read_text())
+        self.title = self.data.get("about", "")
+
+    def __call__(self, **options: Any) -> SearchSpace:
+        known = ("depth", "d_model", "vocab_size")
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise InvalidConfig(
+                f"{self.path.stem}: options {sorted(options)} do not fit; known options: {', '.join(known)}"
+            )
+        return space_from_data({**self.data, **options}, self.path.stem)
+
+
+for _path in sorted(FILES.glob("*.yaml")):
+    SPACES.add(_path.stem, FileSpace(_path))
+
+
+def space(name: str, options: dict[str, Any] | None = None) -> SearchSpace:
+    """A space by name, with the arguments of its function or the fields of its file that ``options`` replace."""
+    build = SPACES.get_or_raise(name)
+    if isinstance(build, FileSpace):
+        return build(**(options or {}))
+    try:
+        inspect.signature(build).bind(**(options or {}))
+    except TypeError:
+        known = ", ".join(inspect.signature(build).parameters) or "none"
+        raise InvalidConfig(f"{name}: options {sorted(options or {})} do not fit; known options: {known}") from None
+    return build(**(options or {}))
+
+
+def space_of(text: str) -> SearchSpace:
+    """A space by name, or a YAML or JSON file given by its path."""
+    if text in SPACES:
+        return space(text)
+    if not Path(text).is_file():
+        raise InvalidConfig(f"{text!r} is neither a search space ({SPACES.known}) nor a file")
+    return space_from_file(Path(text))

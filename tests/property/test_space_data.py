@@ -1,0 +1,157 @@
+"""Spaces as data, at random: codec, moves, counts and rules hold for whatever a file may say."""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import InvalidConfig
+from search_space.cost import params
+from search_space.presets import preset
+from search_space.space import SearchSpace, space, space_from_data, space_from_file
+from search_space.space.counting import extreme
+
+SMALL: dict[str, Any] = {
+    "name": "small", "d_model": 64, "vocab_size": 128, "depth": 3,
+    "mixers": [{"kind": "gated_short_conv", "kernel": [3, 7]}, {"kind": "gqa", "num_heads": 2, "num_kv_heads": 1,
+                                                               "head_dim": 32}, "skip"],
+    "ffn": [0, 64, "2x"],
+}  # fmt: skip
+VARIED = {
+    **SMALL, "d_model": [64, 96], "depth": {"min": 2, "max": 4}, "shared": {"sandwich_norm": [False, True],
+    "head_dim": [16, 32]}, "mixers": [
+        {"kind": "gqa", "num_heads": "auto", "num_kv_heads": 1}, {"kind": "gated_short_conv", "when": {"d_model": 64}},
+        "skip",
+    ], "tied": {"ffn": 2}, "rules": [
+        {"mixer": "gqa", "at_least": 1, "at_most": 2}, {"if": {"sandwich_norm": True}, "then": {"depth": [3, 4]}},
+    ],
+}  # fmt: skip
+
+
+@st.composite
+def data(draw: st.DrawFn) -> dict[str, Any]:
+    """A small random space: groups of layers, shared values, a range of depth, ties and rules."""
+    pool = [{"kind": "gated_short_conv", "kernel": 3}, {"kind": "gated_short_conv", "kernel": 4}, "skip",
+            {"kind": "gqa", "num_heads": "auto", "num_kv_heads": 1, "head_dim": 32},
+            {"kind": "gqa", "num_heads": 2, "num_kv_heads": 1, "head_dim": 32, "rope_theta": 5.0}]  # fmt: skip
+    mixers = st.lists(st.sampled_from(pool), min_size=1, max_size=3, unique_by=str)
+    ffns = st.lists(st.sampled_from([0, 32, 64, "1.5x", "2.5x"]), min_size=1, max_size=3, unique=True)
+    depth = draw(st.integers(1, 3))
+    found = {"d_model": draw(st.sampled_from([64, [64, 128]])), "vocab_size": 32, "mixers": draw(mixers),
+             "ffn": draw(ffns), "depth": draw(st.sampled_from([depth, {"min": 1, "max": depth}])),
+             "tied": {"mixers": draw(st.integers(1, 2)), "ffn": draw(st.integers(1, 2))},
+             "shared": draw(st.sampled_from([{}, {"tie_embeddings": [True, False]}]))}  # fmt: skip
+    if draw(st.booleans()):
+        found["layers"] = [{"at": draw(st.sampled_from([0, -1, [0]])), "mixers": draw(mixers)}]
+    if draw(st.booleans()):
+        found["rules"] = [{"mixer": "skip", "at_most": draw(st.integers(0, 2))}]
+    return found
+
+
+def read(found: dict[str, Any]) -> SearchSpace | None:
+    try:
+        return space_from_data(found)
+    except InvalidConfig as error:
+        assert "keeps all its rules" in str(error)
+        return None
+
+
+def everything(of: SearchSpace) -> list[dict[str, str]]:
+    names = of.parameters()
+    listed = [dict(zip(names, values, strict=True)) for values in product(*names.values())]
+    return [one for one in listed if not of.shortfall(one) and one == of.canonical(one)]
+
+
+@given(data(), st.integers(0, 2**32 - 1))
+def test_moves_stay_inside_and_the_codec_loses_nothing(found: dict[str, Any], seed: int) -> None:
+    if (of := read(found)) is None:
+        return
+    rng = random.Random(seed)
+    first, second = of.sample(rng), of.sample(rng)
+    for one in (first, of.mutate(first, rng), of.crossover(first, second, rng)):
+        assert of.encode(of.decode(one)) == one == of.canonical(one)
+
+
+@given(data())
+def test_the_count_is_that_of_a_listing(found: dict[str, Any]) -> None:
+    of = read(found)
+    size = 1
+    for labels in of.parameters().values() if of else []:
+        size *= len(labels)
+    if of is None or size > 3000:
+        return
+    digests = {of.decode(one).digest for one in everything(of)}
+    assert len(digests) == of.num_candidates
+
+
+def test_rules_conditions_and_ties_hold_for_every_candidate() -> None:
+    of = space_from_data(VARIED)
+    rng = random.Random(0)
+    for _ in range(200):
+        arch = of.decode(of.sample(rng))
+        kinds = [layer.mixer.kind for layer in arch.layers]
+        assert 1 <= kinds.count("gqa") <= 2 and 2 <= arch.depth <= 4
+        assert "gated_short_conv" not in kinds or arch.d_model == 64
+        assert arch.depth >= 3 or not arch.sandwich_norm
+        assert arch.layers[0].ffn == arch.layers[1].ffn
+    assert of.num_candidates == len({of.decode(one).digest for one in everything(of)})
+
+
+def test_extremes_bound_every_candidate() -> None:
+    of = space_from_data(SMALL)
+    sizes = [params(of.decode(one)) for one in everything(of)]
+    assert (extreme(of, params, "min"), extreme(of, params, "max")) == (min(sizes), max(sizes))
+
+
+def test_two_attentions_that_differ_in_theta_are_two_choices() -> None:
+    gqa = {"kind": "gqa", "num_heads": 2, "num_kv_heads": 1, "head_dim": 32}
+    of = space_from_data({**SMALL, "depth": 1, "mixers": [gqa, {**gqa, "rope_theta": 10_000.0}], "ffn": [64]})
+    assert of.num_candidates == len({of.decode(one).digest for one in everything(of)}) == 2
+
+
+def test_known_models_are_points_of_their_spaces() -> None:
+    assert space("lfm2_350m_class").decode(space("lfm2_350m_class").encode(preset("lfm2_350m"))) == preset("lfm2_350m")
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"colour": 1}, "unknown field 'colour'"),
+    ({"mixers": ["mamba9"]}, "unknown mixer 'mamba9'"),
+    ({"mixers": [{"kind": "gqa", "heads": 3}]}, "gqa has no option 'heads'"),
+    ({"mixers": []}, "a layer takes 1 to 64 mixers, got 0"),
+    ({"mixers": ["skip", "skip"]}, "have the label 'skip'"),
+    ({"ffn": ["wide"]}, "a width like 2560 or a multiple of d_model like 2.5x, got 'wide'"),
+    ({"ffn": [-1]}, "ffn width must be a whole number of at least 1, got -1"),
+    ({"depth": {"min": 3, "max": 2}}, "depth needs min <= max"),
+    ({"depth": 10_000}, "depth must be at most 256"),
+    ({"d_model": 65}, "d_model must be a multiple of 32"),
+    ({"vocab_size": None}, "vocab_size must be a whole number"),
+    ({"layers": [{"at": 7}]}, "are not among 0 to 2"),
+    ({"layers": [{"at": "x"}]}, "layers at must be like"),
+    ({"rules": [{"mixer": "gqa", "at_least": 4}]}, "no candidate keeps all its rules"),
+    ({"rules": [{"mixer": "gqa"}]}, "needs at_least or at_most"),
+    ({"rules": [{"if": {"d_model": 999}, "then": {"depth": 3}}]}, "d_model is never 999; its choices: 64"),
+    ({"shared": {"colour": [1, 2]}}, "no architecture and no mixer has 'colour'"),
+    ({"shared": {"head_dim": [7, 9]}, "mixers": [{"kind": "gqa", "num_heads": "auto"}]}, "head_dim that divides"),
+])  # fmt: skip
+def test_what_is_wrong_is_said_in_a_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidConfig, match=sentence):
+        space_from_data({**SMALL, **changes})
+
+
+def test_files_in_yaml_and_json(tmp_path: Path) -> None:
+    text = '{"d_model": 64, "vocab_size": 32, "depth": 1, "mixers": ["skip"], "ffn": [64]}'
+    (tmp_path / "mine.json").write_text(text)
+    assert space_from_file(tmp_path / "mine.json").name == "mine"
+    for name, text, sentence in (("a.yaml", "a: [", "is not YAML"), ("b.json", "{", "is not JSON"),
+                                 ("c.yaml", "just text", "expected an object")):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InvalidConfig, match=sentence):
+            space_from_file(tmp_path / name)
+    with pytest.raises(InvalidConfig, match="cannot be read"):
+        space_from_file(tmp_path / "none.yaml")
