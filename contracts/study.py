@@ -22,7 +22,7 @@ from pydantic import (
 
 from contracts.device import DeviceKind, describe_kind
 from contracts.measurement import Measurement, Verdict
-from contracts.metrics import TARGET_NAME, MetricKey, parse_metric
+from contracts.metrics import METRICS, TARGET_NAME, MetricKey, parse_metric
 from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
 from contracts.states import StudyState, TrialState
 from contracts.values import Count, FreeJson
@@ -54,15 +54,28 @@ class Objective(BaseModel):
         return self
 
 
+EARLIER_QUALITY_OPTIONS: dict[str, Any] = {"tasks": [], "steps": 200, "width": 64, "seeds": 1}
+
+
 class QualitySpec(BaseModel):
-    """How quality is estimated. ``steps`` and ``width`` size the proxy model that is trained on mechanistic tasks."""
+    """How quality is estimated. ``options`` are those of the estimator, which checks them when a study is created.
+
+    Bodies that give ``tasks``, ``steps``, ``width`` or ``seeds`` beside ``estimator`` are read as if they stood in
+    ``options``; defaults that older versions stored there are left to the estimator.
+    """
 
     model_config = ConfigDict(frozen=True)
     estimator: str = Field(default="mechanistic", max_length=120)
-    tasks: list[str] = Field(default=[], max_length=100)  # empty: the estimator's default suite
-    steps: int = Field(default=200, ge=1, le=10_000_000)
-    width: int = Field(default=64, ge=16, le=16_384)
-    seeds: int = Field(default=1, ge=1, le=100)
+    options: FreeJson = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_form(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not given.keys() & EARLIER_QUALITY_OPTIONS.keys():
+            return given
+        moved = {k: v for k, v in given.items() if k in EARLIER_QUALITY_OPTIONS and v != EARLIER_QUALITY_OPTIONS[k]}
+        kept = {key: value for key, value in given.items() if key not in EARLIER_QUALITY_OPTIONS}
+        return {**kept, "options": {**moved, **(kept.get("options") or {})}}
 
 
 class Target(BaseModel):
@@ -238,17 +251,30 @@ def _check_budgets(budgets: dict[str, float]) -> None:
 
 
 class QualityResult(BaseModel):
-    """``score`` is the mean over tasks and seeds; low/high its interval; ``tasks`` the parts."""
+    """``score`` in the unit and direction of ``metric``, with its interval; ``tasks`` are its parts. ``fidelity``: how
+    much went into it, in words; ``seconds``: what it cost. Results stored before metrics existed are of ``quality``."""
 
     model_config = ConfigDict(frozen=True)
     estimator: str
+    metric: str = "quality"
     score: FiniteFloat
     low: FiniteFloat
     high: FiniteFloat
     tasks: dict[str, FiniteFloat] = {}
     seeds: list[int] = []
+    fidelity: str = ""
     seconds: FiniteFloat = 0.0
     details: FreeJson = {}
+
+    @model_validator(mode="after")
+    def _sound(self) -> QualityResult:
+        metric = METRICS.get(self.metric)
+        if metric is None or metric.source != "quality":
+            known = ", ".join(name for name, one in METRICS.items() if one.source == "quality")
+            raise ValueError(f"{self.metric!r} is no metric of quality; known: {known}")
+        if not self.low <= self.score <= self.high:
+            raise ValueError(f"the score {self.score:g} lies outside its interval {self.low:g} to {self.high:g}")
+        return self
 
 
 class StoredMeasurement(Measurement):

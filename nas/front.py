@@ -16,6 +16,7 @@ from contracts.study import Objective, StudySpec, TrialFacts, TrialRecord
 from nas.hypervolume import hypervolume
 from nas.objectives import known_values
 from nas.pareto import as_losses, knee_index, non_domination_rank, pareto_mask
+from nas.quality.contract import metric_of
 from nas.quality.optimism import optimistic_quality
 
 Trial = TypeVar("Trial", bound=TrialFacts)
@@ -110,7 +111,7 @@ def front_of(trials: Sequence[Trial], spec: StudySpec, target: str | None = None
 
 
 def reference_point_of(trials: Sequence[TrialFacts], spec: StudySpec) -> dict[str, float]:
-    """Per objective: the user's value, its budget, 0 for a maximized score, or the worst of the first complete trials
+    """Per objective: the user's value, its budget, 0 for mean accuracy, or the worst of the first complete trials
     plus a margin. Empty until there are enough trials; stored once, so that volumes stay comparable."""
     front = front_of(trials, spec)
     if len(front.points) < min(REFERENCE_TRIALS, spec.max_quality or spec.max_trials):
@@ -129,8 +130,7 @@ def _reference(objective: Objective, column: Sequence[float]) -> float:
     margin = REFERENCE_MARGIN * ((max(column) - min(column)) or abs(max(column)) or 1.0)
     if objective.direction == "min":
         return max(column) + margin
-    is_score = MetricKey.parse(objective.metric).metric.source == "quality"
-    return 0.0 if is_score else min(column) - margin
+    return 0.0 if objective.metric == "quality" else min(column) - margin
 
 
 def worth_judging(
@@ -138,13 +138,13 @@ def worth_judging(
 ) -> tuple[list[TrialRecord], list[tuple[TrialRecord, str]]]:
     """Measured candidates worth a quality estimate, most promising first, and those dominated even at their optimistic
     quality."""
-    front = front_of(trials, spec)
-    judged = [(t.arch, t.quality.score) for t in trials if t.quality is not None]
+    front, metric = front_of(trials, spec), metric_of(spec.quality)
+    judged = [(t.arch, t.quality.score) for t in trials if t.quality is not None and t.quality.metric == metric.name]
     rivals = as_losses(front.points, front.directions)
     open_trials, points, beaten = [], [], []
     for trial in (t for t in trials if t.state in (TrialState.MEASURED, TrialState.DOMINATED)):
-        bound = optimistic_quality(trial.arch, judged)
-        values = {**known_values(trial), "quality": bound}
+        bound = optimistic_quality(trial.arch, judged, metric)
+        values = {**known_values(trial), metric.name: bound}
         point = [values[key] for key in front.keys]
         winner = _first_dominating(as_losses([point], front.directions)[0], rivals)
         if winner is None:
@@ -152,7 +152,7 @@ def worth_judging(
             points.append(point)
         elif trial.state is TrialState.MEASURED:
             number = front.completed[winner][0].number
-            beaten.append((trial, f"dominated by candidate {number} even at quality {bound:.3f}"))
+            beaten.append((trial, f"dominated by candidate {number} even at {metric.name} {bound:.3f}"))
     ranks = non_domination_rank(points, front.directions) if points else np.array([], dtype=np.int64)
     order = sorted(range(len(open_trials)), key=lambda i: (ranks[i], open_trials[i].number))
     return [open_trials[i] for i in order], beaten

@@ -64,7 +64,7 @@ def known_values(trial: TrialFacts) -> dict[str, float]:
     """Everything known of a trial so far, by metric key."""
     values = {**trial.costs, **device_values(trial.measurements)}
     if trial.quality is not None:
-        values["quality"] = trial.quality.score
+        values[trial.quality.metric] = trial.quality.score
     return values
 
 

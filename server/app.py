@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from contracts.study import StudySpec
 from foundation.errors import InvalidConfig
 from nas.export.backends import BACKENDS
-from nas.quality.contract import ESTIMATORS
+from nas.quality.contract import check_quality
 from nas.samplers import SAMPLERS
 from search_space.space import space
 from server.artifacts.endpoints import router as artifacts
@@ -97,7 +97,7 @@ class NoSupervisor:
 def _default_check_spec(spec: StudySpec) -> None:
     """Raises InvalidConfig with the known parts when the study names an unknown one."""
     SAMPLERS.get_or_raise(spec.sampler)
-    ESTIMATORS.get_or_raise(spec.quality.estimator)
+    check_quality(spec)
     for backend in spec.backends:
         BACKENDS.get_or_raise(backend).check(spec.quantization)
     found = space(spec.space, spec.space_options)

@@ -1,41 +1,54 @@
-"""The contract of quality estimators: architecture in, score with interval out; seeded; with a key for reuse."""
+"""Estimators by name, and what a study may ask of one: options that it knows, an objective that it estimates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from contracts.study import QualityResult, QualitySpec
+from pydantic import ValidationError
+
+from contracts.metrics import METRICS, Metric, MetricKey
+from contracts.study import QualityResult, QualitySpec, StudySpec
+from foundation.errors import InvalidConfig
 from foundation.registry import Registry
+from nas.quality.base import Estimator, EstimatorOptions
+from nas.quality.estimators import Mechanistic, Params, Text
 from search_space.arch import ArchConfig
 
+__all__ = ["ESTIMATORS", "Estimator", "EstimatorOptions", "check_quality", "estimator", "judge_in_worker", "metric_of"]
 
-class Quality(Protocol):
-    """``key`` covers everything that changes a score, so that results can be reused across studies."""
-
-    @property
-    def key(self) -> str: ...
-
-    def judge(self, arch: ArchConfig) -> QualityResult:
-        """Score in 0..1, higher is better. Deterministic for equal key and architecture on one kind of device."""
-        ...
+ESTIMATORS: Registry[type[Estimator]] = Registry("quality estimator")
+for _class in (Mechanistic, Params, Text):
+    ESTIMATORS.add(_class.name, _class)
 
 
-ESTIMATORS: Registry[Callable[[QualitySpec], Quality]] = Registry("quality estimator")
-"""Name -> (spec) -> an estimator; torch is imported when one is created."""
+def estimator(spec: QualitySpec) -> Estimator:
+    """The estimator named in ``spec`` with its options. Raises InvalidConfig for an unknown one, or for options that it
+    does not take."""
+    kind = ESTIMATORS.get_or_raise(spec.estimator)
+    try:
+        return kind(kind.Options.model_validate(spec.options))
+    except ValidationError as error:
+        raise InvalidConfig(_sentence(spec.estimator, kind, error)) from None
 
 
-@ESTIMATORS.register("mechanistic")
-def mechanistic(spec: QualitySpec) -> Quality:
-    """Accuracy of a small proxy on synthetic tasks of recall, copying, compression and memory."""
-    from nas.quality.mechanistic import MechanisticDesign
-
-    return MechanisticDesign(spec)
+def metric_of(spec: QualitySpec) -> Metric:
+    """What the estimator's scores are."""
+    return METRICS[ESTIMATORS.get_or_raise(spec.estimator).metric]
 
 
-def estimator(spec: QualitySpec) -> Quality:
-    """The estimator named in ``spec``."""
-    return ESTIMATORS.get_or_raise(spec.estimator)(spec)
+def check_quality(spec: StudySpec) -> None:
+    """Raises InvalidConfig for a study whose estimator is unknown, refuses its options, or estimates another metric
+    than an objective or a budget asks for."""
+    metric = estimator(spec.quality).metric
+    for key in [*(objective.metric for objective in spec.all_objectives), *spec.all_budgets]:
+        asked = MetricKey.parse(key).metric
+        if asked.source == "quality" and asked.name != metric:
+            able = ", ".join(name for name, one in ESTIMATORS.items() if one.metric == asked.name)
+            others = f", or an estimator of {asked.name} ({able})" if able else ""
+            raise InvalidConfig(
+                f"estimator {spec.quality.estimator!r} estimates {metric}, not {asked.name}:"
+                f" give the objective {metric}{others}"
+            )
 
 
 def judge_in_worker(spec_fields: dict[str, Any], arch_fields: dict[str, Any]) -> dict[str, Any]:
@@ -43,5 +56,17 @@ def judge_in_worker(spec_fields: dict[str, Any], arch_fields: dict[str, Any]) ->
     import torch
 
     torch.set_num_threads(1)
-    result = estimator(QualitySpec(**spec_fields)).judge(ArchConfig.from_dict(arch_fields))
+    result: QualityResult = estimator(QualitySpec(**spec_fields)).judge(ArchConfig.from_dict(arch_fields))
     return result.model_dump()
+
+
+def _sentence(name: str, kind: type[Estimator], error: ValidationError) -> str:
+    """The first fault, and what would work."""
+    fault = error.errors()[0]
+    option = ".".join(map(str, fault["loc"])) or "options"
+    known = ", ".join(kind.Options.model_fields) or "none"
+    if fault["type"] == "extra_forbidden":
+        return f"quality estimator {name!r} has no option {option!r}; known options: {known}"
+    said = fault["msg"].removeprefix("Value error, ")
+    said = said[0].lower() + said[1:]
+    return f"quality estimator {name!r}, option {option}: {said}, got {str(fault['input'])[:80]!r}"

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import time
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import t as student_t
 from torch import Generator, Tensor, nn
 
-from contracts.study import QualityResult, QualitySpec
-from foundation.errors import InvalidConfig
+from contracts.study import QualityResult
 from foundation.measurement_lock import MeasurementLock
+from nas.quality.estimators import MechanisticOptions
+from nas.quality.gates import require_above_floor, require_causal, require_chance
+from nas.quality.intervals import half_width
 from nas.quality.proxy import proxy_of
-from nas.quality.tasks import IGNORE, TASKS, VOCAB_SIZE, Batch, make_batch
+from nas.quality.rates import rates_of
+from nas.quality.tasks import CHANCE, IGNORE, LENGTH, VOCAB_SIZE, Batch, make_batch, unannounced_recall
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM, build_model
 
 ROWS = 12  # rows of every task in a step
-LEARNING_RATE = 3e-3
+RATES = {"attention": (1.5e-3, 4e-3), "mixed": (3e-3, 6e-3)}
 WARMUP_SHARE = 0.1
 EVALUATION_ROWS = 128
-VERSION = 1
+CHOOSING, SCORING, UNANNOUNCED = 98, 99, 97  # seeds of held-out batches: a rate is not chosen on what scores it
 
 
 class Decoder(nn.Module):
@@ -56,59 +55,73 @@ class Proxy:
         return self.model.lm_head(hidden[scored]), batch.targets[scored]
 
 
-class MechanisticDesign:
-    """Implements ``Quality``. Empty ``tasks`` means all six; the score is the mean accuracy over tasks and seeds."""
+def estimate(arch: ArchConfig, options: MechanisticOptions, device: str | None = None) -> QualityResult:
+    """Mean accuracy over tasks and seeds at the learning rate that did best on other batches.
 
-    def __init__(self, spec: QualitySpec, device: str | None = None) -> None:
-        unknown = sorted(set(spec.tasks) - set(TASKS))
-        if unknown:
-            raise InvalidConfig(f"unknown task {unknown[0]!r}; known tasks: {', '.join(TASKS)}")
-        if spec.width % 32:
-            raise InvalidConfig(f"the proxy's width must be a multiple of 32, got {spec.width}")
-        self.spec = spec
-        self.tasks = spec.tasks or list(TASKS)
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    Raises BelowFloor for a proxy that guesses, TooGood for one that meets targets which nothing announces.
+    """
+    design = Design(arch, options, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    require_causal(design.proxy)
+    seeds = list(range(options.seeds))
+    rates = rates_of(arch, options.learning_rates, RATES)
+    by_rate = {rate: [design.run(seed, rate) for seed in seeds] for rate in rates}
+    rate = max(by_rate, key=lambda rate: sum(run.chosen_by for run in by_rate[rate]))
+    runs = by_rate[rate]
+    by_task = {task: sum(run.accuracies[task] for run in runs) / len(runs) for task in options.tasks}
+    score = sum(by_task.values()) / len(by_task)
+    require_above_floor(score, CHANCE, "max", "guessing among the values gives")
+    half = half_width([run.mean for run in runs], _standard_error(by_task, EVALUATION_ROWS * len(seeds)))
+    return QualityResult(
+        estimator="mechanistic", metric="quality", score=score, low=max(0.0, score - half), high=min(1.0, score + half),
+        tasks=by_task, seeds=seeds, fidelity=f"{options.steps} steps at width {options.width}",
+        details={"steps": options.steps, "width": options.width, "learning_rate": rate,
+                 "by_rate": {f"{k:g}": round(sum(r.chosen_by for r in v) / len(v), 4) for k, v in by_rate.items()}},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed at one rate. ``chosen_by``: mean accuracy on the batches that choose the rate."""
+
+    accuracies: dict[str, float]
+    chosen_by: float
 
     @property
-    def key(self) -> str:
-        fields = {**self.spec.model_dump(), "tasks": self.tasks, "version": VERSION}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:24]
+    def mean(self) -> float:
+        return sum(self.accuracies.values()) / len(self.accuracies)
 
-    def judge(self, arch: ArchConfig) -> QualityResult:
-        start = time.monotonic()
-        seeds = list(range(self.spec.seeds))
-        runs = [self._one_seed(arch, seed) for seed in seeds]
-        by_task = {task: sum(run[task] for run in runs) / len(runs) for task in self.tasks}
-        means = [sum(run.values()) / len(run) for run in runs]
-        score = sum(means) / len(means)
-        half = _half_width(means, len(self.tasks) * EVALUATION_ROWS)
-        return QualityResult(
-            estimator="mechanistic", score=score, low=max(0.0, score - half), high=min(1.0, score + half),
-            tasks=by_task, seeds=seeds, seconds=time.monotonic() - start,
-            details={"steps": self.spec.steps, "width": self.spec.width},
-        )  # fmt: skip
 
-    def _one_seed(self, arch: ArchConfig, seed: int) -> dict[str, float]:
-        proxy = self._build(arch, seed)
-        self._train(proxy, seed)
-        return {task: self._accuracy(proxy, task) for task in self.tasks}
+class Design:
+    """The proxy of one architecture, trained on the tasks of ``options``."""
 
-    def _build(self, arch: ArchConfig, seed: int) -> Proxy:
-        model = build_model(proxy_of(arch, self.spec.width), seed=seed)
+    def __init__(self, arch: ArchConfig, options: MechanisticOptions, device: str) -> None:
+        self.options, self.tasks, self.device = options, options.tasks, device
+        self.proxy = proxy_of(arch, options.width, VOCAB_SIZE, LENGTH)
+
+    def run(self, seed: int, rate: float) -> Run:
+        proxy = self._build(seed)
+        self._train(proxy, seed, rate)
+        self._require_chance(proxy)
+        accuracies = {task: self._accuracy(proxy, task, SCORING) for task in self.tasks}
+        chosen_by = sum(self._accuracy(proxy, task, CHOOSING) for task in self.tasks) / len(self.tasks)
+        return Run(accuracies, chosen_by)
+
+    def _build(self, seed: int) -> Proxy:
+        model = build_model(self.proxy, seed=seed)
         for module in model.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
         return Proxy(
             model.to(self.device),  # type: ignore[arg-type]
-            Decoder(self.spec.width, 12).to(self.device),
+            Decoder(self.options.width, 12).to(self.device),
         )
 
-    def _train(self, proxy: Proxy, seed: int) -> None:
+    def _train(self, proxy: Proxy, seed: int, rate: float) -> None:
         generator, lock = Generator().manual_seed(1000 + seed), MeasurementLock()
-        optimizer = torch.optim.AdamW(proxy.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05)
+        optimizer = torch.optim.AdamW(proxy.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         proxy.model.train()
-        for _ in range(self.spec.steps):
+        for _ in range(self.options.steps):
             with lock.shared():
                 loss = self._loss(proxy, [self._batch(task, ROWS, generator) for task in self.tasks])
                 optimizer.zero_grad(set_to_none=True)
@@ -119,10 +132,10 @@ class MechanisticDesign:
 
     def _rate(self, step: int) -> float:
         """Linear warm-up, cosine to a tenth."""
-        warmup = max(1, int(self.spec.steps * WARMUP_SHARE))
+        warmup = max(1, int(self.options.steps * WARMUP_SHARE))
         if step < warmup:
             return (step + 1) / warmup
-        return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.spec.steps - warmup)))
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.options.steps - warmup)))
 
     def _loss(self, proxy: Proxy, batches: list[Batch]) -> Tensor:
         """Mean over tasks of the mean over scored positions. All token rows go through the model in one pass."""
@@ -138,11 +151,19 @@ class MechanisticDesign:
         return torch.stack(losses).mean()
 
     @torch.no_grad()
-    def _accuracy(self, proxy: Proxy, task: str) -> float:
+    def _accuracy(self, proxy: Proxy, task: str, seed: int) -> float:
         proxy.model.eval()
-        batch = self._batch(task, EVALUATION_ROWS, Generator().manual_seed(99))
+        batch = self._batch(task, EVALUATION_ROWS, Generator().manual_seed(seed))
         logits, targets = proxy.logits_and_targets(batch)
         return float((logits.argmax(-1) == targets).float().mean())
+
+    @torch.no_grad()
+    def _require_chance(self, proxy: Proxy) -> None:
+        """The value of a key that was not seen before is random: only a model that reads ahead knows it."""
+        proxy.model.eval()
+        batch = unannounced_recall(EVALUATION_ROWS, Generator().manual_seed(UNANNOUNCED))
+        logits, targets = proxy.logits_and_targets(Batch(batch.tokens.to(self.device), batch.targets.to(self.device)))
+        require_chance(int((logits.argmax(-1) == targets).sum()), len(targets), CHANCE, "unannounced_recall")
 
     def _batch(self, task: str, rows: int, generator: Generator) -> Batch:
         batch = make_batch(task, rows, generator)
@@ -150,12 +171,7 @@ class MechanisticDesign:
         return Batch(batch.tokens.to(self.device), batch.targets.to(self.device), move(batch.reconstruct))
 
 
-def _half_width(means: list[float], num_rows: int) -> float:
-    """95 % half width: between seeds if there are several, else the binomial bound of the evaluation rows."""
-    score = sum(means) / len(means)
-    binomial = 1.96 * math.sqrt(max(score * (1 - score), 1e-4) / num_rows)
-    if len(means) == 1:
-        return binomial
-    variance = sum((mean - score) ** 2 for mean in means) / (len(means) - 1)
-    quantile = float(student_t.ppf(0.975, len(means) - 1))
-    return max(binomial, quantile * math.sqrt(variance / len(means)))
+def _standard_error(by_task: dict[str, float], num_rows: int) -> float:
+    """Of the mean over tasks, from the binomial error of each over its held-out rows."""
+    variances = [max(score * (1 - score), 1e-4) / num_rows for score in by_task.values()]
+    return math.sqrt(sum(variances)) / len(variances)

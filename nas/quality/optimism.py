@@ -1,16 +1,20 @@
-"""An upper bound on a candidate's quality, fitted to the judged ones. Decides which candidates are not worth an
+"""An optimistic bound on a candidate's quality, fitted to the judged ones. Decides which candidates are not worth an
 estimate."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from contracts.metrics import Metric
 from search_space.arch import ArchConfig
 from search_space.mixers import MIXERS, Skip
 
 MIN_JUDGED = 6
 WHOLE_CONTEXT = "whole_context"
 NUM_DEVIATIONS = 2.0
+BEST = {"quality": 1.0, "bits_per_byte": 0.0}  # no value is better
 NOISE = 0.03  # deviation of a score between seeds, measured in benchmarks/quality_separation
 
 
@@ -31,10 +35,13 @@ def known_traits() -> list[str]:
     return list(dict.fromkeys(trait for mixer in MIXERS.values() for trait in mixer.traits))
 
 
-def optimistic_quality(arch: ArchConfig, judged: list[tuple[ArchConfig, float]]) -> float:
-    """Upper bound of two deviations from a Bayesian linear fit; 1.0 until enough candidates were judged."""
+def optimistic_quality(arch: ArchConfig, judged: list[tuple[ArchConfig, float]], metric: Metric) -> float:
+    """The good end of two deviations around a Bayesian linear fit, in the metric's direction; the best value that the
+    metric can have until enough candidates were judged."""
+    sign = 1.0 if metric.direction == "max" else -1.0
+    best = BEST.get(metric.name, sign * math.inf)
     if len(judged) < MIN_JUDGED:
-        return 1.0
+        return best
     x = np.array([features(other) for other, _ in judged])
     y = np.array([score for _, score in judged])
     centre = float(y.mean())
@@ -44,4 +51,5 @@ def optimistic_quality(arch: ArchConfig, judged: list[tuple[ArchConfig, float]])
     new = np.array(features(arch))
     residual = float(np.sqrt(np.mean((x @ weights + centre - y) ** 2)))
     deviation = float(np.sqrt(new @ covariance @ new + NOISE**2 + residual**2))
-    return min(1.0, centre + float(new @ weights) + NUM_DEVIATIONS * deviation)
+    bound = centre + float(new @ weights) + sign * NUM_DEVIATIONS * deviation
+    return min(best, bound) if sign > 0 else max(best, bound)

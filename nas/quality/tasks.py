@@ -19,6 +19,7 @@ KEYS, VALUES = (0, 16), (16, 32)  # half-open ranges of token ids
 NOISE, BLANK, INSERT, COMPRESS = range(NUM_SYMBOLS, NUM_SYMBOLS + 4)
 FIRST_TASK_TOKEN = NUM_SYMBOLS + 4
 VOCAB_SIZE = 64
+CHANCE = 1 / (VALUES[1] - VALUES[0])  # of guessing a value, in every task
 LENGTH = 64
 
 
@@ -104,6 +105,16 @@ TASKS: dict[str, Callable[[int, Generator], Batch]] = {
     task.__name__: task
     for task in (in_context_recall, noisy_recall, fuzzy_recall, selective_copying, compression, memorization)
 }
+
+
+def unannounced_recall(rows: int, generator: Generator) -> Batch:
+    """In-context recall scored where a key stands for the first time, as the first task: nothing tells its value."""
+    keys, values = _pairs(rows, LENGTH // 2, generator)
+    tokens = torch.stack((keys, values), -1).flatten(1)
+    targets = torch.full_like(tokens, IGNORE)
+    targets[:, 2::2] = torch.where(_seen_before(keys), IGNORE, values)[:, 1:]
+    tokens[:, 0] = FIRST_TASK_TOKEN
+    return Batch(tokens, targets)
 
 
 def make_batch(name: str, rows: int, generator: Generator) -> Batch:

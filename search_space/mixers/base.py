@@ -28,17 +28,17 @@ class Linear:
 
 @dataclass(frozen=True)
 class ProxySize:
-    """The sizes of a proxy model: its width, head width and sequence length, and the context of a full-size model that
-    this length stands for (a window covers the same share of both)."""
+    """The sizes of a proxy model: its width and that of the model it stands for, its sequence length, and the context
+    of a full-size model that this length stands for (a window covers the same share of both)."""
 
     d_model: int
-    head_dim: int
+    original_d_model: int
     length: int
     reference_context: int
 
     @property
-    def num_heads(self) -> int:
-        return max(1, self.d_model // self.head_dim)
+    def ratio(self) -> float:
+        return self.d_model / self.original_d_model
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -25,6 +25,14 @@ class MixerPart(Part):
 
 class BackendPart(Part):
     quantizations: list[str]
+
+
+class EstimatorPart(Part):
+    """``metric``: what it estimates, with its unit and direction among the metrics. ``options``: the JSON schema of its
+    options."""
+
+    metric: str
+    options: dict[str, Any]
 
 
 class ProtocolPart(Part):
@@ -50,7 +58,7 @@ class RegistryView(BaseModel):
     mixers: list[MixerPart]
     spaces: list[Part]
     samplers: list[Part]
-    quality_estimators: list[Part]
+    quality_estimators: list[EstimatorPart]
     quantizations: list[Part]
     backends: list[BackendPart]
     protocols: list[ProtocolPart]

@@ -19,7 +19,7 @@ from search_space.cost import QUANTIZATIONS
 from search_space.mixers import MIXERS
 from search_space.space import SPACES
 from server.devices import repository as devices
-from server.registry.schemas import BackendPart, MetricPart, MixerPart, Part, ProtocolPart, RegistryView
+from server.registry.schemas import BackendPart, EstimatorPart, MetricPart, MixerPart, Part, ProtocolPart, RegistryView
 from server.tables import DeviceRow
 
 MAX_RECIPES, MAX_NAME, MAX_TITLE = 200, 120, 300  # recipes of one trainer; characters of a name and a title
@@ -33,7 +33,7 @@ def view(session: Session) -> RegistryView:
                       traits=list(mixer.traits), settings=mixer.settings, identity=mixer.identity)
             for kind, mixer in MIXERS.items()
         ],
-        spaces=_parts(SPACES), samplers=_parts(SAMPLERS), quality_estimators=_parts(ESTIMATORS),
+        spaces=_parts(SPACES), samplers=_parts(SAMPLERS), quality_estimators=_estimators(),
         quantizations=[Part(name=name, title=title) for name, title in QUANTIZATIONS.items()],
         backends=[
             BackendPart(name=name, title=title_of(backend), quantizations=list(backend.min_sqnr_db))
@@ -45,6 +45,13 @@ def view(session: Session) -> RegistryView:
 
 def _parts(registry: Mapping[str, Any]) -> list[Part]:
     return [Part(name=name, title=title_of(part)) for name, part in registry.items()]
+
+
+def _estimators() -> list[EstimatorPart]:
+    return [
+        EstimatorPart(name=name, title=title_of(one), metric=one.metric, options=one.Options.model_json_schema())
+        for name, one in ESTIMATORS.items()
+    ]
 
 
 def _protocols() -> list[ProtocolPart]:

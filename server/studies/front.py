@@ -42,11 +42,10 @@ def _member(trial: TrialView, keys: Sequence[str], knee: bool) -> FrontMember:
 
 def _estimate(trial: TrialView, key: str, value: float) -> Estimate | None:
     """The measured interval whose median is the trial's value (with several devices: that of the decisive one)."""
-    if key == "quality" and trial.quality is not None:
-        quality = trial.quality
-        return Estimate(median=quality.score, low=quality.low, high=quality.high, unit="score",
+    metric, quality = MetricKey.parse(key), trial.quality
+    if quality is not None and quality.metric == key:
+        return Estimate(median=quality.score, low=quality.low, high=quality.high, unit=metric.metric.unit,
                         num_samples=max(1, len(quality.seeds)))  # fmt: skip
-    metric = MetricKey.parse(key)
     rows = [row for row in trial.measurements.values() if not metric.target or row.target == metric.target]
     found = [row.metrics[metric.base] for row in rows if metric.base in row.metrics]
     return min(found, key=lambda estimate: abs(estimate.median - value), default=None)

@@ -75,7 +75,7 @@ def test_at_most_max_quality_are_judged() -> None:
 
 def test_the_beaten_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the best quality still possible is known to be low, slower candidates are not worth training."""
-    monkeypatch.setattr("nas.front.optimistic_quality", lambda arch, judged: 0.5 if judged else 1.0)
+    monkeypatch.setattr("nas.front.optimistic_quality", lambda arch, judged, metric: 0.5 if judged else 1.0)
     store, workspace = MemoryStore(spec_of("quality", "decode_ms@256", max_trials=10)), FakeWorkspace()
     states = run(store, workspace)
     assert states[TrialState.DOMINATED] > 0

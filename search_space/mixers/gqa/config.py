@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import log
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from foundation.errors import InvalidConfig
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEBUG_HEAD_DIM = 32
+SHRUNK_HEAD_DIMS = (8, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,28 @@ class Gqa(MixerConfig):
         return 2 * self.num_heads * self.head_dim * seen
 
     def shrunk(self, size: ProxySize) -> Self:
-        """As many heads as fit the proxy's width, with the same group size where possible."""
-        group = min(size.num_heads, self.num_heads // self.num_kv_heads)
-        num_kv_heads = max(1, size.num_heads // group)
-        return replace(
-            self, num_heads=num_kv_heads * group, num_kv_heads=num_kv_heads, head_dim=size.head_dim, rope_theta=0.0
-        )
+        """The widths of queries and of keys keep their ratios to the model's; narrower heads share the reduction with
+        fewer heads, so that kv heads and head size both still tell two mixers apart."""
+        wanted = (self.num_heads * self.head_dim * size.ratio, self.num_kv_heads * self.head_dim * size.ratio)
+        head_dim = self.head_dim * size.ratio**0.5
+
+        def error(shape: tuple[int, int, int]) -> float:
+            heads, kv_heads, width = shape
+            widths = abs(log(heads * width / wanted[0])) + abs(log(kv_heads * width / wanted[1]))
+            return 4 * widths + abs(log(width / head_dim))
+
+        num_heads, num_kv_heads, width = min(self._smaller_shapes(), key=error)
+        return replace(self, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=width, rope_theta=0.0)
+
+    def _smaller_shapes(self) -> list[tuple[int, int, int]]:
+        """(heads, kv heads, head width) of no more heads than this one's."""
+        return [
+            (heads, kv_heads, width)
+            for heads in range(1, self.num_heads + 1)
+            for kv_heads in range(1, min(heads, self.num_kv_heads) + 1)
+            if heads % kv_heads == 0
+            for width in SHRUNK_HEAD_DIMS
+        ]
 
     def at_debug_size(self, d_model: int) -> Self:
         group, num_kv_heads = self.num_heads // self.num_kv_heads, max(1, min(2, self.num_kv_heads))

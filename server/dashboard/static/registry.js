@@ -26,7 +26,4 @@ export function sizes() {
   return known.metrics.filter((one) => one.source === "closed_form" && !one.takes_context && one.unit !== "ratio").map((one) => one.key);
 }
 
-/** Metrics of a quality estimate. */
-export const scores = () => known.metrics.filter((one) => one.source === "quality").map((one) => one.key);
-
 export const recipes = () => known.recipes;

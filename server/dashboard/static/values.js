@@ -1,9 +1,9 @@
 // The value of a trial for a metric key: one estimate {median, low, high}, from any source.
-import { metricOf, scores } from "./registry.js";
+import { metricOf } from "./registry.js";
 
 /** With several devices the worst one counts, as in the search itself, unless `deviceId` or a target (key:target) is given. */
 export function estimateOf(trial, key, deviceId = "") {
-  if (metricOf(key).source === "quality") return trial.quality ? { median: trial.quality.score, low: trial.quality.low, high: trial.quality.high } : null;
+  if (metricOf(key).source === "quality") return trial.quality?.metric === key ? { median: trial.quality.score, low: trial.quality.low, high: trial.quality.high } : null;
   const [base, target] = key.split(":");
   const rows = Object.values(trial.measurements || {}).filter((row) => (!deviceId || row.device_id === deviceId) && (!target || row.target === target));
   const valid = rows.filter((row) => row.verdict === "valid");
@@ -27,7 +27,7 @@ export function knownKeys(study, trials) {
         if (row.target) measured.add(`${key}:${row.target}`);
       }
     }
-    if (trial.quality) scores().forEach((key) => measured.add(key));
+    if (trial.quality) measured.add(trial.quality.metric);
     Object.keys(trial.costs || {}).forEach((key) => costs.add(key));
   }
   const rest = (keys) => [...keys].filter((key) => !objectives.includes(key)).sort();
