@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.landscape_list import Candidate, Space, draw_list, singles, space_of
+from foundation.files import write_atomically
 from nas.parent.activations import Activations, collect
 from nas.parent.alternatives import Alternative, alternatives_of
 from nas.parent.assemble import assemble
@@ -55,7 +56,7 @@ class Settings:
     train_tokens: int = 200_000_000
     train_seconds: float = 120.0
     learning_rate: float = 3e-3
-    calibration_rows: int = 96
+    calibration_rows: int = 64
     learn: LearnSettings = LearnSettings(steps=600, rows=4, learning_rate=3e-3, warmup=20, held_out=8)
     held_out_rows: int = 16
     retrieval_distances: tuple[int, ...] = (128, 512, 1536)
@@ -76,7 +77,12 @@ QUICK = Settings(
     num_distilled=4, distil=DistilSettings(steps=4, rows=2, length=128), workers=2,
 )  # fmt: skip
 PHASES = ("learn", "singles", "list", "distilled")
-ENDS = {"learn": 0.45, "singles": 0.49, "list": 0.78, "distilled": 1.0}  # shares of the minutes by when a phase ends
+ENDS = {
+    "learn": 0.3,
+    "singles": 0.36,
+    "list": 0.72,
+    "distilled": 1.0,
+}  # shares of what is left once the parent is there
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -84,20 +90,18 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--data", type=Path, required=True, help="made by benchmarks.landscape_text")
     options.add_argument("--out", type=Path, required=True)
-    options.add_argument("--minutes", type=float, default=8.0, help="after which no further candidate is begun")
+    options.add_argument("--minutes", type=float, default=8.0, help="all phases together")
     options.add_argument("--quick", action="store_true", help="tiny sizes, to try the script on a CPU")
     options.add_argument("--scratch", type=Path, default=Path("/tmp/landscape_scratch"), help="of activations, blocks")
-    options.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)
-    options.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
-    options.add_argument("--until", type=float, help=argparse.SUPPRESS)
+    options.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
-    torch.backends.cuda.matmul.allow_tf32 = given.phase in (None, "learn", "distilled")
+    torch.backends.cuda.matmul.allow_tf32 = True
     run = Run(QUICK if given.quick else Settings(), given.data, given.out, given.scratch)
-    if given.phase:
-        torch.set_num_threads(2 if DEVICE == "cuda" else 1)
-        run.work(given.phase, given.worker, given.until)
-    else:
+    if given.worker is None:
         run.everything(time.time(), given.minutes * 60)
+    else:
+        torch.set_num_threads(1)
+        run.work(given.worker)
 
 
 class Run:
@@ -109,53 +113,72 @@ class Run:
             self.held_out, self.num_bytes = arrays["held_out"].astype(np.int64), arrays["num_bytes"]
         self.arch = parent_arch(settings, len(self.num_bytes))
         self.space = space_of(self.arch, settings.windows)
-        if (out / "blocks.json").exists():  # an early end left choices without a block
-            self.space = learnt_only(self.space, json.loads((out / "blocks.json").read_text()))
+        self.judging: tuple[Any, list[Reader], RetrievalTask] | None = None
+        self._parent: HilnasForCausalLM | None = None
 
     # --- the whole ---
 
     def everything(self, begun: float, seconds: float) -> None:
         said(begun, f"{DEVICE}, torch {torch.__version__}, {len(self.train)} training tokens")
+        for mark in (*self.out.glob("go.*"), *self.out.glob("ended.*")):
+            mark.unlink()
         parent = self.parent()
         said(begun, "the parent is trained")
+        workers = self.started()
         self.activations(parent)
         said(begun, "activations are kept")
         del parent
-        if DEVICE == "cuda":
-            torch.cuda.empty_cache()
+        at, left = time.time(), begun + seconds - time.time()
         for phase in PHASES:
             if phase == "list":
                 self.draw()
-            until = begun + seconds * ENDS[phase]
-            self.spread(phase, until)
-            said(begun, f"{phase}: {self.progress(phase)}")
+            self.led(phase, at + left * ENDS[phase], workers)
             if phase == "learn":
                 self.pack_blocks()
                 self.space = learnt_only(self.space, json.loads((self.out / "blocks.json").read_text()))
+            said(begun, f"{phase}: {self.progress(phase)}")
+        for process in workers:
+            process.kill()
         self.finish(begun)
 
-    def spread(self, phase: str, until: float) -> None:
+    def started(self) -> list[subprocess.Popen[bytes]]:
         """Workers as processes of their own: each is bound by the launch of small kernels, not by the device."""
         extra = ["--quick"] if self.settings is QUICK else []
         shared = ["--data", str(self.data), "--out", str(self.out), "--scratch", str(self.scratch), *extra]
-        command = [sys.executable, "-m", "benchmarks.landscape", *shared, "--phase", phase, "--until", str(until)]
-        running = [subprocess.Popen([*command, "--worker", str(k)]) for k in range(self.settings.workers)]
-        for process in running:
-            try:
-                process.wait(timeout=max(1.0, until + 30 - time.time()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        command = [sys.executable, "-m", "benchmarks.landscape", *shared]
+        return [subprocess.Popen([*command, "--worker", str(k)]) for k in range(self.settings.workers)]
+
+    def led(self, phase: str, until: float, workers: list[subprocess.Popen[bytes]]) -> None:
+        """Tells the workers to begin a phase and waits for them; one that is late or dead is not waited for."""
+        write_atomically(self.out / f"go.{phase}", json.dumps(until))
+        while time.time() < until + 20:
+            ended = [(self.out / f"ended.{phase}.{k}").exists() for k in range(len(workers))]
+            if all(done or process.poll() is not None for done, process in zip(ended, workers, strict=True)):
+                return
+            time.sleep(0.1)
+
+    def work(self, worker: int) -> None:
+        """A worker: every phase as soon as it is told to begin, until nobody tells any more."""
+        for phase in PHASES:
+            told = self.out / f"go.{phase}"
+            while not told.exists():
+                if os.getppid() == 1:
+                    return
+                time.sleep(0.05)
+            if phase == "singles":
+                self.space = learnt_only(self.space, json.loads((self.out / "blocks.json").read_text()))
+            getattr(self, f"work_{phase}")(worker, json.loads(told.read_text()))
+            write_atomically(self.out / f"ended.{phase}.{worker}", "")
 
     def progress(self, phase: str) -> str:
-        return f"{len(list(self.scratch.glob('blocks/*.json')))} blocks" if phase == "learn" else (
-            f"{len(read_lines(self.out, phase))} rows"
-        )  # fmt: skip
-
-    def work(self, phase: str, worker: int, until: float) -> None:
-        getattr(self, f"work_{phase}")(worker, until)
+        if phase == "learn":
+            return f"{len(json.loads((self.out / 'blocks.json').read_text()))} blocks"
+        return f"{len(read_lines(self.out, phase))} rows"
 
     def finish(self, begun: float) -> None:
         """One file for each phase; what workers wrote is joined and removed."""
+        for mark in (*self.out.glob("go.*"), *self.out.glob("ended.*")):
+            mark.unlink()
         for phase in PHASES[1:]:
             rows = sorted(read_lines(self.out, phase), key=lambda row: row["index"])
             with (self.out / f"{phase}.jsonl").open("w") as file:
@@ -174,10 +197,13 @@ class Run:
             model, log = train_parent(self.arch, self.train, self.settings)
             save_half(path, dict(model.state_dict()))
             (self.out / "parent.json").write_text(json.dumps({"arch": self.arch.to_dict(), **log}, indent=1))
+        if self._parent is not None:
+            return self._parent
         model = build_model(self.arch)
         model.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
         model.tie_weights()
-        return model.to(DEVICE).eval()  # type: ignore[arg-type]
+        self._parent = model.to(DEVICE).eval()  # type: ignore[arg-type]
+        return self._parent
 
     def activations(self, parent: HilnasForCausalLM) -> Activations:
         length, count = self.settings.lengths[1], self.settings.calibration_rows
@@ -243,7 +269,8 @@ class Run:
         parent = self.parent()
         self.judge_all(parent, singles(self.space), "singles", worker, until)
         if worker == 0:
-            readers = self.readers(parent)
+            assert self.judging is not None
+            readers = self.judging[1]
             own = {f"bits_per_byte@{r.text.length}": r.bits_per_byte(r.own) for r in readers}
             row = {**own, "by_position": readers[-1].by_position(readers[-1].own), **retrieve(parent, self.retrieval())}
             (self.out / "parent_judged.json").write_text(json.dumps(row, indent=1))
@@ -273,7 +300,8 @@ class Run:
         self, parent: HilnasForCausalLM, candidates: list[Candidate], phase: str, worker: int, until: float,
         distilled: DistilSettings | None = None,
     ) -> None:  # fmt: skip
-        weights, readers, task = self.blocks(parent), self.readers(parent), self.retrieval()
+        weights, readers, task = self.judging or (self.blocks(parent), self.readers(parent), self.retrieval())
+        self.judging = (weights, readers, task)
         done = {row["index"] for row in read_lines(self.out, phase)}
         with (self.out / f"{phase}.{worker}.jsonl").open("a") as file:
             for place, one in enumerate(candidates):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.parent.alternatives import ffn_choices, mixer_choices
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.cost import decode_bytes, macs_per_token
 from search_space.mixers import MixerConfig
+from search_space.space.around import ffn_choices, mixer_choices
 
 Assignment = dict[str, str]
 Space = list[tuple[tuple[MixerConfig, ...], tuple[SwiGLU | None, ...]]]
@@ -29,7 +29,7 @@ class Candidate:
 
 
 def space_of(arch: ArchConfig, windows: Sequence[int]) -> Space:
-    return [(mixer_choices(layer.mixer, arch.d_model, windows), ffn_choices(layer.ffn)) for layer in arch.layers]
+    return [(mixer_choices(layer.mixer, windows), ffn_choices(layer.ffn)) for layer in arch.layers]
 
 
 def parameters(space: Space) -> dict[str, tuple[str, ...]]:
@@ -81,11 +81,13 @@ def landmarks(choices: dict[str, tuple[str, ...]]) -> dict[str, Assignment]:
     parent = {name: labels[0] for name, labels in choices.items()}
     found = {"parent": parent}
     mixers = [name for name in choices if name.endswith(".mixer")]
-    for label in choices[mixers[0]]:
+    shared = [label for label in choices[mixers[0]] if all(label in choices[name] for name in mixers)]
+    for label in shared:
         found[f"all {label}"] = {**parent, **dict.fromkeys(mixers, label)}
-    conv = next(label for label in choices[mixers[0]] if label.startswith("gated_short_conv"))
-    local = [label for label in choices[mixers[0]] if label.startswith("sliding_window")][-1]
-    for name, period, other in (("lfm2-like", 3, conv), ("gemma-like", 5, local), ("half conv", 2, conv)):
+    convs = [label for label in shared if label.startswith("gated_short_conv")]
+    windows = [label for label in shared if label.startswith("sliding_window")]
+    layouts = [("lfm2-like", 3, conv) for conv in convs[:1]] + [("half conv", 2, conv) for conv in convs[:1]]
+    for name, period, other in (*layouts, *(("gemma-like", 5, window) for window in windows[-1:])):
         kept = {name for index, name in enumerate(mixers) if index % period == period - 1}
         found[name] = {**parent, **{mixer: other for mixer in mixers if mixer not in kept}}
     return found

@@ -6,7 +6,7 @@ Shape suffixes: D model width, H heads, G key-value heads, N head width, W feed-
 from __future__ import annotations
 
 from collections.abc import Sequence as Rows
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,8 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, MixerConfig, Skip, SlidingWindow
 from search_space.modeling.layers import Sequence
 from search_space.modeling.model import FeedForward, Layer
+from search_space.space.around import windowed
+from search_space.space.choices import ffn_label
 
 Part = Literal["mixer", "ffn"]
 PARTS: tuple[Part, ...] = ("mixer", "ffn")
@@ -36,7 +38,7 @@ class Alternative:
         """The choice's name in a search space."""
         if self.part == "mixer":
             return self.mixer.label if self.mixer else "skip"
-        return str(self.ffn.width if self.ffn else 0)
+        return ffn_label(self.ffn)
 
     @property
     def absent(self) -> bool:
@@ -53,41 +55,6 @@ class Alternative:
         return {"layer": self.layer, "part": self.part, "choice": chosen}
 
 
-def mixer_choices(
-    mixer: MixerConfig, d_model: int, windows: Rows[int] = (512,), kernels: Rows[int] = (3, 7)
-) -> tuple[MixerConfig, ...]:
-    """The parent's mixer first, then attention of one key-value head, windows, convolutions, none."""
-    if mixer.identity:
-        return (mixer,)
-    found: list[MixerConfig] = [mixer]
-    if isinstance(mixer, Gqa):
-        found += [replace(mixer, num_kv_heads=count) for count in _fewer_heads(mixer)]
-        narrower = [window for window in windows if not 0 < mixer.attention_window <= window]
-        found += [_windowed(mixer, window) for window in narrower]
-    found += [GatedShortConv(kernel) for kernel in kernels]
-    return tuple(dict.fromkeys((*found, Skip())))
-
-
-def ffn_choices(ffn: SwiGLU | None, shares: Rows[float] = (0.5, 0.25)) -> tuple[SwiGLU | None, ...]:
-    """The parent's feed-forward first, then narrower ones (multiples of 32), none."""
-    if ffn is None:
-        return (None,)
-    widths = [max(32, round(ffn.width * share / 32) * 32) for share in shares]
-    narrower = [replace(ffn, width=width) for width in widths if width < ffn.width]
-    return tuple(dict.fromkeys((ffn, *narrower, None)))
-
-
-def _fewer_heads(mixer: Gqa) -> list[int]:
-    """Half as many key-value heads where that is whole, and one."""
-    half = mixer.num_kv_heads // 2 if mixer.num_kv_heads % 2 == 0 else 1
-    return sorted({half, 1} - {mixer.num_kv_heads}, reverse=True)
-
-
-def _windowed(mixer: Gqa, window: int) -> SlidingWindow:
-    shared = {name: getattr(mixer, name) for name in (f.name for f in fields(Gqa))}
-    return SlidingWindow(**{**shared, "window": window})
-
-
 def alternatives_of(layer: int, mixers: Rows[MixerConfig], ffns: Rows[SwiGLU | None]) -> list[Alternative]:
     """Every choice of a layer but the first ones, which are the parent's."""
     mixed = [Alternative(layer, "mixer", mixer=mixer) for mixer in mixers[1:]]
@@ -99,7 +66,7 @@ def as_inherited(alternative: Alternative, parent: LayerConfig) -> bool:
     mine, theirs = alternative.mixer, parent.mixer
     if alternative.part != "mixer" or not isinstance(mine, SlidingWindow) or not isinstance(theirs, Gqa):
         return False
-    return mine == _windowed(theirs, mine.window)
+    return mine == windowed(theirs, mine.window)
 
 
 def start(alternative: Alternative, parent: Layer, arch: ArchConfig, importance_W: Tensor | None = None) -> Layer:
