@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foundation.errors import InvalidConfig
-from nas.parent.learn import rate
+from nas.parent.learn import Turn, rate
 from search_space.modeling.model import HilnasForCausalLM
 
 
@@ -28,7 +29,11 @@ class DistilSettings:
 
 
 def distil(
-    model: HilnasForCausalLM, parent: HilnasForCausalLM, stream: NDArray[Any], settings: DistilSettings
+    model: HilnasForCausalLM,
+    parent: HilnasForCausalLM,
+    stream: NDArray[Any],
+    settings: DistilSettings,
+    turn: Turn = nullcontext,
 ) -> HilnasForCausalLM:
     """``model`` itself, changed in place: the mean divergence from the parent over its whole vocabulary goes down."""
     if len(stream) <= settings.length:
@@ -43,10 +48,11 @@ def distil(
         ids_BT = torch.as_tensor(rows_BT, device=device)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(step, settings.steps, settings.warmup)
-        optimizer.zero_grad(set_to_none=True)
-        divergence(model, parent, ids_BT).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        with turn():
+            optimizer.zero_grad(set_to_none=True)
+            divergence(model, parent, ids_BT).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
     return model.eval()
 
 

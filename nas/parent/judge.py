@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence as Rows
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foundation.errors import InvalidConfig
+from nas.parent.learn import Turn
 from search_space.modeling.model import HilnasForCausalLM
 
 BIN_EDGES = (0, 64, 256, 512, 1024, 2048, 4096, 8192)
@@ -77,8 +79,8 @@ class Reader:
     """The parent's side of a comparison, read once: its final hidden states are kept, so that a divergence costs one
     product with its head."""
 
-    def __init__(self, parent: HilnasForCausalLM, text: HeldOut, at_once: int = 4) -> None:
-        self.parent, self.text, self.at_once = parent.eval(), text, at_once
+    def __init__(self, parent: HilnasForCausalLM, text: HeldOut, at_once: int = 4, turn: Turn = nullcontext) -> None:
+        self.parent, self.text, self.at_once, self.turn = parent.eval(), text, at_once, turn
         self._ids_RT = torch.as_tensor(text.rows, device=parent.device)
         self._hidden = [final_hidden(parent, ids_BT[:, :-1]) for ids_BT in self._ids_RT.split(at_once)]
         self.own = self._reading(parent, compared=False)
@@ -90,12 +92,13 @@ class Reader:
     def _reading(self, model: HilnasForCausalLM, compared: bool) -> Reading:
         nats, divergences = [], []
         for ids_BT, theirs_BTD in zip(self._ids_RT.split(self.at_once), self._hidden, strict=True):
-            hidden_BTD = final_hidden(model, ids_BT[:, :-1]) if compared else theirs_BTD
-            logprobs_BTV = model.lm_head(hidden_BTD).float().log_softmax(-1)
-            nats.append(-logprobs_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1))
-            if compared:
-                parent_BTV = self.parent.lm_head(theirs_BTD).float().log_softmax(-1)
-                divergences.append((parent_BTV.exp() * (parent_BTV - logprobs_BTV)).sum(-1))
+            with self.turn():
+                hidden_BTD = final_hidden(model, ids_BT[:, :-1]) if compared else theirs_BTD
+                logprobs_BTV = model.lm_head(hidden_BTD).float().log_softmax(-1)
+                nats.append(-logprobs_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1))
+                if compared:
+                    parent_BTV = self.parent.lm_head(theirs_BTD).float().log_softmax(-1)
+                    divergences.append((parent_BTV.exp() * (parent_BTV - logprobs_BTV)).sum(-1))
         joined = torch.cat(nats).double().cpu().numpy()
         return Reading(joined, torch.cat(divergences).double().cpu().numpy() if compared else None)
 

@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from nas.parent.alternatives import (
 from search_space.modeling.model import HilnasForCausalLM, Layer
 
 VERSION = 1
+Turn = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ def block_key(alternative: Alternative, activations: Activations, settings: Lear
 
 def learn_all(
     model: HilnasForCausalLM, alternatives: Iterable[Alternative], activations: Activations, store: BlockStore,
-    settings: LearnSettings,
+    settings: LearnSettings, turn: Turn = nullcontext,
 ) -> dict[Alternative, LearntBlock]:  # fmt: skip
-    """Every alternative that adds something; those that the store has are not learned again."""
+    """Every alternative that adds something; those that the store has are not learned again. ``turn`` is entered for
+    each step, so that a measurement beside it can wait for its end."""
     found, device = {}, next(model.parameters()).device
     by_place: dict[tuple[int, Part], list[Alternative]] = {}
     for alternative in alternatives:
@@ -109,14 +112,14 @@ def learn_all(
             if block is None:
                 sides = activations.pair(layer, part)
                 pair = pair or tuple(torch.from_numpy(np.array(side)).to(device) for side in sides)
-                block = learn(model, one, pair, activations, store, settings)
+                block = learn(model, one, pair, activations, store, settings, turn)
             found[one] = block
     return found
 
 
 def learn(
     model: HilnasForCausalLM, alternative: Alternative, pair: tuple[Tensor, ...], activations: Activations,
-    store: BlockStore, settings: LearnSettings,
+    store: BlockStore, settings: LearnSettings, turn: Turn = nullcontext,
 ) -> LearntBlock:  # fmt: skip
     """Learns and stores one block; ``pair`` is what the sublayer reads and adds, [rows, length, d_model]."""
     begun, key, arch = time.monotonic(), block_key(alternative, activations, settings), model.config.to_arch()
@@ -131,7 +134,8 @@ def learn(
     start_error, steps = error_of(layer, alternative.part, kept), settings.steps
     if as_inherited(alternative, arch.layers[alternative.layer]):
         steps = 0
-    _fit(layer, alternative.part, learned_from, settings, steps)
+    if steps:
+        _fit(layer, alternative.part, learned_from, settings, turn)
     error = error_of(layer, alternative.part, kept) if steps else start_error
     block = LearntBlock(
         key, alternative.to_dict(), alternative.label, error, start_error, steps, time.monotonic() - begun
@@ -150,24 +154,23 @@ def error_of(layer: Layer, part: Part, pair: list[Tensor], at_once: int = 4) -> 
     return wrong / max(size, 1e-12)
 
 
-def _fit(layer: Layer, part: Part, pair: list[Tensor], settings: LearnSettings, steps: int) -> None:
+def _fit(layer: Layer, part: Part, pair: list[Tensor], settings: LearnSettings, turn: Turn) -> None:
     """AdamW on random rows; the squared error is divided by the mean square of the target over the first rows."""
-    if not steps:
-        return
     generator = torch.Generator().manual_seed(settings.seed)
     scale = pair[1][: settings.rows].float().pow(2).mean().clamp(min=1e-12)
     fused = pair[0].is_cuda
     optimizer = torch.optim.AdamW(layer.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0, fused=fused)
-    for step in range(steps):
+    for step in range(settings.steps):
         rows = torch.randint(len(pair[0]), (settings.rows,), generator=generator).to(pair[0].device)
-        x_BTD, y_BTD = (side[rows].float() for side in pair)
-        loss = (contribution(layer, part, x_BTD, positions(x_BTD)) - y_BTD).pow(2).mean() / scale
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate(step, steps, settings.warmup)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
-        optimizer.step()
+            group["lr"] = settings.learning_rate * rate(step, settings.steps, settings.warmup)
+        with turn():
+            x_BTD, y_BTD = (side[rows].float() for side in pair)
+            loss = (contribution(layer, part, x_BTD, positions(x_BTD)) - y_BTD).pow(2).mean() / scale
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+            optimizer.step()
 
 
 def rate(step: int, steps: int, warmup: int) -> float:
