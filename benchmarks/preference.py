@@ -18,7 +18,7 @@ import torch
 from benchmarks.record import publish
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
-from search_space.modeling.convert_lfm2 import to_lfm2
+from search_space.modeling.families.lfm2 import to_lfm2
 from search_space.modeling.model import HilnasForCausalLM, build_model
 from trainer.data.token_dir import TokenDir
 from trainer.engine.model_dir import ModelDir

@@ -55,7 +55,9 @@ def all_registries() -> dict[str, Registry[object]]:
 
     found: list[Registry[Any]] = [MIXERS, STATE_KINDS, SPACES, PRESETS, BACKENDS, SAMPLERS, ESTIMATORS, DEVICE_KINDS]
     if find_spec("torch"):
-        found += trainer_registries()
+        from search_space.modeling.families import FAMILIES
+
+        found += [FAMILIES, *trainer_registries()]
     return {registry.noun: registry for registry in found} | REGISTRIES
 
 

@@ -77,7 +77,7 @@ def known_deviations(trial: TrialFacts) -> dict[str, float]:
             for name in [key, f"{key}:{row.target}"] if row.target else [key]:
                 found[name] = max(found.get(name, 0.0), half / Z_95)
     if trial.quality is not None:
-        found["quality"] = (trial.quality.high - trial.quality.low) / 2 / Z_95
+        found[trial.quality.metric] = (trial.quality.high - trial.quality.low) / 2 / Z_95
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from foundation.errors import InvalidConfig
 from search_space.mixers import MixerConfig, mixer_from_dict
 from search_space.mixers.base import Linear, require_positive
-from search_space.rope import Yarn, yarn_from
+from search_space.rope import Llama3Scaling, Yarn, llama3_from, yarn_from
 
 ACTIVATIONS = ("silu", "gelu_tanh")
 
@@ -65,7 +65,7 @@ class ArchConfig:
 
     ``sandwich_norm`` adds a norm after the mixer and after the feed-forward, before each residual sum (Gemma 2/3,
     LFM3). ``embedding_multiplier`` scales the embedding output (Gemma: sqrt(d_model)); it changes no sizes. ``yarn``
-    stretches the positions of attention without a window.
+    stretches the positions of attention without a window, ``llama3`` (Llama 3.1 and 3.2) those of all attention.
     """
 
     d_model: int
@@ -77,10 +77,12 @@ class ArchConfig:
     rope_theta: float = 1_000_000.0
     embedding_multiplier: float = 1.0
     yarn: Yarn | None = None
+    llama3: Llama3Scaling | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "yarn", yarn_from(self.yarn))
+        object.__setattr__(self, "llama3", llama3_from(self.llama3))
         self.validate()
 
     def validate(self) -> None:
@@ -90,6 +92,8 @@ class ArchConfig:
                 f"d_model must be a multiple of 32 (4-bit weights come in groups of 32), got {self.d_model}"
                 f" (nearest: {max(32, round(self.d_model / 32) * 32)})"
             )
+        if self.yarn and self.llama3:
+            raise InvalidConfig("an architecture stretches positions by yarn or by llama3, got both; leave one out")
         if not self.layers:
             raise InvalidConfig("an architecture needs at least one layer, got none")
         for index, layer in enumerate(self.layers):
@@ -105,8 +109,9 @@ class ArchConfig:
         return len(self.layers)
 
     def to_dict(self) -> dict[str, Any]:
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layers", "yarn")}
-        stretched = {"yarn": asdict(self.yarn)} if self.yarn else {}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layers", "yarn", "llama3")}
+        stretches = {"yarn": self.yarn, "llama3": self.llama3}
+        stretched = {name: asdict(stretch) for name, stretch in stretches.items() if stretch}
         return {**plain, **stretched, "layers": [layer.to_dict() for layer in self.layers]}
 
     @classmethod

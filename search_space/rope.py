@@ -1,12 +1,15 @@
-"""Rotary positions as plain data: the base, and YaRN's stretch of it to longer contexts (Peng et al. 2023)."""
+"""Rotary positions as plain data: the base, and two stretches of it to longer contexts: YaRN's (Peng et al. 2023) and
+Llama 3's."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from foundation.errors import InvalidConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,30 @@ class Yarn:
 
 
 @dataclass(frozen=True)
+class Llama3Scaling:
+    """Llama 3.1's: frequencies that turn fewer than ``low_freq_factor`` times in the original length are slowed by
+    ``factor``, those that turn more than ``high_freq_factor`` times stay, between them it is blended."""
+
+    factor: float
+    original_length: int
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.factor < 1 or self.original_length < 1:
+            raise InvalidConfig(f"llama3: factor {self.factor} and original_length {self.original_length} must be >= 1")
+        if not 0 < self.low_freq_factor < self.high_freq_factor:
+            raise InvalidConfig(
+                "llama3: give 0 < low_freq_factor < high_freq_factor, got"
+                f" {self.low_freq_factor} and {self.high_freq_factor}"
+            )
+
+
+@dataclass(frozen=True)
 class Rope:
     theta: float
     yarn: Yarn | None = None
+    llama3: Llama3Scaling | None = None
 
     @property
     def attention_factor(self) -> float:
@@ -55,10 +79,19 @@ class Rope:
 
 def yarn_from(data: Any) -> Yarn | None:
     """Raises InvalidConfig for anything other than None or the fields of ``Yarn``."""
-    if data is None or isinstance(data, Yarn):
+    return _from(Yarn, "yarn", data)
+
+
+def llama3_from(data: Any) -> Llama3Scaling | None:
+    """Raises InvalidConfig for anything other than None or the fields of ``Llama3Scaling``."""
+    return _from(Llama3Scaling, "llama3", data)
+
+
+def _from(kind: type[T], name: str, data: Any) -> T | None:
+    if data is None or isinstance(data, kind):
         return data
     try:
-        return Yarn(**data)
+        return kind(**data)
     except TypeError:
-        known = ", ".join(Yarn.__dataclass_fields__)
-        raise InvalidConfig(f"architecture: yarn takes {known}, got {data!r}") from None
+        known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
+        raise InvalidConfig(f"architecture: {name} takes {known}, got {data!r}") from None

@@ -31,6 +31,7 @@ HELP = {
     "bundle": "Build what runs on a phone: loader, libraries, runner.",
     "virtual-phone": "Start a phone made of software, for tests and first steps.",
     "bench": "Run the published benchmarks.",
+    "parent": "Import and list models that a search starts from.",
     "plugins": "List everything that plugins can add to.",
     "train": "Lease training jobs of winners.",
     "demo": "A complete search on this machine: what `make run` does.",

@@ -107,7 +107,9 @@ def _layer_blocks(index: int, layer: LayerConfig, arch: ArchConfig, form: Progra
 
 
 def _rotated(arch: ArchConfig) -> dict[str, Any]:
-    return {"rope_theta": arch.rope_theta, **({"yarn": asdict(arch.yarn)} if arch.yarn else {})}
+    stretches = {"yarn": arch.yarn, "llama3": arch.llama3}
+    stretched = {name: asdict(stretch) for name, stretch in stretches.items() if stretch}
+    return {"rope_theta": arch.rope_theta, **stretched}
 
 
 def _placed(
@@ -154,7 +156,7 @@ def _layer(spec: BlockSpec, config: LayerConfig) -> Layer:
     options = spec.parsed()
     arch = ArchConfig(
         spec.d_model, 32, (config,), sandwich_norm=options["sandwich_norm"], norm_eps=options["norm_eps"],
-        rope_theta=options.get("rope_theta", 1_000_000.0), yarn=options.get("yarn"),
+        rope_theta=options.get("rope_theta", 1_000_000.0), yarn=options.get("yarn"), llama3=options.get("llama3"),
     )  # fmt: skip
     layer = Layer(config, arch)
     for module in layer.modules():

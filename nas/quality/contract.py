@@ -12,12 +12,13 @@ from foundation.errors import InvalidConfig
 from foundation.registry import Registry
 from nas.quality.base import Estimator, EstimatorOptions
 from nas.quality.estimators import Mechanistic, Params, Text
+from nas.quality.inherited import Inherited
 from search_space.arch import ArchConfig
 
 __all__ = ["ESTIMATORS", "Estimator", "EstimatorOptions", "check_quality", "estimator", "judge_in_worker", "metric_of"]
 
 ESTIMATORS: Registry[type[Estimator]] = Registry("quality estimator")
-for _class in (Mechanistic, Params, Text):
+for _class in (Mechanistic, Params, Text, Inherited):
     ESTIMATORS.add(_class.name, _class)
 
 

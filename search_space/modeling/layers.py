@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from search_space.rope import Rope
+from search_space.rope import Llama3Scaling, Rope
 
 
 @dataclass
@@ -52,11 +52,20 @@ def inverse_frequencies(head_dim: int, rope: Rope, dtype: torch.dtype = torch.fl
     """Rotary frequencies theta^(-2i/N), shape [N/2] (Su et al. 2021), the slow ones slowed further under YaRN."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(dtype) / head_dim
     frequencies = 1.0 / (rope.theta**exponents)
+    if rope.llama3 is not None:
+        return _slowed_as_llama3(frequencies, rope.llama3)
     if rope.yarn is None:
         return frequencies
     low, high = rope.yarn.blend_range(head_dim, rope.theta)
     slowed = ((torch.arange(head_dim // 2).to(dtype) - low) / max(high - low, 1e-3)).clamp(0, 1)
     return frequencies * (1 - slowed) + frequencies / rope.yarn.factor * slowed
+
+
+def _slowed_as_llama3(frequencies: Tensor, scaling: Llama3Scaling) -> Tensor:
+    turns = scaling.original_length * frequencies / (2 * torch.pi)
+    kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    kept = kept.clamp(0, 1)
+    return frequencies * kept + frequencies / scaling.factor * (1 - kept)
 
 
 def rotate(x_BTHN: Tensor, positions_BT: Tensor, inv_freq: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ def _mixer(config: LayerConfig, arch: ArchConfig) -> nn.Module | None:
     """The trainable module of a layer's mixer, or None."""
     if config.mixer.identity:
         return None
-    return config.mixer.module_class()(config.mixer, arch.d_model, arch.norm_eps, Rope(arch.rope_theta, arch.yarn))
+    rope = Rope(arch.rope_theta, arch.yarn, arch.llama3)
+    return config.mixer.module_class()(config.mixer, arch.d_model, arch.norm_eps, rope)
 
 
 class HilnasPreTrainedModel(PreTrainedModel):

@@ -9,6 +9,7 @@ from typing import Any
 
 from foundation.errors import InvalidConfig
 from foundation.registry import Registry
+from search_space.space.around import around
 from search_space.space.core import SearchSpace
 from search_space.space.data import read_data, space_from_data, space_from_file
 
@@ -35,6 +36,9 @@ class FileSpace:
 
 for _path in sorted(FILES.glob("*.yaml")):
     SPACES.add(_path.stem, FileSpace(_path))
+
+
+SPACES.add("around", around)
 
 
 def space(name: str | Mapping[str, Any], options: dict[str, Any] | None = None) -> SearchSpace:

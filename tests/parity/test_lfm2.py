@@ -11,7 +11,7 @@ from transformers import Lfm2Config, Lfm2ForCausalLM
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, Skip
-from search_space.modeling.convert_lfm2 import from_lfm2, to_lfm2
+from search_space.modeling.families.lfm2 import from_lfm2, to_lfm2
 from search_space.modeling.model import build_model
 from search_space.rope import Yarn
 

@@ -89,6 +89,7 @@ def loadable(arch: ArchConfig) -> None:
         (len(_thetas(arch, attention)) > 1, "it has one rotary base for all layers"),
         (len(windows) > 1, "it has one sliding window in all attention layers or in none"),
         (arch.yarn and windows != {0}, "it stretches positions by YaRN only without a sliding window"),
+        (arch.llama3, "it does not stretch positions as Llama 3 does"),
         (arch.sandwich_norm, "it has no sandwich norms"),
         (arch.embedding_multiplier != 1.0, "it does not scale embeddings"),
     ):  # fmt: skip

@@ -36,7 +36,7 @@ class Written:
 
 def write_hugging_face(model_dir: Path, out: Path) -> Written:
     """Fills ``out`` with weights, configuration and tokenizer; logits are those of ``model_dir``."""
-    from search_space.modeling.convert_lfm2 import to_lfm2  # brings torch
+    from search_space.modeling.families.lfm2 import to_lfm2  # brings torch
     from search_space.modeling.model import HilnasForCausalLM
 
     ours = HilnasForCausalLM.from_pretrained(directory(model_dir)).eval()

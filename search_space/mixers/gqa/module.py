@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,7 +21,9 @@ class GqaModule(MixerModule):
         super().__init__()
         self.config = config
         # a window never sees further than it was trained to
-        self.rope = Rope(config.rope_theta or rope.theta, None if config.attention_window else rope.yarn)
+        self.rope = replace(
+            rope, theta=config.rope_theta or rope.theta, yarn=None if config.attention_window else rope.yarn
+        )
         q_width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         self.q_proj = nn.Linear(d_model, q_width, bias=False)
         self.k_proj = nn.Linear(d_model, kv_width, bias=False)
@@ -37,11 +40,7 @@ class GqaModule(MixerModule):
         keys, values = k_BTHN.transpose(1, 2), v_BTHN.transpose(1, 2)
         if cache is not None:
             keys, values = cache.state(layer, partial(KvState, self.config.attention_window)).extend(keys, values)
-        mask = attention_mask(sequence, keys.shape[2], self.config.attention_window)
-        mixed_BHTN = nn.functional.scaled_dot_product_attention(
-            q_BTHN.transpose(1, 2), keys, values, attn_mask=mask, enable_gqa=self.config.num_heads != keys.shape[1]
-        )
-        mixed_BTHN = mixed_BHTN.transpose(1, 2)
+        mixed_BTHN = attend(q_BTHN.transpose(1, 2), keys, values, sequence, self.config.attention_window)
         if self.gate_proj is not None:
             mixed_BTHN = mixed_BTHN * torch.sigmoid(self.gate_proj(x_BTD)).unsqueeze(-1)
         return self.o_proj(mixed_BTHN.flatten(2))
@@ -55,6 +54,22 @@ class GqaModule(MixerModule):
         if self.rope.yarn is not None:
             heads_BTHN = heads_BTHN * self.rope.attention_factor
         return rotate(heads_BTHN, sequence.positions_BT, frequencies)
+
+
+def attend(q_BHTN: Tensor, keys: Tensor, values: Tensor, sequence: Sequence, window: int) -> Tensor:
+    """Attention of fewer key-value heads than query heads -> [B, T, H, N]."""
+    attention, grouped = nn.functional.scaled_dot_product_attention, q_BHTN.shape[1] != keys.shape[1]
+    if not q_BHTN.is_cuda:
+        mask = attention_mask(sequence, keys.shape[2], window)
+        return attention(q_BHTN, keys, values, attn_mask=mask, enable_gqa=grouped).transpose(1, 2)
+    # the kernels of CUDA that need no T x S matrix take equal heads, and the fastest takes no mask
+    group = q_BHTN.shape[1] // keys.shape[1]
+    keys, values = (x.repeat_interleave(group, 1) if grouped else x for x in (keys, values))
+    whole = keys.shape[2] == q_BHTN.shape[2] and sequence.valid_BS is None and sequence.segments_BT is None
+    if whole and not 0 < window < keys.shape[2]:
+        return attention(q_BHTN, keys, values, is_causal=True).transpose(1, 2)
+    mask = attention_mask(sequence, keys.shape[2], window)
+    return attention(q_BHTN, keys, values, attn_mask=mask).transpose(1, 2)
 
 
 def attention_mask(sequence: Sequence, num_keys: int, window: int) -> Tensor:

@@ -1,0 +1,68 @@
+"""``hilnas parent``: models that exist, as the start of a search."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hilnas.cli.show import strip_of, widths_of
+from search_space import cost
+from search_space.parents import parent_arch, parent_folder, parent_names, parent_record
+
+app = typer.Typer(help="Import and list models that a search starts from.", no_args_is_help=True)
+console = Console()
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="Name of the parent, e.g. smollm2.")],
+    directory: Annotated[str, typer.Argument(help="Hugging Face directory, or smollm2-135m (a package).")],
+    text: Annotated[
+        list[str] | None, typer.Option(help="Source of calibration and held-out text; default python:docs.")
+    ] = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Import the model alone.")] = False,
+    max_tokens: Annotated[int, typer.Option(min=1000, help="Of text, in the parent's tokens.")] = 1_500_000,
+    as_json: AsJson = False,
+) -> None:
+    """Import a Llama, Qwen3 or Lfm2 model with its weights; whatever would be lost is refused by name."""
+    from hilnas.parents import TEXTS, import_parent
+
+    texts = () if no_text else tuple(text or TEXTS)
+    import_parent(name, directory, texts, max_tokens)
+    show(name, as_json)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List imported parents."""
+    records = [parent_record(name) for name in parent_names()]
+    if as_json:
+        typer.echo(json.dumps(records))
+        return
+    table = Table(title="parents", title_justify="left", header_style="bold")
+    for column in ("name", "family", "parameters", "layers", "origin"):
+        table.add_column(column)
+    for record in records:
+        arch = parent_arch(record["name"])
+        million = f"{cost.params(arch) / 1e6:.1f} M"
+        table.add_row(record["name"], record["family"], million, strip_of(arch.to_dict()), record["origin"])
+    console.print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Name of a parent.")], as_json: AsJson = False) -> None:
+    """Show a parent's architecture, text and learnt blocks."""
+    record, arch = parent_record(name), parent_arch(name)
+    blocks = len(list((parent_folder(name) / "blocks").glob("*.json")))
+    told = {**record, "params": cost.params(arch), "blocks": blocks, "label": arch.label}
+    if as_json:
+        typer.echo(json.dumps({**told, "arch": arch.to_dict()}))
+        return
+    console.print(strip_of(arch.to_dict()), widths_of(arch.to_dict()))
+    for key, value in told.items():
+        console.print(f"{key}: {value}", highlight=False)

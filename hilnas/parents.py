@@ -1,0 +1,98 @@
+"""Importing a parent: a Hugging Face directory, or the packaged SmolLM2-135M, with text in its own tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foundation.errors import InvalidConfig
+from nas.parent.store import ParentText, new_parent
+from search_space.parents import parents_folder
+from trainer.data.corpus import build_corpus
+from trainer.data.sources import open_source
+from trainer.data.vocabulary import Vocabulary
+from trainer.teacher.directory import SMOLLM2, identity, teacher_directory
+
+TEXTS, MAX_TOKENS, HELD_OUT_SHARE = ("python:docs",), 1_500_000, 0.2
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+                   "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")  # fmt: skip
+
+
+def import_parent(
+    name: str, source: str, texts: Sequence[str] = TEXTS, max_tokens: int = MAX_TOKENS, cache: Path | None = None
+) -> Path:
+    """The folder of the new parent. Raises InvalidConfig for a source that is none, a name that cannot be one, and
+    whatever of the model would be lost."""
+    from search_space.modeling.families import load_directory  # brings torch
+
+    if not NAME.fullmatch(name):
+        raise InvalidConfig(f"a parent's name is up to 64 of a-z, 0-9, '.', '_', '-', got {name!r}")
+    cache = cache or parents_folder().parent / "train/cache"
+    origin = identity(source)
+    folder = teacher_directory(source, cache)
+    model = load_directory(folder)
+    text = parent_text(folder, model.config.vocab_size, texts, max_tokens, cache) if texts else None
+    with new_parent(parents_folder(), name, model, origin, family_name(folder), text, list(texts)) as partial:
+        for file in (folder / part for part in TOKENIZER_FILES):
+            if file.exists():
+                (partial / file.name).write_bytes(file.read_bytes())
+    return parents_folder() / name
+
+
+def family_name(folder: Path) -> str:
+    return str(json.loads((folder / "config.json").read_text())["model_type"])
+
+
+def parent_text(folder: Path, vocab_size: int, texts: Sequence[str], max_tokens: int, cache: Path) -> ParentText:
+    """Training and held-out text as the parent's tokenizer cuts it; documents of one are not in the other."""
+    tokenizer = tokenizer_of(folder)
+    num_bytes = bytes_of_tokens(tokenizer, vocab_size)
+    end = end_of_document(folder, tokenizer)
+    ids = np.arange(vocab_size, dtype=np.int32)
+    vocabulary = Vocabulary(ids, ids, np.arange(vocab_size + 1, dtype=np.int64), num_bytes, end, end)
+    sources = [open_source(spec, cache) for spec in texts]
+    parts, _ = build_corpus(sources, tokenizer, vocabulary, max_tokens, HELD_OUT_SHARE)
+    return ParentText(parts["train"], parts["held_out"], num_bytes)
+
+
+def tokenizer_of(folder: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    if not (folder / "tokenizer.json").exists():
+        raise InvalidConfig(f"{folder} has no tokenizer.json; give a directory with one, or import without text")
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def end_of_document(folder: Path, tokenizer: Any) -> int:
+    """The id that ends a document: the tokenizer's end of sequence, else a usual one."""
+    from transformers import AutoTokenizer
+
+    found = AutoTokenizer.from_pretrained(folder).eos_token_id
+    usual = (tokenizer.token_to_id(token) for token in ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"))
+    return int(found if found is not None else next((index for index in usual if index is not None), 0))
+
+
+def bytes_of_tokens(tokenizer: Any, vocab_size: int) -> Any:
+    """Bytes of text that each id stands for: 0 for special tokens and ids without a token."""
+    special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    sizes = np.zeros(vocab_size, np.int32)
+    byte_level = "ByteLevel" in tokenizer.to_str()
+    for token, index in tokenizer.get_vocab().items():
+        if index < vocab_size and index not in special:
+            sizes[index] = len(token) if byte_level else _spelled_bytes(token)
+    return sizes
+
+
+def _spelled_bytes(token: str) -> int:
+    """SentencePiece writes a space as U+2581 and a byte as <0xAB>."""
+    return 1 if BYTE_TOKEN.fullmatch(token) else len(token.replace("\u2581", " ").encode())
+
+
+__all__ = ["SMOLLM2", "import_parent", "parent_text"]

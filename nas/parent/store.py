@@ -1,0 +1,114 @@
+"""A parent on disk: weights, the text that its blocks learn from and that candidates read, and its learnt blocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation.errors import InvalidConfig
+from foundation.files import new_folder, take_name
+from nas.parent.activations import Activations, collect, parent_digest
+from nas.parent.judge import HeldOut
+from nas.parent.learn import BlockStore
+from search_space.modeling.model import HilnasForCausalLM
+from search_space.parents import RECORD, parent_folder
+
+TEXT = "text"
+
+
+@dataclass(frozen=True)
+class ParentText:
+    """Streams of the parent's tokens, and the bytes that each id stands for."""
+
+    train: NDArray[Any]
+    held_out: NDArray[Any]
+    num_bytes: NDArray[Any]
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, values in vars(self).items():
+            np.save(folder / f"{name}.npy", values.astype(np.int32))
+
+    @classmethod
+    def load(cls, folder: Path) -> ParentText:
+        return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "held_out", "num_bytes")))
+
+
+@dataclass(frozen=True)
+class ParentRecord:
+    """``digest`` covers the architecture and every weight. ``texts`` are sources as ``trainer.data.sources`` names
+    them."""
+
+    name: str
+    origin: str
+    family: str
+    digest: str
+    texts: list[str]
+    tokens: dict[str, int]
+
+
+class Parent:
+    """One imported parent. Raises InvalidConfig when no parent has this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.folder = name, parent_folder(name)
+        self.record = ParentRecord(**json.loads((self.folder / RECORD).read_text()))
+
+    def model(self) -> HilnasForCausalLM:
+        return HilnasForCausalLM.from_pretrained(self.folder, dtype="float32").eval()
+
+    @property
+    def text(self) -> ParentText:
+        if not (self.folder / TEXT / "train.npy").exists():
+            raise InvalidConfig(f"parent {self.name!r} was imported without text; import it again with --text SOURCE")
+        return ParentText.load(self.folder / TEXT)
+
+    @property
+    def blocks(self) -> BlockStore:
+        return BlockStore(self.folder / "blocks")
+
+    def calibration(self, length: int, count: int, seed: int = 0) -> NDArray[Any]:
+        """``count`` rows of training text. Raises InvalidConfig when there is less."""
+        stream = self.text.train
+        if len(stream) <= length:
+            raise InvalidConfig(f"calibration rows of {length} tokens need more text than {len(stream)} tokens")
+        firsts = np.random.default_rng(seed).integers(len(stream) - length, size=count)
+        return np.stack([stream[first : first + length] for first in firsts]).astype(np.int64)
+
+    def activations(self, model: HilnasForCausalLM, length: int, count: int) -> Activations:
+        """Made once for each length and number of rows."""
+        return collect(model, self.calibration(length, count), self.folder / f"activations-{count}x{length}", at_once=2)
+
+    def held_out(self, length: int, count: int) -> HeldOut:
+        text = self.text
+        return HeldOut.cut(np.asarray(text.held_out), np.asarray(text.num_bytes), length, count)
+
+
+@contextmanager
+def new_parent(
+    parents: Path, name: str, model: HilnasForCausalLM, origin: str, family: str, text: ParentText | None,
+    texts: list[str],
+) -> Iterator[Path]:  # fmt: skip
+    """A folder with weights, record and text, which takes its name when the block ends well; the caller adds the
+    tokenizer.
+
+    Raises InvalidConfig when another parent has the name.
+    """
+    if (parents / name).exists():
+        raise InvalidConfig(f"a parent {name!r} is already there; give another name, or remove {parents / name}")
+    with new_folder(parents, name) as partial:
+        model.save_pretrained(partial)
+        tokens = {"train": len(text.train), "held_out": len(text.held_out)} if text else {}
+        record = ParentRecord(name, origin, family, parent_digest(model), texts, tokens)
+        (partial / RECORD).write_text(json.dumps(asdict(record), indent=1))
+        if text is not None:
+            text.save(partial / TEXT)
+        yield partial
+        take_name(partial, parents / name)
