@@ -21,10 +21,10 @@ from search_space.modeling.model import HilnasForCausalLM
 
 # what says nothing about the function that a model computes, or is carried over as it is
 NEUTRAL = frozenset({
-    "_name_or_path", "architectures", "bos_token_id", "chunk_size_feed_forward", "dtype", "eos_token_id", "id2label",
-    "initializer_range", "is_encoder_decoder", "label2id", "max_position_embeddings", "model_type",
-    "output_attentions", "output_hidden_states", "pad_token_id", "problem_type", "return_dict", "torch_dtype",
-    "transformers_version", "use_cache",
+    "_model_name_or_path", "_name_or_path", "architectures", "bos_token_id", "chunk_size_feed_forward", "dtype",
+    "eos_token_id", "id2label", "initializer_range", "is_encoder_decoder", "label2id", "max_position_embeddings",
+    "model_type", "output_attentions", "output_hidden_states", "pad_token_id", "problem_type", "return_dict",
+    "torch_dtype", "transformers_version", "unk_token_id", "use_cache",
 })  # fmt: skip
 CARRIED = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings", "initializer_range")
 
