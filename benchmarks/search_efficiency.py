@@ -1,0 +1,228 @@
+"""How many evaluations does each sampler need on a landscape that everybody can rerun? Candidates around a small
+parent, each judged composed on real text (docs/landscape.md); costs in closed form. The table holds a list, so a
+proposal stands for the nearest candidate of the list that was not evaluated yet, for every sampler alike."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import RESULTS, publish
+from contracts.states import TrialState
+from contracts.study import StudySpec, TrialFacts
+from nas.history import History
+from nas.hypervolume import hypervolume
+from nas.samplers.optuna_sampler import OptunaSampler
+from nas.samplers.surrogate.structure import Structure
+from search_space.arch import ArchConfig, SwiGLU
+from search_space.cost import closed_form
+from search_space.mixers import mixer_from_dict
+from search_space.space import LayerChoices, SearchSpace, space
+
+LANDSCAPE = RESULTS / "landscape.json.gz"
+COSTS = ("decode_bytes@2048", "weight_bytes")
+SAMPLERS = ("surrogate", "nsga2", "nsga3", "tpe", "random")
+SETTINGS = {
+    "2 objectives": (COSTS[:1], False), "2 with a budget": (COSTS[:1], True),
+    "3 objectives": (COSTS, False), "3 with a budget": (COSTS, True),
+}  # fmt: skip
+EVALUATIONS, RANDOM_EVALUATIONS = 100, 1000
+
+
+class Landscape:
+    """The judged candidates of a list: assignments as rows, and their metrics."""
+
+    def __init__(self, path: Path) -> None:
+        data = json.loads(gzip.decompress(path.read_bytes()))
+        self.space = space_of(data)
+        self.structure = Structure(self.space)
+        listed = [one for one in data["candidates"] if "bits_per_byte@2048" in one]
+        self.assignments = [one["assignment"] for one in listed]
+        self.rows = self.structure.rows(self.assignments)
+        archs = [self.space.decode(one) for one in self.assignments]
+        self.metrics = [
+            {"bits_per_byte": float(one["bits_per_byte@2048"]), **{key: _cost(arch, key) for key in COSTS}}
+            for one, arch in zip(listed, archs, strict=True)
+        ]
+
+    def nearest(self, assignment: dict[str, str], taken: set[int]) -> int:
+        distance = (self.rows != self.structure.rows([assignment])[0]).sum(1)
+        distance[list(taken)] = distance.max() + 1
+        return int(np.argmin(distance))
+
+
+def space_of(data: dict[str, Any]) -> SearchSpace:
+    choices = tuple(
+        LayerChoices(
+            tuple(mixer_from_dict(one) for one in layer["mixers"]),
+            tuple(SwiGLU(**one) if one else None for one in layer["ffns"]),
+        )
+        for layer in data["choices"]
+    )
+    arch = ArchConfig.from_dict(data["arch"])
+    return SearchSpace("landscape", arch.d_model, arch.vocab_size, choices, {"rope_theta": arch.rope_theta})
+
+
+def _cost(arch: ArchConfig, key: str) -> float:
+    name, _, context = key.partition("@")
+    return closed_form(arch, name, int(context) if context else None, "8da4w", "fp32")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--evaluations", type=int, default=EVALUATIONS)
+    parser.add_argument("--quick", action="store_true", help="one seed, 20 evaluations, two samplers, no timing")
+    options = parser.parse_args()
+    landscape = Landscape(LANDSCAPE)
+    samplers, seeds, count = SAMPLERS, options.seeds, options.evaluations
+    if options.quick:
+        samplers, seeds, count = ("surrogate", "random"), 1, 20
+    rows = measure(landscape, samplers, seeds, count)
+    speed = {} if options.quick else {"ask_ms_p95_at_1000": ask_ms(landscape), "tick_ms_at_10000": tick_ms(10_000)}
+    publish("search_efficiency", judge(rows) | speed, table(rows), rows)
+
+
+def measure(landscape: Landscape, samplers: tuple[str, ...], seeds: int, count: int) -> list[dict[str, Any]]:
+    """One row for each setting, sampler and seed: the hypervolume after every evaluation, as a share of the list's."""
+    found = []
+    for setting, (costs, with_budget) in SETTINGS.items():
+        task = Task(landscape, costs, with_budget)
+        for name in samplers:
+            for seed in range(seeds):
+                begun = time.monotonic()
+                curve = task.run(name, seed, count)
+                seconds = time.monotonic() - begun
+                found.append({"setting": setting, "sampler": name, "seed": seed, "curve": curve, "seconds": seconds})
+        goal = statistics.mean(task.random_share(seed, RANDOM_EVALUATIONS) for seed in range(20))
+        found.append({"setting": setting, "sampler": "1000 random", "seed": 0, "curve": [goal], "seconds": 0.0})
+    return found
+
+
+class Task:
+    """Objectives, a budget where there is one (the median cost of the list), and the list's own front."""
+
+    def __init__(self, landscape: Landscape, costs: tuple[str, ...], with_budget: bool) -> None:
+        self.landscape, self.keys = landscape, ["bits_per_byte", *costs]
+        self.bound = float(np.median([one[costs[0]] for one in landscape.metrics])) if with_budget else None
+        self.points = np.array([[one[key] for key in self.keys] for one in landscape.metrics])
+        self.kept = self.points[:, 1] <= (self.bound or np.inf)
+        low, high = self.points[self.kept].min(0), np.quantile(self.points[self.kept], 0.9, axis=0)
+        self.points = (self.points - low) / (high - low)
+        self.whole = self.volume(range(len(self.points)))
+
+    def volume(self, chosen: Any) -> float:
+        points = self.points[[i for i in chosen if self.kept[i]]]
+        return hypervolume(points, [1.0] * len(self.keys), ["min"] * len(self.keys)) if len(points) else 0.0
+
+    def random_share(self, seed: int, count: int) -> float:
+        chosen = random.Random(seed).sample(range(len(self.points)), min(count, len(self.points)))
+        return self.volume(chosen) / self.whole
+
+    def spec(self, sampler: str, seed: int, count: int) -> StudySpec:
+        budgets = {self.keys[1]: self.bound} if self.bound else {}
+        return StudySpec.model_validate({
+            "name": "landscape", "objectives": [{"metric": key} for key in self.keys], "sampler": sampler,
+            "seed": seed, "max_trials": count, "budgets": budgets, "quality": {"estimator": "text"},
+        })  # fmt: skip
+
+    def run(self, sampler: str, seed: int, count: int) -> list[float]:
+        spec = self.spec(sampler, seed, count)
+        searching, taken, curve = OptunaSampler(spec, self.landscape.space), list[int](), list[float]()
+        rng = random.Random(seed)
+        for number in range(count):
+            if sampler == "random":
+                at = rng.choice([i for i in range(len(self.points)) if i not in taken])
+            else:
+                proposal = searching.ask()
+                assert proposal is not None
+                at = self.landscape.nearest(proposal.assignment, set(taken))
+                searching.tell(self.trial(number, at, proposal.attrs))
+            taken.append(at)
+            curve.append(self.volume(taken) / self.whole)
+        return curve
+
+    def trial(self, number: int, at: int, attrs: dict[str, Any]) -> TrialFacts:
+        """A candidate over the budget has its metrics and no values."""
+        metrics = {key: self.landscape.metrics[at][key] for key in self.keys}
+        met = bool(self.kept[at])
+        return TrialFacts(
+            id=f"trial-{number}", study_id="study", number=number, assignment=self.landscape.assignments[at],
+            state=TrialState.COMPLETE if met else TrialState.INFEASIBLE, arch_digest=str(at), sampler_attrs=attrs,
+            costs=metrics, values=metrics if met else {},
+        )  # fmt: skip
+
+
+def ask_ms(landscape: Landscape, known: int = 1000, asks: int = 40) -> float:
+    """95th percentile of a proposal's time with so many complete trials of three objectives and a budget."""
+    task = Task(landscape, COSTS, True)
+    searching = OptunaSampler(task.spec("surrogate", 0, known + asks), landscape.space)
+    searching.replay(task.trial(number, number, {}) for number in range(known))
+    times = []
+    for number in range(known, known + asks):
+        begun = time.perf_counter()
+        proposal = searching.ask()
+        times.append(1e3 * (time.perf_counter() - begun))
+        assert proposal is not None
+        searching.tell(task.trial(number, landscape.nearest(proposal.assignment, set(range(number))), proposal.attrs))
+    return float(np.quantile(times[1:], 0.95))
+
+
+def tick_ms(known: int, ticks: int = 50) -> float:
+    """What a tick of the study's loop does with its history while nothing changes, with so many finished trials."""
+    from contracts.study import TrialRecord
+
+    of = space("debug_space")
+    history, rng = History(), random.Random(0)
+    for number in range(known):
+        assignment = of.sample(rng)
+        arch = of.decode(assignment)
+        history.note(TrialRecord(id=str(number), study_id="s", number=number, state=TrialState.COMPLETE, arch=arch,
+                                 arch_digest=arch.digest, assignment=assignment))  # fmt: skip
+    begun = time.perf_counter()
+    for _ in range(ticks):
+        history.within([state for state in TrialState if state is not TrialState.COMPLETE])
+        history.count(TrialState.MEASURED, TrialState.JUDGING)
+    return 1e3 * (time.perf_counter() - begun) / ticks
+
+
+def judge(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Figures over all settings: the worst setting decides where a bar is asked for."""
+    needed, ratios, nsga, settings = [], [], [], {}
+    for setting in SETTINGS:
+        curves = {
+            name: np.mean([row["curve"] for row in rows if (row["setting"], row["sampler"]) == (setting, name)], axis=0)
+            for name in {row["sampler"] for row in rows if row["setting"] == setting}
+        }
+        goal, ours = float(curves.pop("1000 random")[0]), curves.pop("surrogate")
+        reached = np.flatnonzero(ours >= goal)
+        needed.append(int(reached[0]) + 1 if len(reached) else None)
+        others = {name: float(curve[-1]) for name, curve in curves.items()}
+        ratios.append(float(ours[-1]) / max(others.values()))
+        nsga.append(others.get("nsga2", 1.0) <= others["random"])
+        settings[setting] = {"surrogate": round(float(ours[-1]), 4), "goal": round(goal, 4), "needed": needed[-1],
+                             **{name: round(value, 4) for name, value in others.items()}}  # fmt: skip
+    return {
+        "evaluations_to_match_1000_random": None if None in needed else max(one for one in needed if one),
+        "hypervolume_ratio_at_100": round(min(ratios), 4), "nsga2_is_random": all(nsga), "settings": settings,
+    }  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"setting": row["setting"], "sampler": row["sampler"], "seed": row["seed"], "share": row["curve"][-1],
+         "seconds": round(row["seconds"], 1)}
+        for row in rows
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
