@@ -22,10 +22,10 @@ from nas.history import History
 from nas.hypervolume import hypervolume
 from nas.samplers.optuna_sampler import OptunaSampler
 from nas.samplers.surrogate.structure import Structure
-from search_space.arch import ArchConfig, SwiGLU
+from search_space.arch import ArchConfig
 from search_space.cost import closed_form
-from search_space.mixers import mixer_from_dict
-from search_space.space import LayerChoices, SearchSpace, space
+from search_space.mixers import GatedShortConv, Gqa, Skip, SlidingWindow
+from search_space.space import SearchSpace, space, uniform_space
 
 LANDSCAPE = RESULTS / "landscape.json.gz"
 COSTS = ("decode_bytes@2048", "weight_bytes")
@@ -44,13 +44,17 @@ class Landscape:
         data = json.loads(gzip.decompress(path.read_bytes()))
         self.space = space_of(data)
         self.structure = Structure(self.space)
-        listed = [one for one in data["candidates"] if "bits_per_byte@2048" in one]
-        self.assignments = [one["assignment"] for one in listed]
+        at = data["columns"].index("bits_per_byte@2048")
+        digits = np.array([[int(digit) for digit in one[1]] for one in data["list"]])
+        names = list(data["parameters"])
+        self.assignments = [
+            {name: data["parameters"][name][index] for name, index in zip(names, row, strict=True)} for row in digits
+        ]
         self.rows = self.structure.rows(self.assignments)
         archs = [self.space.decode(one) for one in self.assignments]
         self.metrics = [
-            {"bits_per_byte": float(one["bits_per_byte@2048"]), **{key: _cost(arch, key) for key in COSTS}}
-            for one, arch in zip(listed, archs, strict=True)
+            {"bits_per_byte": float(one[at]), **{key: _cost(arch, key) for key in COSTS}}
+            for one, arch in zip(data["list"], archs, strict=True)
         ]
 
     def nearest(self, assignment: dict[str, str], taken: set[int]) -> int:
@@ -60,15 +64,13 @@ class Landscape:
 
 
 def space_of(data: dict[str, Any]) -> SearchSpace:
-    choices = tuple(
-        LayerChoices(
-            tuple(mixer_from_dict(one) for one in layer["mixers"]),
-            tuple(SwiGLU(**one) if one else None for one in layer["ffns"]),
-        )
-        for layer in data["choices"]
-    )
-    arch = ArchConfig.from_dict(data["arch"])
-    return SearchSpace("landscape", arch.d_model, arch.vocab_size, choices, {"rope_theta": arch.rope_theta})
+    """The space that the landscape was drawn from, its choices in the order of the file."""
+    heads = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 32}
+    mixers = (Gqa(**heads), Gqa(4, 1, 32), SlidingWindow(**heads, window=64), SlidingWindow(**heads, window=256),
+              GatedShortConv(3), GatedShortConv(7), Skip())  # fmt: skip
+    found = uniform_space("landscape", 128, 2048, 10, mixers, (384, 192, 96, 0), rope_theta=10_000.0)
+    assert {name: tuple(labels) for name, labels in data["parameters"].items()} == found.parameters()
+    return found
 
 
 def _cost(arch: ArchConfig, key: str) -> float:
@@ -136,7 +138,9 @@ class Task:
 
     def run(self, sampler: str, seed: int, count: int) -> list[float]:
         spec = self.spec(sampler, seed, count)
-        searching, taken, curve = OptunaSampler(spec, self.landscape.space), list[int](), list[float]()
+        searching = OptunaSampler(spec, self.landscape.space)
+        taken: list[int] = []
+        curve: list[float] = []
         rng = random.Random(seed)
         for number in range(count):
             if sampler == "random":

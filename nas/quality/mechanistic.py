@@ -61,7 +61,8 @@ def estimate(arch: ArchConfig, options: MechanisticOptions, device: str | None =
     Raises BelowFloor for a proxy that guesses, TooGood for one that meets targets which nothing announces.
     """
     design = Design(arch, options, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    require_causal(design.proxy)
+    with MeasurementLock().shared():
+        require_causal(design.proxy)
     seeds = list(range(options.seeds))
     rates = rates_of(arch, options.learning_rates, RATES)
     by_rate = {rate: [design.run(seed, rate) for seed in seeds] for rate in rates}
@@ -103,8 +104,7 @@ class Design:
         self._train(proxy, seed, rate)
         self._require_chance(proxy)
         accuracies = {task: self._accuracy(proxy, task, SCORING) for task in self.tasks}
-        chosen_by = sum(self._accuracy(proxy, task, CHOOSING) for task in self.tasks) / len(self.tasks)
-        return Run(accuracies, chosen_by)
+        return Run(accuracies, sum(self._accuracy(proxy, task, CHOOSING) for task in self.tasks) / len(self.tasks))
 
     def _build(self, seed: int) -> Proxy:
         model = build_model(self.proxy, seed=seed)
@@ -154,7 +154,8 @@ class Design:
     def _accuracy(self, proxy: Proxy, task: str, seed: int) -> float:
         proxy.model.eval()
         batch = self._batch(task, EVALUATION_ROWS, Generator().manual_seed(seed))
-        logits, targets = proxy.logits_and_targets(batch)
+        with MeasurementLock().shared():
+            logits, targets = proxy.logits_and_targets(batch)
         return float((logits.argmax(-1) == targets).float().mean())
 
     @torch.no_grad()
@@ -162,7 +163,9 @@ class Design:
         """The value of a key that was not seen before is random: only a model that reads ahead knows it."""
         proxy.model.eval()
         batch = unannounced_recall(EVALUATION_ROWS, Generator().manual_seed(UNANNOUNCED))
-        logits, targets = proxy.logits_and_targets(Batch(batch.tokens.to(self.device), batch.targets.to(self.device)))
+        batch = Batch(batch.tokens.to(self.device), batch.targets.to(self.device))
+        with MeasurementLock().shared():
+            logits, targets = proxy.logits_and_targets(batch)
         require_chance(int((logits.argmax(-1) == targets).sum()), len(targets), CHANCE, "unannounced_recall")
 
     def _batch(self, task: str, rows: int, generator: Generator) -> Batch:

@@ -11,7 +11,7 @@ from foundation.registry import Registry
 if TYPE_CHECKING:
     from nas.quality.text.data import TextData
 
-TEXTS: Registry[Callable[[], TextData]] = Registry("text of an estimator", "texts of an estimator")
+TEXTS: Registry[Callable[[], TextData]] = Registry("judging text")
 
 
 @TEXTS.register("python")

@@ -158,7 +158,7 @@ class TestText(TrainedContract):
             yield
 
     def test_an_unknown_text_names_the_known_ones(self) -> None:
-        with pytest.raises(InvalidConfig, match="unknown text of an estimator 'novels'; known: python, other"):
+        with pytest.raises(InvalidConfig, match="unknown judging text 'novels'; known: python, other"):
             self.estimator(text="novels")
 
     def test_bits_are_told_by_position(self) -> None:

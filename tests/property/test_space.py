@@ -27,7 +27,7 @@ def test_encode_undoes_decode(assignment: Assignment) -> None:
     assert SPACE.encode(SPACE.decode(assignment)) == assignment
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", [name for name in SPACES if name != "around"])  # needs a parent
 @given(seed=seeds)
 def test_samples_of_every_space_survive_the_codec(name: str, seed: int) -> None:
     found = space(name)

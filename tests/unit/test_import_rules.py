@@ -14,7 +14,7 @@ from hilnas.cli.bench import benchmark_names
 ROOT = Path(__file__).parents[2]
 SHARED_BY_BENCHMARKS = {
     "benchmarks.record", "benchmarks.intervals", "benchmarks.resume", "benchmarks.quality_data",
-    "benchmarks.quality_truth",
+    "benchmarks.quality_truth", "benchmarks.landscape_list",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "executorch", "optuna", "numpy", "fastapi", "sqlalchemy")
 

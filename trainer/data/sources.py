@@ -5,7 +5,6 @@ A source is a string, ``kind:name``; every kind is one function from name and do
 
 from __future__ import annotations
 
-import ast
 import gzip
 import html
 import json
@@ -21,6 +20,7 @@ from pathlib import Path
 from foundation.errors import InvalidConfig
 from foundation.files import atomic_folder
 from foundation.registry import Registry
+from nas.quality.text.python_documents import python_documents
 
 MIN_CHARACTERS, MAX_DATASET_ROWS = 200, 20_000
 DOCTYPE = re.compile(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]+>")
@@ -50,19 +50,9 @@ def python_docs(spec: str, name: str, cache: Path) -> Source:
     (``python:docs`` has both)."""
     if name not in ("docs", "topics"):
         raise InvalidConfig(f"unknown text source {spec!r}; python:docs and python:topics are there")
-
-    def documents() -> Iterator[str]:
-        from pydoc_data.topics import topics
-
-        yield from topics.values()
-        if name == "topics":
-            return
-        for path in sorted(Path(ast.__file__).parent.rglob("*.py")):
-            if not {"site-packages", "test", "tests", "idlelib"} & set(path.parts):
-                yield _docstrings(path)
-
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Source(spec, f"Python {version} standard library", "PSF-2.0", documents)
+    return Source(spec, f"Python {version} standard library", "PSF-2.0",
+                  lambda: python_documents(docstrings=name == "docs"))  # fmt: skip
 
 
 def debian(spec: str, name: str, cache: Path) -> Source:
@@ -162,15 +152,6 @@ def _glosses(path: Path, at_once: int = 40) -> Iterator[str]:
             words = columns[4 : 4 + 2 * int(columns[3], 16) : 2]
             lines.append(f"{', '.join(words).replace('_', ' ')}: {gloss.strip()}")
     yield from ("\n".join(lines[i : i + at_once]) for i in range(0, len(lines), at_once))
-
-
-def _docstrings(path: Path) -> str:
-    try:
-        tree = ast.parse(path.read_text(errors="ignore"))
-    except (SyntaxError, ValueError):
-        return ""
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    return "\n\n".join(text for node in ast.walk(tree) if isinstance(node, kinds) and (text := ast.get_docstring(node)))
 
 
 def _run(command: list[str], folder: Path, what: str) -> None:

@@ -36,7 +36,8 @@ def estimate(arch: ArchConfig, options: TextOptions, device: str | None = None) 
     """Raises BelowFloor for a proxy that does not beat token frequencies, TooGood for one that no model could be."""
     reading = _reading(options.text, options.length, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     proxy = proxy_of(arch, options.width, reading.vocab_size, options.length, options.context)
-    require_causal(proxy)
+    with MeasurementLock().shared():
+        require_causal(proxy)
     rate, auditions = _best_rate(proxy, reading, options, rates_of(arch, options.learning_rates, RATES))
     runs = [_trained(proxy, reading, options, rate, seed, 1.0) for seed in range(options.seeds)]
     bits = [run.held_out.bits_per_byte for run in runs]
@@ -82,5 +83,6 @@ def _trained(
 
 @lru_cache(maxsize=4)
 def _reading(text: str, length: int, device: str) -> Reading:
-    data = TEXTS.get_or_raise(text)()
+    with MeasurementLock().shared():
+        data = TEXTS.get_or_raise(text)()
     return Reading(TextTensors(data, length, device), data.vocab_size, data.unigram_bits())

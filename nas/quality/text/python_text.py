@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nas.quality.text.data import TextData
+from nas.quality.text.python_documents import python_documents
 
 VOCABULARY, END = 512, "<|endoftext|>"
 HELD_OUT_SHARE, SHORTEST = 0.1, 200
-KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef)
-
-
-def python_documents(*, docstrings: bool = True) -> Iterator[str]:
-    from pydoc_data.topics import topics
-
-    yield from topics.values()
-    if docstrings:
-        for path in sorted(Path(ast.__file__).parent.rglob("*.py")):
-            if not {"site-packages", "test", "tests", "idlelib"} & set(path.parts):
-                yield _docstrings(path)
 
 
 @cache
@@ -65,11 +52,3 @@ def _stream(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
     end = tokenizer.token_to_id(END)
     rows = [np.array([*encoded.ids, end], np.uint16) for encoded in tokenizer.encode_batch_fast(texts)]
     return np.concatenate(rows)
-
-
-def _docstrings(path: Path) -> str:
-    try:
-        tree = ast.parse(path.read_text(errors="ignore"))
-    except (SyntaxError, ValueError):
-        return ""
-    return "\n\n".join(text for node in ast.walk(tree) if isinstance(node, KINDS) and (text := ast.get_docstring(node)))

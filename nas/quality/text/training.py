@@ -20,6 +20,7 @@ POSITIONS = (0, 32, 64, 128, 256, 512, 1024, 2048)  # edges of the ranges that l
 CURVE_POINTS = 25
 EVALUATION_BATCH = 32
 LN2 = math.log(2)
+Around = Callable[[], AbstractContextManager[None]]
 
 
 class OutOfTime(Exception):
@@ -84,12 +85,13 @@ def train_on_text(
     autocast: bool = False,
     stops: Sequence[float] = (),
     deadline: float = math.inf,
-    around_step: Callable[[], AbstractContextManager[None]] = nullcontext,
+    around_step: Around = nullcontext,
     prepare: Callable[[HilnasForCausalLM], None] = lambda _: None,
 ) -> Trained:
     """Trains one model of ``arch`` from scratch.
 
-    ``stops``: shares of the run at which held-out text is read too. ``around_step`` holds a lock for each step;
+    ``stops``: shares of the run at which held-out text is read too. ``around_step`` holds a lock for each step and each
+    batch of held-out text;
     ``prepare`` may put faster, equal parts in. Raises OutOfTime when ``time.monotonic()`` passes ``deadline``.
     """
     model = initialized(arch, run.seed).to(text.device)  # type: ignore[arg-type]
@@ -107,9 +109,9 @@ def train_on_text(
             losses.append(_step(model, optimizer, text.training_rows(starts[step]), run.rate_at(step), autocast))
         if step + 1 in wanted:
             tokens = (step + 1) * run.rows * run.length
-            result.at_tokens[tokens] = held_out_bits(model, text, 64, autocast).bits_per_byte
+            result.at_tokens[tokens] = held_out_bits(model, text, 64, autocast, around_step).bits_per_byte
     result.curve = _curve(torch.stack(losses), run)
-    result.held_out = held_out_bits(model, text, run.evaluation_rows, autocast)
+    result.held_out = held_out_bits(model, text, run.evaluation_rows, autocast, around_step)
     result.seconds = time.monotonic() - begin
     return result
 
@@ -126,12 +128,19 @@ def initialized(arch: ArchConfig, seed: int) -> HilnasForCausalLM:
 
 
 @torch.no_grad()
-def held_out_bits(model: HilnasForCausalLM, text: TextTensors, num_rows: int, autocast: bool = False) -> HeldOut:
+def held_out_bits(
+    model: HilnasForCausalLM,
+    text: TextTensors,
+    num_rows: int,
+    autocast: bool = False,
+    around_step: Around = nullcontext,
+) -> HeldOut:
     """Reads ``num_rows`` rows of held-out text (or as many as there are)."""
     model.eval()
     nats, sizes = [], []
     for rows in text.held_out_rows(num_rows).split(EVALUATION_BATCH):
-        nats.append(_losses(model, rows, autocast, "none").view(len(rows), -1).double())
+        with around_step():
+            nats.append(_losses(model, rows, autocast, "none").view(len(rows), -1).double())
         sizes.append(text.num_bytes[rows[:, 1:]].double())
     model.train()
     bits_RT, bytes_RT = torch.cat(nats) / LN2, torch.cat(sizes)
