@@ -137,7 +137,7 @@ def estimates_as_columns(estimates: list[Row]) -> list[Row]:
         columns.append(_column(name, fidelity, rows, partial(_score, sign)))
         if name == "text":
             columns.append(_column(name, "the audition alone", rows, _audition, share=1 / 3))
-    return columns
+    return [column for column in columns if any(score is not None for score in column["scores"].values())]
 
 
 def _score(sign: int, row: Row) -> float | None:

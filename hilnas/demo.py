@@ -29,13 +29,13 @@ START_TIMEOUT_S = 60.0
 SPEC: dict[str, Any] = {
     "name": NAME,
     "space": "debug_space",
-    "objectives": [{"metric": "quality"}, {"metric": "decode_ms@1024"}, {"metric": "memory_bytes@1024"}],
-    "sampler": "gp",
+    "objectives": [{"metric": "bits_per_byte"}, {"metric": "decode_ms@1024"}, {"metric": "memory_bytes@1024"}],
+    "sampler": "surrogate",
     "protocol": "quick",
     "max_trials": 22,
     "max_quality": 10,
     "queue_ahead": 6,
-    "quality": {"options": {"steps": 150, "width": 64}},
+    "quality": {"estimator": "text", "options": {"tokens": 300_000, "width": 64, "learning_rates": [0.006]}},
     "confirm": 1,
 }
 
