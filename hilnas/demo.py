@@ -35,7 +35,8 @@ SPEC: dict[str, Any] = {
     "max_trials": 22,
     "max_quality": 10,
     "queue_ahead": 6,
-    "quality": {"estimator": "text", "options": {"tokens": 300_000, "width": 64, "learning_rates": [0.006]}},
+    "quality": {"estimator": "text", "options": {"tokens": 300_000, "width": 64, "learning_rates": [0.006],
+                                                  "evaluation_rows": 2000}},  # fmt: skip
     "confirm": 1,
 }
 
