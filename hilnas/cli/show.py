@@ -55,6 +55,7 @@ def front_table(front: dict[str, Any], title: str = "Pareto front") -> Table:
         table.add_column(key, justify="right")
     for member in front["members"]:
         mark = f"[bold green]{member['number']} knee[/]" if member["knee"] else str(member["number"])
+        mark += f" {member['name']}" if member.get("name") else ""
         cells = [_cell(key, member) for key in front["objectives"]]
         table.add_row(mark, strip_of(member["arch"]), widths_of(member["arch"]), *cells)
     return table

@@ -32,12 +32,18 @@ def _member(trial: TrialView, keys: Sequence[str], knee: bool) -> FrontMember:
     estimates = {key: _estimate(trial, key, values[key]) for key in keys}
     rows = list(trial.confirmed.values())
     return FrontMember(
-        trial_id=trial.id, number=trial.number, knee=knee, values=trial.values | {key: values[key] for key in keys},
+        trial_id=trial.id, number=trial.number, name=_name(trial), knee=knee,
+        values=trial.values | {key: values[key] for key in keys},
         estimates={key: estimate for key, estimate in estimates.items() if estimate is not None},
         confirmed=_by_target(rows, "metrics"), beside=_by_target(rows, "beside"),
         confirmed_verdicts={row.key: row.verdict for row in rows}, costs=trial.costs, arch=trial.arch,
         arch_digest=trial.arch_digest, artifacts=trial.artifacts,
     )  # fmt: skip
+
+
+def _name(trial: TrialView) -> str:
+    name = trial.sampler_attrs.get("name", "")
+    return name if isinstance(name, str) else ""
 
 
 def _estimate(trial: TrialView, key: str, value: float) -> Estimate | None:

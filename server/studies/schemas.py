@@ -104,6 +104,7 @@ class FrontMember(BaseModel):
 
     trial_id: str
     number: int
+    name: str = ""  # of a known architecture that the study tried
     knee: bool
     values: dict[str, float]
     estimates: dict[str, Estimate]

@@ -44,6 +44,12 @@ export function scientific(value) {
   return `${mantissa} × 10${[...exponent].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
 }
 
+/** The name of a known architecture that a study tried, else "". */
+export const knownName = (trial) => (typeof trial.sampler_attrs?.name === "string" ? trial.sampler_attrs.name : "");
+
+/** A space is named, or came as data with the study. */
+export const spaceName = (space) => (typeof space === "string" ? space : space?.name || "a space of its own");
+
 export const humanize = (name) => name.replaceAll("_", " ");
 
 /** h("td.number", {title}, "text", child…) */

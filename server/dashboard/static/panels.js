@@ -1,5 +1,5 @@
 // Study header, candidate card, front table, jobs: each builds its elements from data.
-import { ago, duration, h, pill, plain, quantity, scientific, spread, humanize } from "./format.js";
+import { ago, duration, h, humanize, knownName, pill, plain, quantity, scientific, spaceName, spread } from "./format.js";
 import { metricOf, recipes, sizes } from "./registry.js";
 import { layerText, strip } from "./strip.js";
 import { budgetOf, estimateOf } from "./values.js";
@@ -17,7 +17,7 @@ export function summary(study, front, actions) {
   const done = ended.reduce((sum, state) => sum + (counts[state] || 0), 0) - (counts.gated || 0);
   const button = study.state === "running" ? h("button.button", { onclick: actions.stop }, "Stop")
     : study.state === "finished" ? null : h("button.button.primary", { onclick: actions.resume }, "Resume");
-  const text = `${study.spec.space} · ${study.spec.quantization} · ${study.spec.sampler} · ${study.spec.protocol} protocol · started ${ago(study.created_at)}`;
+  const text = `${spaceName(study.spec.space)} · ${study.spec.quantization} · ${study.spec.sampler} · ${study.spec.protocol} protocol · started ${ago(study.created_at)}`;
   return [
     h("div.study-head", {}, h("h1", {}, study.name), pill(study.state), h("div.actions", {}, button)),
     h("p.study-sub", {}, text, study.reason && study.state !== "failed" ? ` · ${study.reason}` : ""),
@@ -56,7 +56,7 @@ export function candidate(trial, study, widest, isKnee, { short = false, train, 
   const kinds = h("ol.layers", { start: 0 }, (trial.arch.layers || []).map((layer) => h("li", {}, layerText(layer))));
   const cell = (trial.arch.layers || []).length > 18 ? 11 : 14;
   return [
-    h("div.cand-head", {}, `#${trial.number}`, pill(trial.state), isKnee ? h("span.pill.finished", {}, "knee") : null),
+    h("div.cand-head", {}, `#${trial.number} ${knownName(trial)}`.trim(), pill(trial.state), isKnee ? h("span.pill.finished", {}, "knee") : null),
     strip(trial.arch, widest, { cell, letters: true }),
     trial.reason ? h("p.small.muted", {}, trial.reason) : null,
     h("dl.facts", {}, keys.flatMap((key) => fact(trial, study, key))),
@@ -143,7 +143,7 @@ function frontRow(member, columns, front, widest, selectedId, pick) {
     return h("td.number", {}, quantity(value, unit), " ", h("small", {}, ["bytes", "count"].includes(unit) ? "" : spread(member.estimates[key])));
   });
   return h(`tr.pick${member.trial_id === selectedId ? ".selected" : ""}`, { onclick: () => pick(member.trial_id) },
-    h("td.nowrap", {}, h("strong", {}, `#${member.number}`), " ", member.knee ? h("span.pill.finished", {}, "knee") : null),
+    h("td.nowrap", {}, h("strong", {}, `#${member.number}`), " ", member.name ? `${member.name} ` : "", member.knee ? h("span.pill.finished", {}, "knee") : null),
     h("td", {}, strip(member.arch, widest)), cells, h("td.number", {}, onePiece(member, front)));
 }
 

@@ -1,5 +1,5 @@
 // The live Pareto scatter: any two metrics, intervals as bars, the front of these two axes as a line, the knee named.
-import { h, plain, quantity, s, humanize } from "./format.js";
+import { h, humanize, knownName, plain, quantity, s } from "./format.js";
 import { metricOf } from "./registry.js";
 import { ticksOf } from "./ticks.js";
 import { budgetOf, directionOf, estimateOf, frontIn } from "./values.js";
@@ -122,7 +122,8 @@ function frontLine(frame, points, study, view) {
 function mark(frame, point, isKnee, isSelected, { pick, hover }) {
   const { css, shape, size } = CLASSES[point.kind];
   const x = frame.x(point.x.median), y = frame.y(point.y.median), grown = isKnee ? size + 2 : size;
-  const label = `candidate ${point.trial.number}, ${humanize(point.trial.state)}${isKnee ? ", the knee" : ""}`;
+  const name = knownName(point.trial);
+  const label = `candidate ${point.trial.number}${name ? ` (${name})` : ""}, ${humanize(point.trial.state)}${isKnee ? ", the knee" : ""}`;
   const group = s(`g.point.${css}${isSelected ? ".selected" : ""}`, {
     tabindex: 0, role: "button", "aria-label": label, "data-trial": point.trial.id,
     onclick: () => pick(point.trial.id), onkeydown: (event) => event.key === "Enter" && pick(point.trial.id),
@@ -130,7 +131,8 @@ function mark(frame, point, isKnee, isSelected, { pick, hover }) {
     onfocus: () => hover(point.trial, x, y), onblur: () => hover(null),
   }, s("circle.halo", { cx: x, cy: y, r: 11 }));
   group.append(...intervals(frame, point, x, y), symbol(isKnee ? "diamond" : shape, x, y, grown));
-  if (isKnee) group.append(s("text.knee-label", { x: x + 11, y: y - 9 }, "knee"));
+  const caption = [name, isKnee ? "knee" : ""].filter(Boolean).join(", ");
+  if (caption) group.append(s("text.knee-label", { x: x + 11, y: y - 9 }, caption));
   return group;
 }
 
