@@ -44,6 +44,10 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(records))
         return
+    if not records:
+        console.print("no parents yet; `hilnas parent import mine DIR` reads a Hugging Face directory of a Llama, Qwen3"
+                      " or Lfm2 model, `hilnas parent import smollm2 smollm2-135m` the packaged one")  # fmt: skip
+        return
     table = Table(title="parents", title_justify="left", header_style="bold")
     for column in ("name", "family", "parameters", "layers", "origin"):
         table.add_column(column)

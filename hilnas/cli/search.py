@@ -218,7 +218,8 @@ def _end(study: dict[str, Any], as_json: bool) -> None:
 
 def _space(text: str) -> Any:
     """A file travels as the data that it holds: the coordinator need not have it."""
-    return read_data(Path(text)) if text not in SPACES and Path(text).is_file() else text
+    is_file = Path(text).is_file() or Path(text).suffix in (".yaml", ".yml", ".json")
+    return read_data(Path(text)) if text not in SPACES and is_file else text
 
 
 def _budget(text: str) -> tuple[str, float]:

@@ -49,10 +49,15 @@ def space(name: str | Mapping[str, Any], options: dict[str, Any] | None = None) 
     build = SPACES.get_or_raise(name)
     if isinstance(build, FileSpace):
         return build(**(options or {}))
+    parameters = inspect.signature(build).parameters
+    needed = [key for key, one in parameters.items() if one.default is inspect.Parameter.empty]
+    missing = [key for key in needed if key not in (options or {})]
+    if missing and not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        raise InvalidConfig(f"{name} needs the option {missing[0]!r}, e.g. space_options {{{missing[0]!r}: ...}}")
     try:
         inspect.signature(build).bind(**(options or {}))
     except TypeError:
-        known = ", ".join(inspect.signature(build).parameters) or "none"
+        known = ", ".join(parameters) or "none"
         raise InvalidConfig(f"{name}: options {sorted(options or {})} do not fit; known options: {known}") from None
     return build(**(options or {}))
 

@@ -20,7 +20,7 @@ def identity(teacher: str) -> str:
     if teacher == SMOLLM2:
         return SMOLLM2_PACKAGE
     if not (Path(teacher) / "config.json").exists():
-        raise InvalidConfig(f"teacher {teacher!r} is neither {SMOLLM2!r} nor a Hugging Face directory with config.json")
+        raise InvalidConfig(f"{teacher!r} is neither {SMOLLM2!r} nor a Hugging Face directory with config.json")
     total = hashlib.sha256()
     for path in sorted(path for path in Path(teacher).iterdir() if path.is_file()):
         with open(path, "rb") as file:
