@@ -24,7 +24,7 @@ from nas.quality.contract import ESTIMATORS, metric_of
 from nas.samplers import SAMPLERS
 from search_space.cost import QUANTIZATIONS
 from search_space.presets import PRESETS, architecture
-from search_space.space import SPACES
+from search_space.space import SPACES, named
 from search_space.space.data import read_data
 
 app = typer.Typer(help="Start, watch and stop searches.", no_args_is_help=True)
@@ -42,7 +42,7 @@ class NothingFeasible(HilnasError):
 def start(
     name: Annotated[str, typer.Option(help="What to call the study.")] = "search",
     space: Annotated[
-        str, typer.Option(help=f"Search space: {SPACES.known}, or a YAML or JSON file.")
+        str, typer.Option(help=f"Search space: {SPACES.known}, with options ('around parent=NAME'), or a file.")
     ] = "debug_space",
     objective: Annotated[
         list[str] | None, typer.Option(help="Metric to optimize, e.g. decode_ms@512 or decode_ms@512:s24; repeat.")
@@ -75,7 +75,7 @@ def start(
         judge = _quality(quality)
         keys = objective or [metric_of(judge).name, "decode_ms@512", "memory_bytes@4096"]
         spec = {
-            "name": name, "space": _space(space), "objectives": [{"metric": key} for key in keys],
+            "name": name, **_space(space), "objectives": [{"metric": key} for key in keys],
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "backend": backend,
             "quality": judge.model_dump(), "threads": threads, "seed": seed,
@@ -216,10 +216,13 @@ def _end(study: dict[str, Any], as_json: bool) -> None:
         raise NothingFeasible(study["reason"] or "the study ended without a complete candidate")
 
 
-def _space(text: str) -> Any:
+def _space(text: str) -> dict[str, Any]:
     """A file travels as the data that it holds: the coordinator need not have it."""
     is_file = Path(text).is_file() or Path(text).suffix in (".yaml", ".yml", ".json")
-    return read_data(Path(text)) if text not in SPACES and is_file else text
+    if is_file and text not in SPACES:
+        return {"space": read_data(Path(text))}
+    name, _, options = text.partition(" ")
+    return {"space": name, "space_options": named(text)[1] if options else {}}
 
 
 def _budget(text: str) -> tuple[str, float]:

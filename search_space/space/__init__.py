@@ -4,9 +4,9 @@
 from search_space.space.choices import LayerChoices
 from search_space.space.core import Assignment, SearchSpace, uniform_space
 from search_space.space.data import space_from_data, space_from_file
-from search_space.space.library import SPACES, space, space_of
+from search_space.space.library import SPACES, named, space, space_of
 
 __all__ = [
-    "SPACES", "Assignment", "LayerChoices", "SearchSpace", "space", "space_from_data", "space_from_file", "space_of",
-    "uniform_space",
+    "SPACES", "Assignment", "LayerChoices", "SearchSpace", "named", "space", "space_from_data", "space_from_file",
+    "space_of", "uniform_space",
 ]  # fmt: skip

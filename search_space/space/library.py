@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
+from foundation.part_spec import parse_spec
 from foundation.registry import Registry
 from search_space.space.around import around
 from search_space.space.core import SearchSpace
@@ -63,9 +65,30 @@ def space(name: str | Mapping[str, Any], options: dict[str, Any] | None = None) 
 
 
 def space_of(text: str) -> SearchSpace:
-    """A space by name, or a YAML or JSON file given by its path."""
-    if text in SPACES:
-        return space(text)
-    if not Path(text).is_file():
+    """A space as a command line names it: ``named`` with options, or a YAML or JSON file given by its path."""
+    if Path(text).is_file() and text not in SPACES:
+        return space_from_file(Path(text))
+    if text.split()[:1] and text.split()[0] not in SPACES:
         raise InvalidConfig(f"{text!r} is neither a search space ({SPACES.known}) nor a file")
-    return space_from_file(Path(text))
+    return space(*named(text))
+
+
+def named(text: str) -> tuple[str, dict[str, Any]]:
+    """``around parent=smollm2 windows=256,512`` as a name and its options; where a list is wanted, one value is one of
+    its kind."""
+    spec = parse_spec(text, "search space")
+    build = SPACES.get_or_raise(spec.name)
+    defaults = {} if isinstance(build, FileSpace) else inspect.signature(build).parameters
+    options: dict[str, Any] = {}
+    for key, value in spec.options.items():
+        listed = [_scalar(part) for part in value.split(",")]
+        wants_list = key in defaults and isinstance(defaults[key].default, tuple)
+        options[key] = listed if wants_list or len(listed) > 1 else listed[0]
+    return spec.name, options
+
+
+def _scalar(text: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text

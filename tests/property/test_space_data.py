@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import InvalidConfig
 from search_space.cost import params
 from search_space.presets import preset
-from search_space.space import SearchSpace, space, space_from_data, space_from_file
+from search_space.space import SearchSpace, named, space, space_from_data, space_from_file, space_of
 from search_space.space.counting import extreme
 
 SMALL: dict[str, Any] = {
@@ -68,6 +68,7 @@ def everything(of: SearchSpace) -> list[dict[str, str]]:
     return [one for one in listed if not of.shortfall(one) and one == of.canonical(one)]
 
 
+@settings(deadline=None)
 @given(data(), st.integers(0, 2**32 - 1))
 def test_moves_stay_inside_and_the_codec_loses_nothing(found: dict[str, Any], seed: int) -> None:
     if (of := read(found)) is None:
@@ -78,13 +79,14 @@ def test_moves_stay_inside_and_the_codec_loses_nothing(found: dict[str, Any], se
         assert of.encode(of.decode(one)) == one == of.canonical(one)
 
 
+@settings(deadline=None, max_examples=50)
 @given(data())
 def test_the_count_is_that_of_a_listing(found: dict[str, Any]) -> None:
     of = read(found)
     size = 1
     for labels in of.parameters().values() if of else []:
         size *= len(labels)
-    if of is None or size > 3000:
+    if of is None or size > 1000:
         return
     digests = {of.decode(one).digest for one in everything(of)}
     assert len(digests) == of.num_candidates
@@ -142,6 +144,18 @@ def test_known_models_are_points_of_their_spaces() -> None:
 def test_what_is_wrong_is_said_in_a_sentence(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidConfig, match=sentence):
         space_from_data({**SMALL, **changes})
+
+
+def test_a_command_line_names_a_space_with_options() -> None:
+    assert named("debug_space depth=3") == ("debug_space", {"depth": 3})
+    assert named("around parent=mine windows=256 shares=0.5,0.25") == (
+        "around", {"parent": "mine", "windows": [256], "shares": [0.5, 0.25]},
+    )  # fmt: skip
+    assert space_of("debug_space depth=3").depth == 3
+    with pytest.raises(InvalidConfig, match="around needs the option 'parent'"):
+        space_of("around")
+    with pytest.raises(InvalidConfig, match="is neither a search space"):
+        space_of("nothing at all")
 
 
 def test_files_in_yaml_and_json(tmp_path: Path) -> None:
