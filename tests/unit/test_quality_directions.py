@@ -12,9 +12,9 @@ from contracts.study import QualityResult, StudySpec, TrialRecord
 from nas.front import front_of, reference_point_of, worth_judging
 from nas.objectives import known_values, needs_quality
 from nas.quality.optimism import MIN_JUDGED, optimistic_quality
-from search_space.space import debug_space
+from search_space.space import space as build_space
 
-SPACE = debug_space(depth=2, d_model=64, vocab_size=256)
+SPACE = build_space("debug_space", {"depth": 2, "d_model": 64, "vocab_size": 256})
 TEXT = {"estimator": "text"}
 
 
