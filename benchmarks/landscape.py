@@ -35,8 +35,9 @@ from nas.parent.alternatives import Alternative, alternatives_of
 from nas.parent.assemble import assemble
 from nas.parent.distil import DistilSettings, distil
 from nas.parent.judge import HeldOut, Reader, judgement
-from nas.parent.learn import BlockStore, LearnSettings, block_key, learn_all, rate
+from nas.parent.learn import FINAL_SHARE, BlockStore, LearnSettings, block_key, learn_all
 from nas.parent.retrieval import RetrievalTask, retrieval_task, retrieve
+from nas.quality.rates import warmup_cosine
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import Gqa
 from search_space.modeling.model import HilnasForCausalLM, build_model
@@ -86,7 +87,7 @@ ENDS = {
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def main() -> None:
+def command() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--data", type=Path, required=True, help="made by benchmarks.landscape_text")
     options.add_argument("--out", type=Path, required=True)
@@ -371,7 +372,7 @@ def train_parent(arch: ArchConfig, stream: NDArray[Any], s: Settings) -> tuple[H
         firsts = torch.as_tensor(rng.integers(len(stream) - length - 1, size=s.batch_tokens // length), device=DEVICE)
         ids_BT = data[firsts[:, None] + torch.arange(length + 1, device=DEVICE)]
         for group in optimizer.param_groups:
-            group["lr"] = s.learning_rate * rate(step, steps, min(100, steps // 10))
+            group["lr"] = s.learning_rate * warmup_cosine(step, steps, min(100, steps // 10), FINAL_SHARE)
         with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
             logits_BTV = model.lm_head(model.model(ids_BT[:, :-1]))
             loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), ids_BT[:, 1:].flatten())
@@ -424,4 +425,4 @@ def said(begun: float, text: str) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "2")
-    main()
+    command()

@@ -19,7 +19,7 @@ KL, BITS = "divergence@2048", "bits_per_byte@2048"
 CHANGES = ((1, 2), (3, 5), (6, 9), (10, 14), (15, 20))
 
 
-def main() -> None:
+def command() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rows", type=Path, required=True, help="the folder that benchmarks.landscape filled")
     options.add_argument("--out", type=Path, default=Path("benchmarks/results/landscape.json.gz"))
@@ -85,4 +85,4 @@ def rho(first: Any, second: Any) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    command()

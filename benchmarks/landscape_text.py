@@ -28,7 +28,7 @@ SOURCES = (
 VOCABULARY, MAX_TOKENS, HELD_OUT_SHARE, LEARNED_FROM = 2048, 24_000_000, 0.05, 250  # documents of each source
 
 
-def main() -> None:
+def command() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--out", type=Path, default=Path("var/landscape/data.npz"))
     options.add_argument("--cache", type=Path, default=Path("var/train/cache"), help="of downloaded packages")
@@ -58,4 +58,4 @@ def opened(spec: str, cache: Path) -> Source | None:
 
 
 if __name__ == "__main__":
-    main()
+    command()

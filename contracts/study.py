@@ -33,6 +33,7 @@ Quantization = Literal["8da4w", "8da8w", "fp32"]
 Budgets = Annotated[dict[str, FiniteFloat], Field(max_length=32)]
 SpaceName = Annotated[str, Field(max_length=120)]
 Core = Annotated[int, Field(ge=0, lt=1024)]
+MAX_TRIALS = 100_000
 MAX_OBJECTIVES = 8  # the exact hypervolume of more takes too long to follow a search
 
 
@@ -151,7 +152,7 @@ class StudySpec(BaseModel):
     budgets: Budgets = {}  # budgets on metrics that are not objectives
     sampler: str = Field(default="surrogate", max_length=120)
     seed: Count = 0
-    max_trials: int = Field(default=24, ge=1, le=100_000)
+    max_trials: int = Field(default=24, ge=1, le=MAX_TRIALS)
     max_quality: Count | None = None  # most candidates to judge; None: all that may reach the front
     protocol: str = "screening"
     precision: FiniteFloat | None = Field(default=None, gt=0)  # widest valid half width over median; None: protocol's

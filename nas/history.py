@@ -75,7 +75,7 @@ class Plateau:
         return f"the front stood still for {self._since_gain} candidates"
 
     def add(self, values: dict[str, float], reference_point: dict[str, float]) -> None:
-        if self._patience is None or any(key not in reference_point for key in self._keys):
+        if self._patience is None or any(key not in known for key in self._keys for known in (reference_point, values)):
             return
         point = [values[key] for key in self._keys]
         self._since_gain += 1

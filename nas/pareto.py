@@ -25,7 +25,7 @@ def dominates(a: Array, b: Array) -> bool:
 def pareto_mask(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> NDArray[np.bool_]:
     """True on the rows no other row dominates; equal rows are kept together."""
     losses = as_losses(points, directions)
-    left = np.argsort(losses.sum(1), kind="stable")
+    left = np.lexsort(losses.T[::-1])  # not by sums: those are equal for rows that differ, beside 1e16 or infinity
     kept = np.zeros(len(losses), dtype=bool)
     while left.size:  # the first of the rest is beaten by none of them: one pass for each row of the front
         best = losses[left[0]]

@@ -65,6 +65,7 @@ class Study:
         self.one_pieces: dict[tuple[str, str], Future[dict[str, Any]]] = {}  # by trial and backend
         self.attempts: dict[tuple[str, DeviceGroup, str], int] = {}  # by trial, group and form
         self.exhausted = ""  # why nothing more is proposed
+        self.reference: dict[str, float] = {}  # of the hypervolume, as stored
 
     def run(self) -> None:
         if sentence := impossible_budget(self.spec, self.space):
@@ -83,9 +84,10 @@ class Study:
         """All stored trials, once; from here on only open ones are read again."""
         for trial in self.store.trials():
             self.note(trial)
+        self.reference = self.store.study().reference_point
         complete = self.history.within([TrialState.COMPLETE])
         for trial in sorted(complete, key=lambda one: (one.updated_at is not None, one.updated_at, one.number)):
-            self.plateau.add(trial.values, self.store.study().reference_point)
+            self.plateau.add(trial.values, self.reference)
 
     def tick(self) -> bool:
         """One step of every open trial; True when something changed."""
@@ -266,8 +268,7 @@ class Study:
         values = objective_values(trial, self.spec)
         assert values is not None, "every axis is known once a trial was measured and judged"
         self.update(trial, state=TrialState.COMPLETE, values=values)
-        self.update_reference()
-        self.plateau.add(values, self.store.study().reference_point)
+        self.update_reference(values)
         self.store.emit("trial_completed", trial_id=trial.id, number=trial.number, values=values)
         return True
 
@@ -282,22 +283,22 @@ class Study:
         if self.quality is None or not self.may_judge():
             return False
         states = [TrialState.MEASURED, *([TrialState.DOMINATED] if self.history.judged_since else [])]
-        self.history.judged_since = False
         judged = [t for t in self.history.within((TrialState.COMPLETE, TrialState.INFEASIBLE)) if t.quality is not None]
         promising, beaten = worth_judging([*judged, *self.history.within(states)], self.spec)
         for trial, sentence in beaten:
             self.update(trial, state=TrialState.DOMINATED, reason=sentence)
             self.store.emit("trial_dominated", trial_id=trial.id, number=trial.number)
-        if not promising or not self.room_to_judge() or len(self.judgements) >= MAX_JUDGING:
+        if not promising:
+            self.history.judged_since = False  # every dominated one was looked at in the light of the last quality
             return bool(beaten)
         trial = self.update(promising[0], state=TrialState.JUDGING, reason="")
         self.start_judgement(trial)
         return True
 
     def may_judge(self) -> bool:
-        """Whether something waits and a judge is free, or a new quality may have changed who is dominated."""
-        waits = self.history.count(TrialState.MEASURED) > 0
-        return self.history.judged_since or (waits and len(self.judgements) < MAX_JUDGING and self.room_to_judge())
+        """Whether a judge is free, and something waits or a new quality may have changed who is dominated."""
+        waits = self.history.count(TrialState.MEASURED) > 0 or self.history.judged_since
+        return waits and len(self.judgements) < MAX_JUDGING and self.room_to_judge()
 
     def start_judgement(self, trial: TrialRecord) -> None:
         assert self.quality is not None
@@ -462,14 +463,18 @@ class Study:
     def groups(self) -> list[DeviceGroup]:
         return groups_of(self.spec, self.store.devices())
 
-    def update_reference(self) -> None:
-        """The hypervolume's reference point is fixed once, from the first completed candidates, and stored."""
-        if not self.store.study().reference_point:
-            complete = self.history.within([TrialState.COMPLETE])
-            if point := reference_point_of(complete, self.spec):
-                self.store.set_reference_point(point)
-                for trial in complete[:-1]:
-                    self.plateau.add(trial.values, point)
+    def update_reference(self, values: dict[str, float]) -> None:
+        """The hypervolume's reference point is fixed once, from the first completed candidates, and stored. From then
+        on the plateau is counted; it begins with all that there are."""
+        if self.reference:
+            self.plateau.add(values, self.reference)
+            return
+        complete = self.history.within([TrialState.COMPLETE])
+        self.reference = reference_point_of(complete, self.spec)
+        if self.reference:
+            self.store.set_reference_point(self.reference)
+            for trial in complete:
+                self.plateau.add(trial.values, self.reference)
 
 
 def suspect_of(row: StoredMeasurement | None) -> str:

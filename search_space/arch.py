@@ -50,12 +50,12 @@ class LayerConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerConfig:
-        _reject_unknown("layer", data, ("mixer", "ffn"))
+        reject_unknown("layer", data, ("mixer", "ffn"))
         if not isinstance(data.get("mixer"), dict):
             raise InvalidConfig(f"layer: 'mixer' must be an object with its `kind`, got {data.get('mixer')!r}")
         ffn = data.get("ffn")
         if ffn is not None:
-            _reject_unknown("ffn", ffn, ("width", "activation"))
+            reject_unknown("ffn", ffn, ("width", "activation"))
         return cls(mixer_from_dict(data["mixer"]), SwiGLU(**ffn) if ffn else None)
 
 
@@ -117,7 +117,7 @@ class ArchConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ArchConfig:
         """Raises InvalidConfig with the first invalid field."""
-        _reject_unknown("architecture", data, tuple(f.name for f in fields(cls)))
+        reject_unknown("architecture", data, tuple(f.name for f in fields(cls)))
         missing = [name for name in ("d_model", "vocab_size", "layers") if name not in data]
         if missing:
             raise InvalidConfig(f"architecture: {missing[0]!r} is missing")
@@ -145,10 +145,11 @@ class ArchConfig:
         return ", ".join(f"{n} {kind}" if n > 1 else kind for kind, n in ((k, len(list(g))) for k, g in runs))
 
 
-def _reject_unknown(owner: str, data: dict[str, Any], known: tuple[str, ...]) -> None:
+def reject_unknown(owner: str, data: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Raises InvalidConfig unless ``data`` is an object with ``known`` fields only."""
     if not isinstance(data, dict):
         raise InvalidConfig(f"{owner}: expected an object with {', '.join(known)}, got {data!r}")
-    unknown = sorted(set(data) - set(known))
+    unknown = sorted(str(key) for key in set(data) - set(known))
     if unknown:
         raise InvalidConfig(f"{owner}: unknown field {unknown[0]!r}; known fields: {', '.join(known)}")
 

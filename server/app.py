@@ -11,7 +11,10 @@ from contracts.study import StudySpec
 from foundation.errors import InvalidConfig
 from nas.export.backends import BACKENDS
 from nas.samplers import SAMPLERS
+from nas.starters import starters
+from search_space.cost import params
 from search_space.space import space
+from search_space.space.counting import extreme
 from server.artifacts.endpoints import router as artifacts
 from server.artifacts.storage import ArtifactFiles
 from server.auth.endpoints import router as tokens
@@ -37,6 +40,7 @@ from server.trainings.endpoints import router as trainings
 from server.trials.endpoints import router as trials
 
 MAX_LAYERS = 512
+MAX_PARAMS = 20_000_000_000  # a block of more would not fit where it is compiled
 ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, registry, meta)
 
 
@@ -101,3 +105,7 @@ def _default_check_spec(spec: StudySpec) -> None:
     found = space(spec.space, spec.space_options)
     if found.depth > MAX_LAYERS:
         raise InvalidConfig(f"a candidate has at most {MAX_LAYERS} layers, got depth {found.depth}")
+    largest = extreme(found, params, "max")
+    if largest > MAX_PARAMS:
+        raise InvalidConfig(f"a candidate has at most {MAX_PARAMS:,} parameters, and of this space up to {largest:,}")
+    starters(spec, found)

@@ -63,10 +63,10 @@ def show(name: Annotated[str, typer.Argument(help="Name of a parent.")], as_json
     """Show a parent's architecture, text and learnt blocks."""
     record, arch = parent_record(name), parent_arch(name)
     blocks = len(list((parent_folder(name) / "blocks").glob("*.json")))
-    told = {**record, "params": cost.params(arch), "blocks": blocks, "label": arch.label}
+    shown = {**record, "params": cost.params(arch), "blocks": blocks, "label": arch.label}
     if as_json:
-        typer.echo(json.dumps({**told, "arch": arch.to_dict()}))
+        typer.echo(json.dumps({**shown, "arch": arch.to_dict()}))
         return
     console.print(strip_of(arch.to_dict()), widths_of(arch.to_dict()))
-    for key, value in told.items():
+    for key, value in shown.items():
         console.print(f"{key}: {value}", highlight=False)

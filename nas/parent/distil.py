@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foundation.errors import InvalidConfig
-from nas.parent.learn import Turn, rate
+from nas.parent.learn import FINAL_SHARE, Turn
+from nas.quality.rates import warmup_cosine
 from search_space.modeling.model import HilnasForCausalLM
 
 
@@ -47,7 +48,7 @@ def distil(
         rows_BT = np.stack([stream[first : first + settings.length] for first in firsts]).astype(np.int64)
         ids_BT = torch.as_tensor(rows_BT, device=device)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate(step, settings.steps, settings.warmup)
+            group["lr"] = settings.learning_rate * warmup_cosine(step, settings.steps, settings.warmup, FINAL_SHARE)
         with turn():
             optimizer.zero_grad(set_to_none=True)
             divergence(model, parent, ids_BT).backward()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from foundation.errors import HilnasError
 from foundation.measurement_lock import MeasurementLock
 from nas.parent.alternatives import Alternative
 from nas.parent.assemble import assemble, replaced
@@ -17,6 +18,7 @@ from nas.parent.judge import Reader, judgement
 from nas.parent.learn import LearnSettings, LearntBlock, learn_all, weights_of
 from nas.parent.retrieval import RetrievalTask, retrieval_task, retrieve
 from nas.parent.store import Parent
+from nas.quality.gates import BelowFloor
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM
 
@@ -51,8 +53,19 @@ class InheritedJudge:
             Reader(self.model, text.shorter(length), max(1, 2048 // length), self.turn)
             for length in sorted(settings.lengths)
         ]
+        self._require_learnt(self.parent.text.unigram_bits(text.rows))
         self.task = self._task(longest) if settings.retrieval else None
         self.retrieved = retrieve(self.model, self.task, 4) if self.task else {}
+
+    def _require_learnt(self, unigram_bits: float) -> None:
+        """The floor: raises BelowFloor for a parent that reads its own text no better than frequencies of tokens do."""
+        longest = self.readers[-1]
+        bits = longest.bits_per_byte(longest.own)
+        if not bits < unigram_bits:
+            raise BelowFloor(
+                f"parent {self.parent.name!r} reads its held-out text at {bits:.3f} bits per byte, the frequency of"
+                f" tokens alone gives {unigram_bits:.3f}: import a trained model, or with text that it can read"
+            )
 
     def _task(self, longest: int) -> RetrievalTask:
         distances = sorted({max(32, longest // 16), max(32, longest // 4), max(32, longest * 3 // 4)})
@@ -96,6 +109,7 @@ def judge_of(settings: InheritedSettings) -> InheritedJudge:
     return InheritedJudge(settings)
 
 
-def finite(value: float) -> float:
-    """A diverged candidate's bits per byte stay a number that sorts last."""
-    return value if math.isfinite(value) else 1e6
+def require_finite(value: float) -> None:
+    """Raises HilnasError for a candidate whose blocks give no numbers: it has no bits per byte."""
+    if not math.isfinite(value):
+        raise HilnasError(f"the composed candidate reads text at {value} bits per byte: its blocks diverged")

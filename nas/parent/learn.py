@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -32,9 +31,11 @@ from nas.parent.alternatives import (
     positions,
     start,
 )
+from nas.quality.rates import warmup_cosine
 from search_space.modeling.model import HilnasForCausalLM, Layer
 
 VERSION = 1
+FINAL_SHARE = 0.05  # of the learning rate, at the last step
 Turn = Callable[[], AbstractContextManager[Any]]
 
 
@@ -163,7 +164,7 @@ def _fit(layer: Layer, part: Part, pair: list[Tensor], settings: LearnSettings, 
     for step in range(settings.steps):
         rows = torch.randint(len(pair[0]), (settings.rows,), generator=generator).to(pair[0].device)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate(step, settings.steps, settings.warmup)
+            group["lr"] = settings.learning_rate * warmup_cosine(step, settings.steps, settings.warmup, FINAL_SHARE)
         with turn():
             x_BTD, y_BTD = (side[rows].float() for side in pair)
             loss = (contribution(layer, part, x_BTD, positions(x_BTD)) - y_BTD).pow(2).mean() / scale
@@ -171,13 +172,6 @@ def _fit(layer: Layer, part: Part, pair: list[Tensor], settings: LearnSettings, 
             loss.backward()
             torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
             optimizer.step()
-
-
-def rate(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then a cosine to a twentieth."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.05 + 0.475 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def weights_of(store: BlockStore, blocks: dict[Alternative, LearntBlock]) -> dict[Alternative, dict[str, Tensor]]:

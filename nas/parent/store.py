@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,6 +36,12 @@ class ParentText:
         folder.mkdir(parents=True, exist_ok=True)
         for name, values in vars(self).items():
             np.save(folder / f"{name}.npy", values.astype(np.int32))
+
+    def unigram_bits(self, rows: NDArray[Any]) -> float:
+        """Bits per byte on ``rows`` of a model that knows only how frequent each token is in the training text."""
+        counts = np.bincount(self.train, minlength=len(self.num_bytes)) + 1.0
+        nats = -np.log(counts / counts.sum())[rows[:, 1:]].sum()
+        return float(nats / math.log(2) / self.num_bytes[rows[:, 1:]].sum())
 
     @classmethod
     def load(cls, folder: Path) -> ParentText:

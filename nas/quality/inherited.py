@@ -63,8 +63,9 @@ class Inherited(Estimator):
 
     def estimate(self, arch: ArchConfig) -> QualityResult:
         from nas.parent.distil import DistilSettings
-        from nas.parent.estimate import InheritedSettings, finite, judge_of
+        from nas.parent.estimate import InheritedSettings, judge_of, require_finite
         from nas.parent.learn import LearnSettings
+        from nas.quality.gates import require_causal, require_possible_bits
 
         chosen = self.options
         judge = judge_of(InheritedSettings(
@@ -72,9 +73,12 @@ class Inherited(Estimator):
             chosen.calibration_length, chosen.retrieval, LearnSettings(steps=chosen.steps, rows=chosen.rows),
             DistilSettings(steps=chosen.distil_steps, length=max(chosen.lengths)),
         ))  # fmt: skip
+        require_causal(arch)
         row = judge.judge(arch)
+        require_finite(row["score"])
+        require_possible_bits(row["score"])
         after = f" after {chosen.distil_steps} steps of distillation" if chosen.distil_steps else ""
         return QualityResult(
-            estimator=self.name, metric=self.metric, score=finite(row["score"]), low=finite(row["low"]),
-            high=finite(row["high"]), fidelity=f"composed{after}, {chosen.held_out_rows} rows", details=row["details"],
+            estimator=self.name, metric=self.metric, score=row["score"], low=row["low"], high=row["high"],
+            fidelity=f"composed{after}, {chosen.held_out_rows} rows", details=row["details"],
         )  # fmt: skip

@@ -14,7 +14,7 @@ from nas.quality.estimators import MechanisticOptions
 from nas.quality.gates import require_above_floor, require_causal, require_chance
 from nas.quality.intervals import half_width
 from nas.quality.proxy import proxy_of
-from nas.quality.rates import rates_of
+from nas.quality.rates import rates_of, warmup_cosine
 from nas.quality.tasks import CHANCE, IGNORE, LENGTH, VOCAB_SIZE, Batch, make_batch, unannounced_recall
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM, build_model
@@ -132,10 +132,7 @@ class Design:
 
     def _rate(self, step: int) -> float:
         """Linear warm-up, cosine to a tenth."""
-        warmup = max(1, int(self.options.steps * WARMUP_SHARE))
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.options.steps - warmup)))
+        return warmup_cosine(step, self.options.steps, max(1, int(self.options.steps * WARMUP_SHARE)), 0.1)
 
     def _loss(self, proxy: Proxy, batches: list[Batch]) -> Tensor:
         """Mean over tasks of the mean over scored positions. All token rows go through the model in one pass."""

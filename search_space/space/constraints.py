@@ -28,6 +28,11 @@ class CountRule:
         if self.at_least < 0 or (self.at_most is not None and self.at_most < self.at_least):
             raise InvalidConfig(f"at_most must not be below at_least, got {self.at_least} and {self.at_most}")
 
+    @property
+    def enough(self) -> int:
+        """A number of layers from which on the rule's answer is always the same."""
+        return self.at_least if self.at_most is None else self.at_most + 1
+
     def counts(self, index: int, mixer: MixerConfig) -> bool:
         inside = self.first <= index and (self.last is None or index <= self.last)
         return inside and mixer.kind in self.kinds

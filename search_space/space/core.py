@@ -22,7 +22,7 @@ DEPTH = "depth"
 REPAIR_STEPS = 4000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SearchSpace:
     """One ``LayerChoices`` per layer of the deepest candidate.
 
@@ -94,20 +94,16 @@ class SearchSpace:
 
     def decode(self, assignment: Mapping[str, str]) -> ArchConfig:
         """Raises InvalidConfig if a parameter is missing, a value is not one of its choices, or a rule is broken."""
-        arch, broken = self._built(assignment)
+        arch, broken = self.relaxed(assignment)
         if broken:
             raise InvalidConfig(f"not a candidate of {self.name}: {broken[0]}")
         return arch
-
-    def relaxed(self, assignment: Mapping[str, str]) -> tuple[ArchConfig, list[str]]:
-        """The architecture, and a sentence for each rule that it breaks."""
-        return self._built(assignment)
 
     def encode(self, arch: ArchConfig) -> Assignment:
         """Inverse of ``decode``; raises InvalidConfig if ``arch`` is not in this space."""
         for shared in self.shared_values():
             found = self._encoded(arch, shared) if shared[DEPTH] == arch.depth else None
-            if found is not None and self._built(found) == (arch, []):
+            if found is not None and self.relaxed(found) == (arch, []):
                 return found
         raise InvalidConfig(f"architecture {arch.label} is not in {self.name}")
 
@@ -128,11 +124,11 @@ class SearchSpace:
         """The one assignment of this candidate: what its depth leaves out is at its first choice."""
         depth = self.shared_of(assignment)[DEPTH]
         return {
-            name: labels[0] if _layer_of(name) >= depth else assignment[name]
+            name: labels[0] if layer_of(name) >= depth else assignment[name]
             for name, labels in self._parameters.items()
         }
 
-    def _built(self, assignment: Mapping[str, str]) -> tuple[ArchConfig, list[str]]:
+    def relaxed(self, assignment: Mapping[str, str]) -> tuple[ArchConfig, list[str]]:
         """The architecture, and a sentence for each rule that it breaks."""
         shared = self.shared_of(assignment)
         broken = [rule.sentence for rule in self.shared_rules if not rule.kept(shared)]
@@ -169,10 +165,7 @@ class SearchSpace:
 
     def shortfall(self, assignment: Mapping[str, str]) -> int:
         """How far a candidate is from keeping all rules; 0 when it keeps them."""
-        return len(self._built(assignment)[1]) and self._distance(assignment)
-
-    def _distance(self, assignment: Mapping[str, str]) -> int:
-        arch, broken = self._built(assignment)
+        arch, broken = self.relaxed(assignment)
         mixers = [layer.mixer for layer in arch.layers]
         return len(broken) + sum(max(0, rule.shortfall(mixers) - 1) for rule in self.rules)
 
@@ -181,7 +174,7 @@ class SearchSpace:
 
     def mutate(self, assignment: Mapping[str, str], rng: random.Random, num_changes: int = 1) -> Assignment:
         """Another candidate that differs in ``num_changes`` parameters, or in a few more where a rule asks for it."""
-        active = [name for name in self._parameters if _layer_of(name) < self.shared_of(assignment)[DEPTH]]
+        active = [name for name in self._parameters if layer_of(name) < self.shared_of(assignment)[DEPTH]]
         changed = dict(assignment)
         for name in rng.sample(active, min(num_changes, len(active))):
             changed[name] = rng.choice([label for label in self._parameters[name] if label != assignment[name]])
@@ -204,7 +197,7 @@ class SearchSpace:
             changed = {**found, name: rng.choice(self._parameters[name])}
             if (there := self.shortfall(changed)) <= distance:
                 found, distance = changed, there
-        raise InvalidConfig(f"no candidate of {self.name} was found that keeps its rules: {self._built(found)[1][0]}")
+        raise InvalidConfig(f"no candidate of {self.name} was found that keeps its rules: {self.relaxed(found)[1][0]}")
 
     @cached_property
     def _conditional(self) -> bool:
@@ -227,7 +220,7 @@ def uniform_space(
     return SearchSpace(name, d_model, vocab_size, (layer,) * depth, arch_options)
 
 
-def _layer_of(parameter: str) -> int:
+def layer_of(parameter: str) -> int:
     """The layer that a parameter belongs to; -1 for a shared value."""
     return int(parameter[6 : parameter.index(".")]) if parameter.startswith("layer_") else -1
 

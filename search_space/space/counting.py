@@ -38,8 +38,9 @@ def _ways(space: SearchSpace, shared: Shared) -> int:
 
 
 def _counted(space: SearchSpace, counts: Counts, layers: range, mixer: MixerConfig) -> Counts:
+    """Beyond what a rule asks about, numbers need not be told apart."""
     return tuple(
-        count + sum(rule.counts(index, mixer) for index in layers)
+        min(count + sum(rule.counts(index, mixer) for index in layers), rule.enough)
         for count, rule in zip(counts, space.rules, strict=True)
     )
 
@@ -67,8 +68,8 @@ def _greedy(
     chosen |= {name: str(shared[name]) for name in space.shared}
     for name, labels in space.parameters().items():
         if name not in space.shared:
-            chosen[name] = best(labels, key=lambda label: cost(space._built({**chosen, name: label})[0]))
-    return space._built(chosen)[0]
+            chosen[name] = best(labels, key=lambda label: cost(space.relaxed({**chosen, name: label})[0]))
+    return space.relaxed(chosen)[0]
 
 
 def cover(space: SearchSpace) -> Iterator[ArchConfig]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from itertools import product
@@ -10,26 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
-from search_space.arch import SwiGLU
+from search_space.arch import SwiGLU, reject_unknown
 from search_space.mixers import MIXERS, MixerConfig, mixer_from_dict
 from search_space.space.choices import AUTO, Ffn, FfnTemplate, LayerChoices, Mixer, MixerTemplate
 from search_space.space.constraints import CountRule, SharedRule
 from search_space.space.core import ARCH_FIELDS, DEPTH, SearchSpace
 
 FIELDS = ("name", "about", "d_model", "vocab_size", "depth", "mixers", "ffn", "layers", "shared", "tied", "rules")
-MAX_LAYERS, MAX_CHOICES, MAX_COMBINATIONS = 256, 64, 10_000
-Given = Mapping[str, Any]
+MAX_LAYERS, MAX_CHOICES, MAX_RULES = 256, 64, 4
+MAX_BUILT = 200_000  # layers that are built once to check a space: seconds
+MAX_COUNTED = 5_000_000  # steps of counting its candidates: seconds
+FLAGS, NUMBERS = ("tie_embeddings", "sandwich_norm"), ("norm_eps", "rope_theta", "embedding_multiplier")
+Given = dict[str, Any]
 
 
 def space_from_data(data: Any, name: str = "") -> SearchSpace:
     """Raises InvalidConfig with the first field that is wrong."""
-    _known("space", data, FIELDS)
+    reject_unknown("space", data, FIELDS)
     name = str(data.get("name") or name or "own_space")
     shared, depth = _shared(name, data)
     layers = _layers(name, data, max(shared.get(DEPTH, (depth,))), shared)
-    plain = {key: data[key] for key in ARCH_FIELDS[2:] if key in data}
+    plain = {key: _plain(name, key, data[key]) for key in ARCH_FIELDS[2:] if key in data}
     tied = _object(f"{name}: tied", data.get("tied"), ("mixers", "ffn"))
-    rules = _list(f"{name}: rules", data.get("rules"))
+    rules = [_object(f"{name}: rule", rule, None) for rule in _list(f"{name}: rules", data.get("rules"))]
+    if len(rules) > MAX_RULES:
+        raise InvalidConfig(f"{name}: at most {MAX_RULES} rules are possible, got {len(rules)}")
     fixed = {key: values[0] for key, values in shared.items() if len(values) == 1}
     found = SearchSpace(
         name, shared["d_model"][0], _whole(name, "vocab_size", data.get("vocab_size")), tuple(layers),
@@ -89,13 +95,31 @@ def _shared(name: str, data: Given) -> tuple[dict[str, tuple[Any, ...]], int]:
                 f"{name}: no architecture and no mixer has {key!r}; shared values: {', '.join(sorted(known))}"
             )
         listed = tuple(values) if isinstance(values, list) else (values,)
-        found[key] = tuple(_whole(name, key, one) for one in listed) if key in ("d_model", DEPTH) else listed
+        found[key] = tuple(_plain(name, key, one) for one in listed)
     if not found.get(DEPTH, (1,)):
         raise InvalidConfig(f"{name}: depth needs min <= max, got {depth!r}")
     fixed = max(found[DEPTH]) if DEPTH in found else _whole(name, "depth", depth)
     if fixed > MAX_LAYERS:
         raise InvalidConfig(f"{name}: depth must be at most {MAX_LAYERS}, got {fixed}")
     return found, fixed
+
+
+def _plain(name: str, key: str, value: Any) -> Any:
+    """A shared value of the kind that its field takes; options of mixers are checked when mixers are built."""
+    if key in ("d_model", "vocab_size", DEPTH):
+        return _whole(name, key, value)
+    if key in FLAGS and not isinstance(value, bool):
+        raise InvalidConfig(f"{name}: {key} must be true or false, got {value!r}")
+    if key in NUMBERS and not (_is_number(value) and 0 < value < 1e12):
+        raise InvalidConfig(f"{name}: {key} must be a number above 0, got {value!r}")
+    if not isinstance(value, bool) and not _is_number(value):
+        raise InvalidConfig(f"{name}: {key} must be a number, true or false, got {value!r}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    """Finite, and small enough to be a size."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**31
 
 
 # --- layers -----------------------------------------------------------------------------------------------------------
@@ -107,7 +131,7 @@ def _layers(name: str, data: Given, depth: int, shared: Given) -> list[LayerChoi
     default = (data.get("mixers"), data.get("ffn"))
     chosen = [default] * depth
     for group in groups:
-        _known(f"{name}: layers", group, ("at", "mixers", "ffn"))
+        reject_unknown(f"{name}: layers", group, ("at", "mixers", "ffn"))
         for index in _positions(name, group.get("at"), depth):
             chosen[index] = (group.get("mixers", chosen[index][0]), group.get("ffn", chosen[index][1]))
     made: dict[str, LayerChoices] = {}
@@ -145,7 +169,12 @@ def _mixers(name: str, given: Any, shared: Given) -> tuple[Mixer, ...]:
             known = ", ".join(_options(kind)) or "none"
             raise InvalidConfig(f"{name}: {kind.kind} has no option {unknown[0]!r}; options: {known}")
         from_shared = any(key in _options(kind) for key in shared)
-        for values in product(*(value if isinstance(value, list) else [value] for value in options.values())):
+        lists = [value if isinstance(value, list) else [value] for value in options.values()]
+        _require_few(name, f"options of {kind.kind}", math.prod(map(len, lists)))
+        for values in product(*lists):
+            for value in values:
+                if value != AUTO:
+                    _plain(name, kind.kind, value)
             picked = dict(zip(options, values, strict=True))
             template = MixerTemplate(kind.kind, tuple(picked.items()), when)
             plain = not when and not from_shared and AUTO not in values
@@ -163,7 +192,7 @@ def _ffns(name: str, given: Any, shared: Given) -> tuple[Ffn, ...]:
     found: list[Ffn] = []
     for one in _list(f"{name}: ffn", given):
         options = dict(one) if isinstance(one, Mapping) else {"width": one}
-        _known(f"{name}: ffn", options, ("width", "activation", "when"))
+        reject_unknown(f"{name}: ffn", options, ("width", "activation", "when"))
         when = _when(name, options.get("when"), shared)
         width, activation = options.get("width"), options.get("activation", "silu")
         if isinstance(width, str):
@@ -192,14 +221,14 @@ def _ratio(name: str, text: str) -> float:
 
 
 def _count_rule(name: str, rule: Given) -> CountRule:
-    _known(f"{name}: rule", rule, ("mixer", "at_least", "at_most", "layers"))
+    reject_unknown(f"{name}: rule", rule, ("mixer", "at_least", "at_most", "layers"))
     kinds = rule.get("mixer")
     kinds = tuple(kinds) if isinstance(kinds, list) else (kinds,)
     for kind in kinds:
         MIXERS.get_or_raise(kind)
     if "at_least" not in rule and "at_most" not in rule:
         raise InvalidConfig(f"{name}: a rule on {'/'.join(kinds)} needs at_least or at_most")
-    first, last = rule.get("layers", (0, None))
+    first, last = _range(name, rule.get("layers"))
     most = rule.get("at_most")
     return CountRule(
         kinds, _whole(name, "at_least", rule.get("at_least", 0), 0),
@@ -207,8 +236,18 @@ def _count_rule(name: str, rule: Given) -> CountRule:
     )  # fmt: skip
 
 
+def _range(name: str, given: Any) -> tuple[int, int | None]:
+    """``[2, 5]``, both included; without it, all layers."""
+    if given is None:
+        return 0, None
+    if not isinstance(given, list) or len(given) != 2:
+        raise InvalidConfig(f"{name}: the layers of a rule are a first and a last one, like [2, 5], got {given!r}")
+    first, last = (_whole(name, "layers of a rule", one, 0) for one in given)
+    return first, last
+
+
 def _shared_rule(name: str, rule: Given, shared: Given) -> SharedRule:
-    _known(f"{name}: rule", rule, ("if", "then"))
+    reject_unknown(f"{name}: rule", rule, ("if", "then"))
     given, then = (_when(name, rule.get(part), shared) for part in ("if", "then"))
     if not given or not then:
         raise InvalidConfig(f"{name}: a rule with `if` needs shared values under `if` and `then`, got {dict(rule)}")
@@ -233,16 +272,22 @@ def _when(name: str, given: Any, shared: Given) -> tuple[tuple[str, tuple[Any, .
 
 def _check(space: SearchSpace) -> None:
     """Every choice is built once at every combination of shared values, so that no proposal fails later."""
-    size = 1
-    for values in space.shared.values():
-        size *= len(values)
-    if size > MAX_COMBINATIONS:
-        raise InvalidConfig(f"{space.name}: {size} combinations of shared values; possible are {MAX_COMBINATIONS}")
+    combinations = math.prod(map(len, space.shared.values()))
+    widest = max(max(len(layer.mixers), len(layer.ffns)) for layer in space.choices)
+    states = math.prod(rule.enough + 1 for rule in space.rules)
+    for work, most in (
+        (combinations * widest * space.depth, MAX_BUILT), (combinations * widest * space.depth * states, MAX_COUNTED),
+    ):  # fmt: skip
+        if work > most:
+            raise InvalidConfig(
+                f"{space.name} is too large to check: {combinations} combinations of shared values, {space.depth}"
+                f" layers of up to {widest} choices, {len(space.rules)} rules on counts; leave out some of them"
+            )
     parameters = space.parameters()
     for shared in space.shared_values():
         base = {key: labels[0] for key, labels in parameters.items()} | {key: str(shared[key]) for key in space.shared}
         for position in range(max((len(labels) for labels in parameters.values()), default=1)):
-            space._built({**base, **{k: v[position % len(v)] for k, v in parameters.items() if k not in space.shared}})
+            space.relaxed({**base, **{k: v[position % len(v)] for k, v in parameters.items() if k not in space.shared}})
     if not space.num_candidates:
         raise InvalidConfig(f"{space.name}: no candidate keeps all its rules")
 
@@ -252,20 +297,14 @@ def _require_few(name: str, what: str, count: int) -> None:
         raise InvalidConfig(f"{name}: a layer takes 1 to {MAX_CHOICES} {what}, got {count}")
 
 
-def _known(owner: str, data: Any, known: tuple[str, ...] | None) -> None:
-    if not isinstance(data, Mapping):
-        fields = f" with {', '.join(known)}" if known else ""
-        raise InvalidConfig(f"{owner}: expected an object{fields}, got {data!r}")
-    unknown = sorted(str(key) for key in data if known is not None and key not in known)
-    if unknown:
-        raise InvalidConfig(f"{owner}: unknown field {unknown[0]!r}; known fields: {', '.join(known or ())}")
-
-
 def _object(owner: str, data: Any, known: tuple[str, ...] | None) -> Given:
     if data is None:
         return {}
-    _known(owner, data, known)
-    return dict(data)
+    if known is not None:
+        reject_unknown(owner, data, known)
+    if not isinstance(data, dict):
+        raise InvalidConfig(f"{owner}: expected an object, got {data!r}")
+    return {str(key): value for key, value in data.items()}
 
 
 def _list(owner: str, data: Any) -> list[Any]:

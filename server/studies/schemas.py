@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Wr
 
 from contracts.measurement import Estimate, Verdict
 from contracts.states import StudyState
-from contracts.study import Objective, StudySpec
+from contracts.study import MAX_TRIALS, Objective, StudySpec
 from contracts.values import FreeJson
 from foundation.errors import HilnasError
 from nas.quality.contract import check_quality
@@ -43,7 +43,7 @@ SpecBody = Annotated[StudySpec, WrapValidator(_sentences)]
 
 
 class ExtendBody(BaseModel):
-    trials: int = Field(ge=1, le=100_000, description="how many more candidates the study may propose")
+    trials: int = Field(ge=1, le=MAX_TRIALS, description="how many more candidates the study may propose")
 
 
 class EnqueueBody(BaseModel):

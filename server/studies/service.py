@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from contracts.device import RUNNER_DELEGATES, DeviceFacts
 from contracts.states import FINISHED_TRIALS, JobState, StudyState
-from contracts.study import StudyRecord, StudySpec
+from contracts.study import MAX_TRIALS, StudyRecord, StudySpec
 from foundation.errors import InvalidConfig
 from nas.export.backends import BACKENDS
 from nas.targets import matches
@@ -26,8 +26,6 @@ from server.studies.schemas import Front, StudySummary, StudyView
 from server.tables import JobRow, StudyRow, TrialRow
 from server.trials import repository as trials
 from server.trials import service as trial_service
-
-MAX_TRIALS = 100_000
 
 
 def create(session: Session, ctx: Context, spec: StudySpec, idempotency_key: str | None) -> tuple[StudyRow, bool]:

@@ -259,3 +259,18 @@ def test_the_interval_between_seeds_takes_the_quantile_of_their_number(seeds: in
 def test_one_seed_states_more_than_its_own_rows_show() -> None:
     assert half_width([0.5], 0.01) > 1.96 * 0.01
     assert half_width([0.5, 0.5], 0.01) == pytest.approx(1.96 * 0.01)
+
+
+@pytest.mark.parametrize(
+    "mixer", [Gqa(4, 2, 16), Gqa(4, 4, 16, qk_norm=False, gate=True), SlidingWindow(4, 1, 16, window=5)]
+)
+def test_fused_parts_change_no_logits(mixer: Gqa) -> None:
+    from nas.quality.text.fused import use_fused_parts
+    from search_space.modeling.model import build_model
+
+    model = build_model(ArchConfig(64, 40, (LayerConfig(mixer, SwiGLU(32)),) * 2), seed=1).eval()
+    ids = torch.randint(0, 40, (2, 33), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = model.lm_head(model.model(ids))
+        use_fused_parts(model)
+        torch.testing.assert_close(model.lm_head(model.model(ids)), plain, atol=1e-5, rtol=1e-5)

@@ -196,6 +196,21 @@ def first_choices(space: SearchSpace, assignment: Assignment) -> float:
 class TestSurrogate(SamplerContract):
     name = "surrogate"
 
+    def test_it_finds_the_corner_that_random_draws_do_not(self) -> None:
+        """The control: with ``random`` in its place the shares of both would be equal."""
+        space, best = build_space("debug_space", {"depth": 8}), {}
+        for name in (self.name, "random"):
+            sampler = OptunaSampler(spec_for(name, max_trials=40), space)
+            shares = []
+            for number in range(40):
+                proposal = sampler.ask()
+                assert proposal is not None
+                shares.append(first_choices(space, proposal.assignment))
+                trial = trial_of(number, proposal.assignment, attrs=proposal.attrs)
+                sampler.tell(trial.model_copy(update={"values": dict.fromkeys(OBJECTIVES, 1 - shares[-1])}))
+            best[name] = max(shares)
+        assert best[self.name] > best["random"] + 0.2, best
+
 
 class TestGp(SamplerContract):
     name = "gp"

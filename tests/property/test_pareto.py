@@ -72,6 +72,13 @@ def test_order_scale_and_shift_change_nothing(case: tuple[Points, list[str]], rn
     assert pareto_mask(-np.array(points), turned).tolist() == mask.tolist()
 
 
+@pytest.mark.parametrize("big", [1e16, math.inf, -math.inf])
+def test_what_one_axis_drowns_still_counts_on_the_other(big: float) -> None:
+    """Sums of these rows are equal, in floating point, though one row dominates the other."""
+    for rows in ([[big, 5.0], [big, 3.0]], [[big, 3.0], [big, 5.0]]):
+        assert pareto_mask(rows, ["min", "min"]).tolist() == [row[1] == 3.0 for row in rows]
+
+
 def test_empty_sets() -> None:
     assert pareto_mask([], ["min", "max"]).tolist() == []
     assert hypervolume([], [1.0, 1.0], ["min", "min"]) == 0.0

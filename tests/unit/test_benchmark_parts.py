@@ -64,3 +64,29 @@ def test_the_kept_summary_is_what_is_judged_from_the_kept_rows(name: str) -> Non
     found = importlib.import_module(f"benchmarks.{name}").judge(record["rows"])
     kept = record["summary"]["minus_own"] if name == "ablations" else record["summary"]
     assert json.loads(json.dumps(found)) == kept
+
+
+def test_search_efficiency_in_its_quick_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import search_efficiency
+
+    monkeypatch.setattr("sys.argv", ["search_efficiency", "--quick"])
+    search_efficiency.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(found["settings"]) == set(search_efficiency.SETTINGS)
+    assert found["nsga2_is_random"], "one seed of two other samplers shows nothing about it"
+
+
+@pytest.mark.parametrize(
+    ("nsga2", "verdict"), [([0.9, 0.9, 0.9], False), ([0.5, 0.6, 0.55], True), ([0.1, 0.1, 0.2], True)]
+)
+def test_a_random_stand_in_is_called_random(nsga2: list[float], verdict: bool) -> None:
+    from benchmarks.search_efficiency import _against_random
+
+    ends = {"nsga2": nsga2, "random": [0.6, 0.5, 0.55]}
+    rows = [
+        {"sampler": name, "setting": "2 objectives", "seed": seed, "curve": [share + 0.001 * seed]}
+        for name, shares in ends.items() for seed, share in enumerate(shares)
+    ]  # fmt: skip
+    assert _against_random(rows)["nsga2_is_random"] is verdict

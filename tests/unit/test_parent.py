@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import t as student_t
 from typer.testing import CliRunner
 
 from contracts.study import QualitySpec
@@ -19,7 +21,7 @@ from nas.parent.activations import collect
 from nas.parent.alternatives import Alternative, alternatives_of, as_inherited, contribution, positions, start
 from nas.parent.assemble import assemble, replaced
 from nas.parent.distil import DistilSettings, distil, divergence
-from nas.parent.judge import HeldOut, Reader, difference, judgement, t_quantile
+from nas.parent.judge import HeldOut, Reader, difference, judgement
 from nas.parent.learn import BlockStore, LearnSettings, learn_all, weights_of
 from nas.parent.retrieval import CUE, STRETCH, retrieval_task, retrieve
 from nas.quality.contract import estimator
@@ -169,10 +171,8 @@ def test_the_parent_composed_of_itself_differs_in_nothing(parent: HilnasForCausa
 
 
 def test_an_interval_is_students() -> None:
-    for freedom in (1, 2, 3, 5, 15, 100):
-        assert t_quantile(freedom) == pytest.approx(student_t.ppf(0.975, freedom), rel=0.012)
     gap = difference(np.array([1.0, 2.0, 3.0]))
-    assert (gap.mean, gap.high) == (2.0, pytest.approx(2 + 4.303 / 3**0.5))
+    assert (gap.mean, gap.high) == (2.0, pytest.approx(2 + 4.303 / 3**0.5, rel=1e-4))
     with pytest.raises(InvalidConfig, match="two rows"):
         difference(np.array([1.0]))
 
@@ -212,15 +212,35 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     fast = PreTrainedTokenizerFast(tokenizer_object=learn_tokenizer(documents, 320), eos_token="<|endoftext|>")
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=320, num_key_value_heads=2, **sizes)).save_pretrained(tmp_path / "hf")
-    fast.save_pretrained(tmp_path / "hf")
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=320, num_key_value_heads=2, **sizes))
+    imported_as("untrained", model, fast, tmp_path)
+    learn_a_little(model, fast, islice(open_source("python:topics", tmp_path).documents(), 20))
+    imported_as("tiny", model, fast, tmp_path)
+    return "tiny"
+
+
+def learn_a_little(model: Any, tokenizer: Any, documents: Iterable[str]) -> None:
+    """Enough to beat the frequencies of tokens."""
+    ids = torch.tensor([index for text in documents for index in tokenizer(text)["input_ids"]])
+    optimizer, generator = torch.optim.AdamW(model.parameters(), 5e-3), torch.Generator().manual_seed(0)
+    for _ in range(80):
+        firsts = torch.randint(len(ids) - 65, (8, 1), generator=generator)
+        rows = ids[firsts + torch.arange(64)]
+        optimizer.zero_grad()
+        model(rows, labels=rows).loss.backward()
+        optimizer.step()
+
+
+def imported_as(name: str, model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from hilnas.cli.parent import app
 
+    model.save_pretrained(tmp_path / "hf")
+    tokenizer.save_pretrained(tmp_path / "hf")
+
     done = CliRunner().invoke(
-        app, ["import", "tiny", str(tmp_path / "hf"), "--text", "python:topics", "--max-tokens", "60000", "--json"]
+        app, ["import", name, str(tmp_path / "hf"), "--text", "python:topics", "--max-tokens", "60000", "--json"]
     )
     assert done.exit_code == 0, done.output
-    return "tiny"
 
 
 def test_an_imported_parent_is_listed_searched_and_judged(imported: str, tmp_path: Path) -> None:
@@ -229,7 +249,7 @@ def test_an_imported_parent_is_listed_searched_and_judged(imported: str, tmp_pat
     assert '"family": "llama"' in CliRunner().invoke(app, ["list", "--json"]).output
     assert "2L d64 2 gqa" in CliRunner().invoke(app, ["show", "tiny"]).output
     found = space("around", {"parent": "tiny", "windows": [16]})
-    with pytest.raises(InvalidConfig, match="unknown parent 'other'; known: tiny"):
+    with pytest.raises(InvalidConfig, match="unknown parent 'other'; known: tiny, untrained"):
         space("around", {"parent": "other"})
 
     options = {"parent": "tiny", "lengths": [64, 128], "calibration_rows": 8, "calibration_length": 64, "steps": 5}
@@ -244,6 +264,13 @@ def test_an_imported_parent_is_listed_searched_and_judged(imported: str, tmp_pat
     assert again.score == worse.score
     longer = estimator(QualitySpec(estimator="inherited", options={**options, "distil_steps": 2}))
     assert longer.key != judge.key and "distillation" in longer.judge(found.decode(parameters)).fidelity
+
+
+def test_a_parent_that_learned_nothing_is_refused(imported: str) -> None:
+    options = {"parent": "untrained", "lengths": [64], "calibration_rows": 8, "calibration_length": 64, "steps": 5}
+    of = space("around", {"parent": "untrained"})
+    with pytest.raises(InvalidConfig, match="the frequency of tokens alone gives"):
+        estimator(QualitySpec(estimator="inherited", options=options)).judge(of.decode(of.sample(random.Random(0))))
 
 
 def test_an_estimator_without_its_parent_says_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

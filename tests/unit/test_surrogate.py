@@ -13,9 +13,8 @@ from contracts.study import StudySpec, TrialFacts
 from nas.hypervolume import hypervolume
 from nas.samplers.optuna_sampler import OptunaSampler
 from nas.samplers.surrogate.acquisition import expected_improvement
-from nas.samplers.surrogate.metric_models import MetricModels
 from nas.samplers.surrogate.models import AdditiveModel, GaussianProcess
-from nas.samplers.surrogate.of_study import axes_of
+from nas.samplers.surrogate.of_study import models_of
 from nas.samplers.surrogate.structure import Structure
 from search_space.cost import closed_form
 from search_space.space import SearchSpace, space, space_from_data
@@ -36,7 +35,7 @@ def spec_of(**changes: Any) -> StudySpec:
 def test_closed_form_costs_are_predicted_exactly(of: SearchSpace) -> None:
     spec = spec_of(objectives=[{"metric": "memory_bytes@256"}])
     structure = Structure(of)
-    models = MetricModels(structure, axes_of(spec))
+    models = models_of(spec, of)
     models.fit(structure.rows([]), [])
     rng = random.Random(1)
     drawn = [of.sample(rng) for _ in range(50)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from nas.quality.rates import warmup_cosine
 from nas.quality.text.data import TextTensors
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM, build_model
@@ -48,12 +49,7 @@ class TextRun:
     def rate_at(self, step: int) -> float:
         """Linear warm-up to ``learning_rate``, then a cosine down to ``final_share`` of it."""
         warmup = max(1, round(self.steps * self.warmup_share))
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        done = (step - warmup) / max(1, self.steps - warmup)
-        return self.learning_rate * (
-            self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done))
-        )
+        return self.learning_rate * warmup_cosine(step, self.steps, warmup, self.final_share)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,28 +29,22 @@ class Axis:
     is_objective: bool = True
     bound: float | None = None
     rate: bool = False
-    cost: Callable[[ArchConfig], float] | None = None
+
+
+def closed_form_model(structure: Structure, cost: Callable[[ArchConfig], float]) -> AdditiveModel:
+    """Exact for a cost that adds up over blocks; fitted to random candidates, rules aside."""
+    rows = structure.canonical(structure.random(DESIGN, np.random.default_rng(0)))
+    costs = [cost(structure.space.relaxed(structure.assignment(row))[0]) for row in rows]
+    return AdditiveModel.fit(structure.blocks(rows), np.array(costs))
 
 
 class MetricModels:
-    """``fit`` anew before each proposal; closed forms are fitted once per study."""
+    """Made for each proposal and fitted to what is known; the models of closed forms (``exact``) come with it."""
 
-    def __init__(self, structure: Structure, axes: Sequence[Axis]) -> None:
-        self._structure, self._axes = structure, {axis.key: axis for axis in axes}
-        self._exact = {axis.key: self._closed_form(axis) for axis in axes if axis.source == "closed_form"}
+    def __init__(self, structure: Structure, axes: Sequence[Axis], exact: Mapping[str, Model]) -> None:
+        self._structure, self._axes, self._exact = structure, {axis.key: axis for axis in axes}, exact
         self._models: dict[str, Model] = {}
         self._facts: list[dict[str, Any]] = []
-
-    def _closed_form(self, axis: Axis) -> AdditiveModel:
-        assert axis.cost is not None
-        rng = np.random.default_rng(0)
-        rows = self._structure.canonical(self._structure.random(DESIGN, rng))
-        kept, costs = [], []
-        for row in rows:
-            arch, _ = self._structure.space.relaxed(self._structure.assignment(row))
-            kept.append(row)
-            costs.append(axis.cost(arch))
-        return AdditiveModel.fit(self._structure.blocks(np.array(kept)), np.array(costs))
 
     def fit(self, rows: Ints, facts: list[dict[str, Any]]) -> None:
         self._facts, self._models = facts, dict(self._exact)

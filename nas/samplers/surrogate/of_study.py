@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from contracts.metrics import parse_metric
+from functools import lru_cache, partial
+
+from contracts.metrics import MetricKey
 from contracts.study import StudySpec
-from nas.samplers.surrogate.metric_models import Axis, MetricModels
+from nas.samplers.surrogate.metric_models import Axis, MetricModels, closed_form_model
+from nas.samplers.surrogate.models import AdditiveModel
 from nas.samplers.surrogate.sampler import SurrogateSampler
 from nas.samplers.surrogate.structure import Structure
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 from search_space.space import SearchSpace
 
-_PREPARED: dict[tuple[int, str], tuple[SearchSpace, MetricModels, Structure]] = {}
-MAX_PREPARED = 8
+KEPT_SPACES = 16
 
 
 def surrogate_of(seed: int, spec: StudySpec, space: SearchSpace) -> SurrogateSampler:
+    axes, structure = axes_of(spec), structure_of(space)
+    return SurrogateSampler(structure, axes, models_of(spec, space), seed, num_startup(spec))
+
+
+def models_of(spec: StudySpec, space: SearchSpace) -> MetricModels:
     axes = axes_of(spec)
-    models, structure = _prepared(spec, space, axes)
-    return SurrogateSampler(structure, axes, models, seed, num_startup(spec))
+    exact = {
+        axis.key: _exact(space, axis.key, spec.quantization, spec.cache_dtype)
+        for axis in axes if axis.source == "closed_form"
+    }  # fmt: skip
+    return MetricModels(structure_of(space), axes, exact)
 
 
 def axes_of(spec: StudySpec) -> list[Axis]:
     """The objectives in order, then the budgets on other metrics."""
     bounds = spec.all_budgets
     directions = {objective.metric: str(objective.direction) for objective in spec.all_objectives}
-    return [_axis(spec, key, directions.get(key), bounds.get(key)) for key in dict.fromkeys([*directions, *bounds])]
+    return [_axis(key, directions.get(key), bounds.get(key)) for key in dict.fromkeys([*directions, *bounds])]
 
 
 def num_startup(spec: StudySpec) -> int:
@@ -33,25 +43,23 @@ def num_startup(spec: StudySpec) -> int:
     return max(4, min(10, spec.max_trials // 4))
 
 
-def _axis(spec: StudySpec, key: str, direction: str | None, bound: float | None) -> Axis:
-    metric, context = parse_metric(key)
-
-    def cost(arch: ArchConfig) -> float:
-        return closed_form(arch, metric.name, context, spec.quantization, spec.cache_dtype)
-
-    return Axis(
-        key, metric.source, -1.0 if (direction or metric.direction) == "max" else 1.0, direction is not None, bound,
-        metric.unit == "tok/s", cost if metric.source == "closed_form" else None,
-    )  # fmt: skip
+def _axis(key: str, direction: str | None, bound: float | None) -> Axis:
+    metric = MetricKey.parse(key).metric
+    sign = -1.0 if (direction or metric.direction) == "max" else 1.0
+    return Axis(key, metric.source, sign, direction is not None, bound, metric.unit == "tok/s")
 
 
-def _prepared(spec: StudySpec, space: SearchSpace, axes: list[Axis]) -> tuple[MetricModels, Structure]:
-    """Kept per space object: arrays and closed-form models take longer to make than a proposal."""
-    key = (id(space), repr([(axis.key, axis.bound) for axis in axes]) + spec.quantization + spec.cache_dtype)
-    if key not in _PREPARED:
-        while len(_PREPARED) >= MAX_PREPARED:
-            _PREPARED.pop(next(iter(_PREPARED)))
-        structure = Structure(space)
-        _PREPARED[key] = (space, MetricModels(structure, axes), structure)
-    _, models, structure = _PREPARED[key]
-    return models, structure
+@lru_cache(maxsize=KEPT_SPACES)
+def structure_of(space: SearchSpace) -> Structure:
+    """Kept, as is the next: making arrays and closed-form models takes longer than a proposal."""
+    return Structure(space)
+
+
+@lru_cache(maxsize=8 * KEPT_SPACES)
+def _exact(space: SearchSpace, key: str, quantization: str, cache_dtype: str) -> AdditiveModel:
+    parsed = MetricKey.parse(key)
+    return closed_form_model(structure_of(space), partial(_cost, parsed, quantization, cache_dtype))
+
+
+def _cost(key: MetricKey, quantization: str, cache_dtype: str, arch: ArchConfig) -> float:
+    return closed_form(arch, key.metric.name, key.context, quantization, cache_dtype)

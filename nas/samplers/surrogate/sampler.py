@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.pareto import pareto_mask
@@ -180,7 +180,3 @@ def _best_first(losses: Floats, feasible: Any) -> list[int]:
         found += left[front].tolist()
         left = left[~front]
     return found
-
-
-def directions_of(axes: Sequence[Axis]) -> list[StudyDirection]:
-    return [StudyDirection.MINIMIZE if axis.sign > 0 else StudyDirection.MAXIMIZE for axis in axes if axis.is_objective]

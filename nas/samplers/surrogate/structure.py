@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from search_space.space.core import DEPTH, Assignment, SearchSpace
+from search_space.space.core import DEPTH, Assignment, SearchSpace, layer_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ class Structure:
         self.sizes = np.array([len(labels) for labels in self.labels.values()], dtype=np.int64)
         self.offsets = np.concatenate(([0], np.cumsum(self.sizes)[:-1])).astype(np.int64)
         self._index = {name: {label: i for i, label in enumerate(labels)} for name, labels in self.labels.items()}
-        self._layer = np.array([_layer_of(name) for name in self.names], dtype=np.int64)
+        self._layer = np.array([layer_of(name) for name in self.names], dtype=np.int64)
         self._depths = np.array([int(label) for label in self.labels.get(DEPTH, (str(space.depth),))])
         tied = {"mixer": space.tied_mixers, "ffn": space.tied_ffns}
         self._span = np.array([tied.get(name.partition(".")[2], 1) for name in self.names], dtype=np.int64)
@@ -119,6 +119,3 @@ class Structure:
             found[row, column] = 1.0
         return found
 
-
-def _layer_of(parameter: str) -> int:
-    return int(parameter[6 : parameter.index(".")]) if parameter.startswith("layer_") else -1

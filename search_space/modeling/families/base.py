@@ -69,9 +69,9 @@ def family_of(config: PreTrainedConfig) -> Family:
 def read_config(config: PreTrainedConfig) -> ArchConfig:
     """The architecture of a stock configuration, every field of it accounted for."""
     family = family_of(config)
-    told, default = config.to_dict(), family.config_class().to_dict()
+    given, default = config.to_dict(), family.config_class().to_dict()
     known = family.reads | family.inert | NEUTRAL
-    for name, value in told.items():
+    for name, value in given.items():
         if name not in known and value != default.get(name):
             expected = f"only its default {default[name]!r} works" if name in default else "leave it out"
             raise InvalidConfig(f"{family.model_type}: {name}={value!r} is not understood; {expected}")
