@@ -68,7 +68,7 @@ class StudyRow(Base):
 
 class TrialRow(Base):
     __tablename__ = "trials"
-    __table_args__ = (UniqueConstraint("study_id", "number"),)
+    __table_args__ = (UniqueConstraint("study_id", "number"), Index("ix_trials_open", "study_id", "state"))
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     study_id: Mapped[str] = mapped_column(ForeignKey("studies.id"))
     number: Mapped[int]
