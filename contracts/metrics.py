@@ -65,7 +65,7 @@ METRICS: dict[str, Metric] = {
         _metric("load_ms", "ms", "min", "device", False, "open files to all weights packed"),
         _metric("peak_rss_bytes", "bytes", "min", "device", False, "VmHWM of a process that holds one model"),
         _metric("quality", "score", "max", "quality", False, "mean task accuracy of the quality estimator, 0 to 1"),
-        _metric("bits_per_byte", "bits/byte", "min", "quality", False, "held-out text read by a trained proxy"),
+        _metric("bits_per_byte", "bits/byte", "min", "quality", False, "of unseen text, as the estimator reads it"),
         _metric("log_params", "ln(count)", "max", "quality", False, "natural logarithm of effective_params"),
     )
 }
