@@ -37,7 +37,8 @@ class MeasureJob(BaseModel):
 
 class TrainJob(BaseModel):
     """Train ``arch`` with ``recipe`` and export it back to a measured program; ``budget_bytes`` is the study's memory
-    budget, if it has one."""
+    budget, if it has one. ``weights``: a tar of the candidate with the weights that it was judged with, for recipes
+    that go on from them."""
 
     model_config = ConfigDict(frozen=True)
     kind: Literal["train"] = "train"
@@ -47,6 +48,7 @@ class TrainJob(BaseModel):
     seed: int = 0
     options: dict[str, Any] = {}
     budget_bytes: float | None = None
+    weights: Digest | None = None
 
 
 class JobRecord(BaseModel):

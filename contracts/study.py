@@ -327,6 +327,7 @@ class TrialFacts(BaseModel):
     confirmed: dict[str, StoredMeasurement] = {}  # of the one-piece program
     trained: dict[str, StoredMeasurement] = {}  # of the trained program
     quality: QualityResult | None = None
+    program_quality: QualityResult | None = None  # of the exported program, where the candidate itself is judged
     values: dict[str, FiniteFloat] = {}  # objective metric -> value
     artifacts: dict[str, str] = {}  # role (one_piece, onnx, checkpoint) -> sha256
     created_at: datetime | None = None

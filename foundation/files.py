@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -74,6 +74,15 @@ def take_name(partial: Path, path: Path) -> None:
     """Renames a folder over whatever has the name now."""
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
+
+
+def copy_folder(source: Path, target: Path, without: Sequence[str] = ()) -> None:
+    """The files of one folder, but those whose "/name" ends as one of ``without``; each appears whole."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(path for path in source.iterdir() if path.is_file()):
+        if not f"/{file.name}".endswith(tuple(without)):
+            with atomic_path(target / file.name) as partial:
+                shutil.copyfile(file, partial)
 
 
 def _is_alive(pid: str) -> bool:

@@ -122,6 +122,11 @@ def report(rest: RestClient, study: dict[str, Any], var: Path) -> None:
     size = f"{path.stat().st_size / 2**20:.1f} MiB"
     console.print("knee winner ", strip_of(knee["arch"]), f" as one ExecuTorch file: [bold]{path}[/] ({size})")
     trial = rest.get(f"/trials/{knee['trial_id']}")
+    if quality := trial.get("program_quality"):
+        console.print(
+            f"as quantized it reads held-out text at {number(quality['metric'], quality['score'])}"
+            f" (judged before: {number(quality['metric'], trial['quality']['score'])})"
+        )
     for device_id, row in trial["confirmed"].items():
         console.print(f"checked and measured on {device_id}: verdict [bold]{row['verdict']}[/] {row['reason']}")
         for key in ("decode_ms@1024", "prefill_ms@256"):

@@ -6,23 +6,17 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from foundation.errors import InvalidConfig
-from nas.parent.store import ParentText, new_parent
+from nas.parent.store import TOKENIZER_FILES, ParentText, new_parent
 from search_space.parents import parents_folder
 from trainer.data.corpus import build_corpus
+from trainer.data.own_tokens import HELD_OUT_SHARE, own_vocabulary_of
 from trainer.data.sources import open_source
-from trainer.data.vocabulary import Vocabulary
 from trainer.teacher.directory import SMOLLM2, identity, teacher_directory
 
-TEXTS, MAX_TOKENS, HELD_OUT_SHARE = ("python:docs",), 1_500_000, 0.2
+TEXTS, MAX_TOKENS = ("python:docs",), 1_500_000
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-                   "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")  # fmt: skip
 
 
 def import_parent(
@@ -52,47 +46,10 @@ def family_name(folder: Path) -> str:
 
 def parent_text(folder: Path, vocab_size: int, texts: Sequence[str], max_tokens: int, cache: Path) -> ParentText:
     """Training and held-out text as the parent's tokenizer cuts it; documents of one are not in the other."""
-    tokenizer = tokenizer_of(folder)
-    num_bytes = bytes_of_tokens(tokenizer, vocab_size)
-    end = end_of_document(folder, tokenizer)
-    ids = np.arange(vocab_size, dtype=np.int32)
-    vocabulary = Vocabulary(ids, ids, np.arange(vocab_size + 1, dtype=np.int64), num_bytes, end, end)
+    tokenizer, vocabulary = own_vocabulary_of(folder, vocab_size)
     sources = [open_source(spec, cache) for spec in texts]
     parts, _ = build_corpus(sources, tokenizer, vocabulary, max_tokens, HELD_OUT_SHARE)
-    return ParentText(parts["train"], parts["held_out"], num_bytes)
-
-
-def tokenizer_of(folder: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    if not (folder / "tokenizer.json").exists():
-        raise InvalidConfig(f"{folder} has no tokenizer.json; give a directory with one, or import without text")
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-def end_of_document(folder: Path, tokenizer: Any) -> int:
-    """The id that ends a document: the tokenizer's end of sequence, else a usual one."""
-    from transformers import AutoTokenizer
-
-    found = AutoTokenizer.from_pretrained(folder).eos_token_id
-    usual = (tokenizer.token_to_id(token) for token in ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"))
-    return int(found if found is not None else next((index for index in usual if index is not None), 0))
-
-
-def bytes_of_tokens(tokenizer: Any, vocab_size: int) -> Any:
-    """Bytes of text that each id stands for: 0 for special tokens and ids without a token."""
-    special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    sizes = np.zeros(vocab_size, np.int32)
-    byte_level = "ByteLevel" in tokenizer.to_str()
-    for token, index in tokenizer.get_vocab().items():
-        if index < vocab_size and index not in special:
-            sizes[index] = len(token) if byte_level else _spelled_bytes(token)
-    return sizes
-
-
-def _spelled_bytes(token: str) -> int:
-    """SentencePiece writes a space as U+2581 and a byte as <0xAB>."""
-    return 1 if BYTE_TOKEN.fullmatch(token) else len(token.replace("\u2581", " ").encode())
+    return ParentText(parts["train"], parts["held_out"], vocabulary.num_bytes)
 
 
 __all__ = ["SMOLLM2", "import_parent", "parent_text"]

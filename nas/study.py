@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from contracts.job import MeasureJob
@@ -31,6 +32,7 @@ from nas.objectives import (
     objective_values,
     over_budget,
 )  # fmt: skip
+from nas.quality.base import CandidateEstimator
 from nas.quality.contract import estimator
 from nas.samplers.base import Proposal
 from nas.samplers.optuna_sampler import OptunaSampler
@@ -368,7 +370,7 @@ class Study:
     def confirm_for(self, trial: TrialRecord, backend: str, groups: list[DeviceGroup]) -> bool:
         key = (trial.id, backend)
         if key not in self.one_pieces:
-            self.one_pieces[key] = self.workspace.start_one_piece(trial.arch, self.spec.quantization, backend)
+            self.one_pieces[key] = self.start_one_piece(trial.arch, backend)
             self.store.emit("one_piece_started", trial_id=trial.id, number=trial.number)
         if not self.one_pieces[key].done():
             return False
@@ -379,6 +381,22 @@ class Study:
             return True
         self.measure_one_piece(trial, backend, exported, groups)
         return False
+
+    def start_one_piece(self, arch: ArchConfig, backend: str) -> Future[dict[str, Any]]:
+        """With the weights that were judged, where the candidate itself was."""
+        spec = self.spec
+        if isinstance(self.quality, CandidateEstimator):
+            return self.workspace.start_judged_piece(spec.quality, arch, spec.quantization, backend, spec.cache_dtype)
+        return self.workspace.start_one_piece(arch, spec.quantization, backend)
+
+    def keep_one_piece(self, trial: TrialRecord, backend: str, exported: dict[str, Any]) -> None:
+        """The program, and where it has weights of its own, those and its quality as quantized."""
+        if "weights" not in exported:
+            self.update(trial, artifacts={self.role_of_one_piece(backend): exported["digest"]})
+            return
+        weights = self.store.put_artifact(Path(exported["weights"]), "application/x-tar")
+        artifacts = {self.role_of_one_piece(backend): exported["digest"], "weights": weights}
+        self.update(trial, artifacts=artifacts, program_quality=QualityResult(**exported["quality"]))
 
     def unconfirmed(self, trial: TrialRecord) -> list[DeviceGroup]:
         """Groups without a one-piece row, or whose only row is from a device that its peers contradict."""
@@ -407,7 +425,7 @@ class Study:
         )  # fmt: skip
         self.publish(composed)
         self.publish(plan)
-        self.update(trial, artifacts={self.role_of_one_piece(backend): digest})
+        self.keep_one_piece(trial, backend, exported)
         for group in groups:
             row = group.row(trial.confirmed)
             attempt = self.next_attempt(trial, group, "one_piece") if row else 0

@@ -14,6 +14,7 @@ from foundation.workers import worker_pool
 from nas.export.backends import DEFAULT_BACKEND
 from nas.export.blocks import BlockSpec
 from nas.export.compose import canary_of, candidate_check, measured_blocks
+from nas.export.judged import export_judged
 from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_candidate
 from nas.export.reference import EagerChain
@@ -35,9 +36,7 @@ class Workspace:
         """All blocks a measurement of ``arch`` needs, the canary's included."""
         return measured_blocks(arch, quantization, backend)
 
-    def check(
-        self, arch: ArchConfig, quantization: str, cache_dtype: str, backend: str = DEFAULT_BACKEND
-    ) -> Check:
+    def check(self, arch: ArchConfig, quantization: str, cache_dtype: str, backend: str = DEFAULT_BACKEND) -> Check:
         """Expected logits for the parity gate. One caller at a time; blocks stay in memory."""
         with self._lock, MeasurementLock().shared():
             return candidate_check(arch, quantization, cache_dtype, self._eager, backend)
@@ -47,6 +46,14 @@ class Workspace:
 
     def start_quality(self, spec: QualitySpec, arch: ArchConfig) -> Future[dict[str, Any]]:
         return self._executor().submit(judge_in_worker, spec.model_dump(), arch.to_dict())
+
+    def start_judged_piece(
+        self, judge: QualitySpec, arch: ArchConfig, quantization: str, backend: str, cache_dtype: str
+    ) -> Future[dict[str, Any]]:
+        """As ``start_one_piece``, with the weights that were judged, which come along, and the program's quality."""
+        root, fields = str(self.library.root), arch.to_dict()
+        given = (judge.model_dump(), fields, quantization, backend, cache_dtype)
+        return self._executor().submit(export_judged, root, *given)
 
     def start_one_piece(
         self, arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND

@@ -17,6 +17,7 @@ from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 
 RECORD = "parent.json"
+COMPOSED_FROM = "composed_from.json"  # beside the weights of a candidate: whose child it is
 
 
 def parents_folder() -> Path:

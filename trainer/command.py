@@ -30,6 +30,7 @@ from trainer.runs.terminal import (
     training_of,
     without_progress_bars,
 )
+from trainer.runs.weights import START, no_weights, takes_weights
 
 app = typer.Typer(help="Train winners of a search.", no_args_is_help=True)
 RecipeName = Annotated[str, typer.Option(help=f"One of: {RECIPES.known}.")]
@@ -62,10 +63,14 @@ def start(
     rest = RestClient(url)
     if recipe not in (known := known_recipes(rest)):
         raise InvalidConfig(f"unknown recipe {recipe!r}; known: {', '.join(known)}")
-    if recipe in RECIPES and find_spec("torch") and (teacher is None or Path(teacher).exists()):
+    trial = rest.get(f"/trials/{trial_id}")
+    if takes_weights(recipe) and START not in options:
+        if "weights" not in trial["artifacts"]:
+            raise InvalidConfig(no_weights(recipe))
+    elif recipe in RECIPES and find_spec("torch") and (teacher is None or Path(teacher).exists()):
         from trainer.runs.handover import job_recipe  # what cannot work is said now, where it can be known
 
-        job_recipe(TrainJob(arch=rest.get(f"/trials/{trial_id}")["arch"], recipe=recipe, seed=seed, options=options))
+        job_recipe(TrainJob(arch=trial["arch"], recipe=recipe, seed=seed, options=options))
     job = rest.post(f"/trials/{trial_id}/train", {"recipe": recipe, "seed": seed, "options": options})
     next_step = {
         "queued": "`hilnas train worker` takes it", "failed": f"{job['error']}; `hilnas train resume {job['id']}`"

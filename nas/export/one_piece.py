@@ -14,16 +14,16 @@ import torch
 from contracts.plan import Check, State, Step
 from foundation.files import write_atomically
 from foundation.measurement_lock import MeasurementLock
-from nas.export.backends import BACKENDS, DEFAULT_BACKEND
+from nas.export.backends import DEFAULT_BACKEND
 from nas.export.blocks import FORMAT_VERSION, blocks_of, build_block, toolchain
 from nas.export.compose import CHECK_CHUNKS, check_of
 from nas.export.delegation import describe_delegation
+from nas.export.eager_program import EagerProgram
 from nas.export.library import BlockLibrary
 from nas.export.modules import DeployedModel, MixerBlock, deploy
 from nas.export.prompts import token_ids
 from nas.export.stages import MAX_CHUNK, compile_program
 from search_space.arch import ArchConfig
-from search_space.modeling.ops import StateTable, active
 
 
 def states_of(arch: ArchConfig) -> list[State]:
@@ -78,9 +78,9 @@ def export_candidate(
         program, edge = compile_model(model, arch, quantization, backend)
         seconds = time.monotonic() - start
         check = check_model(model, arch, quantization, backend=backend)
-    exported = _exported(root, program, edge, check, seconds)
-    write_atomically(record, json.dumps(exported))
-    return exported
+    found = exported(root, program, edge, check, seconds)
+    write_atomically(record, json.dumps(found))
+    return found
 
 
 def piece_key(arch: ArchConfig, quantization: str, distinct: bool, backend: str = DEFAULT_BACKEND) -> str:
@@ -98,21 +98,12 @@ def check_model(
     backend: str = DEFAULT_BACKEND,
 ) -> Check:
     """The parity check of a complete quantized model: eager torch's logits for real token ids."""
-    tokens, table = token_ids(arch.vocab_size, sum(CHECK_CHUNKS)), StateTable(cache_dtype)
-    specs = [state for layer in arch.layers for state in layer.mixer.states(arch.d_model)]
-    slots = torch.tensor([table.add(spec, len(tokens)) for spec in specs] or [0], dtype=torch.int64)
-    rows, position, eager = [], 0, BACKENDS[backend].reference(quantized)
-    with torch.no_grad(), active(table):
-        for size in CHECK_CHUNKS:
-            ids = torch.tensor([tokens[position : position + size]])
-            rows.append(eager(ids, slots, torch.tensor([position]))[0, 0])
-            position += size
-    return check_of(torch.stack(rows), tokens, CHECK_CHUNKS, quantization, backend)
+    tokens = token_ids(arch.vocab_size, sum(CHECK_CHUNKS))
+    logits_CV = EagerProgram(quantized, arch, backend, cache_dtype).last_logits(tokens, CHECK_CHUNKS)
+    return check_of(logits_CV, tokens, CHECK_CHUNKS, quantization, backend)
 
 
-def export_checkpoint(
-    root: str, checkpoint: str, quantization: str, backend: str = DEFAULT_BACKEND
-) -> dict[str, Any]:
+def export_checkpoint(root: str, checkpoint: str, quantization: str, backend: str = DEFAULT_BACKEND) -> dict[str, Any]:
     """Compiles a trained Hugging Face directory into one program: {digest, check, seconds, delegation}."""
     from search_space.modeling.model import HilnasForCausalLM
 
@@ -122,10 +113,11 @@ def export_checkpoint(
     program, edge = compile_model(model, arch, quantization, backend)
     seconds = time.monotonic() - start
     check = check_model(model, arch, quantization, backend=backend)
-    return _exported(root, program, edge, check, seconds)
+    return exported(root, program, edge, check, seconds)
 
 
-def _exported(root: str, program: bytes, edge: object, check: Check, seconds: float) -> dict[str, Any]:
+def exported(root: str, program: bytes, edge: object, check: Check, seconds: float) -> dict[str, Any]:
+    """Stores the program; what is told of it."""
     return {
         "digest": BlockLibrary(Path(root)).store(program), "check": check.model_dump(), "seconds": seconds,
         "delegation": describe_delegation(edge),

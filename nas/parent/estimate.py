@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from foundation.errors import HilnasError
 from foundation.measurement_lock import MeasurementLock
@@ -21,6 +25,7 @@ from nas.parent.store import Parent
 from nas.quality.gates import BelowFloor
 from search_space.arch import ArchConfig
 from search_space.modeling.model import HilnasForCausalLM
+from search_space.parents import COMPOSED_FROM
 
 RETRIEVAL_ROWS = 8
 
@@ -101,6 +106,23 @@ class InheritedJudge:
             details["retrieval"] = retrieve(model, self.task, 4)
             details["parent_retrieval"] = self.retrieved
         return {"score": score, "low": min(score, own + low), "high": max(score, own + high), "details": details}
+
+    def judge_program(self, logits_of: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """``score``, ``low`` and ``high`` as ``judge`` gives them, of a program that reads the longest rows."""
+        longest = self.readers[-1]
+        reading = longest.read_logits(logits_of)
+        score, gap, own = longest.bits_per_byte(reading), longest.paired(reading), longest.bits_per_byte(longest.own)
+        return {"score": score, "low": min(score, own + gap.low), "high": max(score, own + gap.high)}
+
+    def save(self, arch: ArchConfig, folder: Path) -> None:
+        """The judged candidate as a Hugging Face directory with the parent's tokenizer, and whose child it is."""
+        model, _ = self.composed(arch)
+        model.save_pretrained(folder)
+        for file in self.parent.tokenizer_files:
+            (folder / file.name).write_bytes(file.read_bytes())
+        record = self.parent.record
+        origin = {"parent": record.name, "digest": record.digest, "origin": record.origin, "texts": record.texts}
+        (folder / COMPOSED_FROM).write_text(json.dumps(origin, indent=1))
 
 
 @lru_cache(maxsize=1)

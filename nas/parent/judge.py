@@ -6,6 +6,7 @@ Shape suffixes: R rows, T tokens, B rows at once, V vocabulary, D model width. T
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -102,6 +103,16 @@ class Reader:
                     divergences.append((parent_BTV.exp() * (parent_BTV - logprobs_BTV)).sum(-1))
         joined = torch.cat(nats).double().cpu().numpy()
         return Reading(joined, torch.cat(divergences).double().cpu().numpy() if compared else None)
+
+    @torch.no_grad()
+    def read_logits(self, logits_of: Callable[[Tensor], Tensor]) -> Reading:
+        """What a program reads: ``logits_of`` gives [T, V] for ids [T], one row after the other."""
+        nats = []
+        for ids_T in self._ids_RT:
+            with self.turn():
+                logprobs_TV = logits_of(ids_T[:-1]).float().log_softmax(-1)
+            nats.append(-logprobs_TV.gather(-1, ids_T[1:, None].to(logprobs_TV.device)).squeeze(-1))
+        return Reading(torch.stack(nats).double().cpu().numpy())
 
     def bits_per_byte(self, reading: Reading) -> float:
         return float(reading.nats_RT.sum() / math.log(2) / self.text.bytes_RT.sum())

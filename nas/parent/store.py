@@ -22,6 +22,8 @@ from search_space.modeling.model import HilnasForCausalLM
 from search_space.parents import RECORD, parent_folder
 
 TEXT = "text"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+                   "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Parent:
     def __init__(self, name: str) -> None:
         self.name, self.folder = name, parent_folder(name)
         self.record = ParentRecord(**json.loads((self.folder / RECORD).read_text()))
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        return [path for name in TOKENIZER_FILES if (path := self.folder / name).exists()]
 
     def model(self) -> HilnasForCausalLM:
         return HilnasForCausalLM.from_pretrained(self.folder, dtype="float32").eval()

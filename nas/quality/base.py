@@ -6,12 +6,19 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from contracts.study import QualityResult
 from search_space.arch import ArchConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    LogitsOf = Callable[[Tensor], Tensor]  # token ids [T] -> logits [T, V] of the tokens that follow
 
 
 class EstimatorOptions(BaseModel):
@@ -54,3 +61,20 @@ class Estimator(ABC):
     @abstractmethod
     def estimate(self, arch: ArchConfig) -> QualityResult:
         """``judge`` without the clock."""
+
+
+class CandidateEstimator(Estimator):
+    """Base of estimators that judge the candidate itself and no proxy: its winners are exported with the weights that
+    were judged, and judged again as programs."""
+
+    @abstractmethod
+    def save(self, arch: ArchConfig, folder: Path) -> None:
+        """The judged candidate as a Hugging Face directory with its tokenizer, in an existing ``folder``."""
+
+    @abstractmethod
+    def real_tokens(self, arch: ArchConfig, count: int) -> list[int]:
+        """The first tokens of the text that candidates are judged on, for parity checks."""
+
+    @abstractmethod
+    def judge_program(self, arch: ArchConfig, logits_of: LogitsOf) -> QualityResult:
+        """The same judgement of the quantized program, as ``logits_of`` reads for it."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, field_validator
 
 from contracts.study import QualityResult
 from foundation.errors import InvalidConfig
-from nas.quality.base import Estimator, EstimatorOptions
+from nas.quality.base import CandidateEstimator, EstimatorOptions
 from search_space.arch import ArchConfig
 from search_space.parents import parent_folder, parent_record
+
+if TYPE_CHECKING:
+    from nas.parent.estimate import InheritedJudge
+    from nas.quality.base import LogitsOf
 
 Length = Annotated[int, Field(ge=64, le=131_072)]
 
@@ -46,7 +51,7 @@ class InheritedOptions(EstimatorOptions):
         return lengths
 
 
-class Inherited(Estimator):
+class Inherited(CandidateEstimator):
     name, metric = "inherited", "bits_per_byte"
     title = "Bits per byte of a parent whose layers are replaced by blocks that inherit its weights"
     Options = InheritedOptions
@@ -62,23 +67,45 @@ class Inherited(Estimator):
         return f"{super().key}-{parent_record(self.options.parent)['digest'][:16]}"
 
     def estimate(self, arch: ArchConfig) -> QualityResult:
-        from nas.parent.distil import DistilSettings
-        from nas.parent.estimate import InheritedSettings, judge_of, require_finite
-        from nas.parent.learn import LearnSettings
+        from nas.parent.estimate import require_finite
         from nas.quality.gates import require_causal, require_possible_bits
 
+        require_causal(arch)
+        row = self._judge().judge(arch)
+        require_finite(row["score"])
+        require_possible_bits(row["score"])
+        return self._result(row, "composed")
+
+    def save(self, arch: ArchConfig, folder: Path) -> None:
+        self._judge().save(arch, folder)
+
+    def real_tokens(self, arch: ArchConfig, count: int) -> list[int]:
+        stream = self._judge().parent.text.held_out
+        return [int(token) for token in stream[:count]]
+
+    def judge_program(self, arch: ArchConfig, logits_of: LogitsOf) -> QualityResult:
+        from nas.parent.estimate import require_finite
+
+        row = self._judge().judge_program(logits_of)
+        require_finite(row["score"])
+        return self._result(row, "as a program")
+
+    def _judge(self) -> InheritedJudge:
+        from nas.parent.distil import DistilSettings
+        from nas.parent.estimate import InheritedSettings, judge_of
+        from nas.parent.learn import LearnSettings
+
         chosen = self.options
-        judge = judge_of(InheritedSettings(
+        return judge_of(InheritedSettings(
             chosen.parent, tuple(sorted(chosen.lengths)), chosen.held_out_rows, chosen.calibration_rows,
             chosen.calibration_length, chosen.retrieval, LearnSettings(steps=chosen.steps, rows=chosen.rows),
             DistilSettings(steps=chosen.distil_steps, length=max(chosen.lengths)),
         ))  # fmt: skip
-        require_causal(arch)
-        row = judge.judge(arch)
-        require_finite(row["score"])
-        require_possible_bits(row["score"])
+
+    def _result(self, row: dict[str, Any], form: str) -> QualityResult:
+        chosen = self.options
         after = f" after {chosen.distil_steps} steps of distillation" if chosen.distil_steps else ""
         return QualityResult(
             estimator=self.name, metric=self.metric, score=row["score"], low=row["low"], high=row["high"],
-            fidelity=f"composed{after}, {chosen.held_out_rows} rows", details=row["details"],
+            fidelity=f"{form}{after}, {chosen.held_out_rows} rows", details=row.get("details", {}),
         )  # fmt: skip

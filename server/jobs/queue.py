@@ -84,7 +84,7 @@ def _submit_key(trial_id: str, address: str | None, target: str, job: MeasureJob
     if isinstance(job, MeasureJob):
         what = f"{job.form}|{job.plan.digest}|{job.attempt}"
     else:
-        what = job.model_dump_json()
+        what = job.model_dump_json(exclude=None if job.weights else {"weights"})  # as before there were any
     where = f"{address}|{target}" if target else address
     return hashlib.sha256(f"{job.kind}|{trial_id}|{where}|{what}".encode()).hexdigest()
 

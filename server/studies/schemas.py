@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Wr
 
 from contracts.measurement import Estimate, Verdict
 from contracts.states import StudyState
-from contracts.study import MAX_TRIALS, Objective, StudySpec
+from contracts.study import MAX_TRIALS, Objective, QualityResult, StudySpec
 from contracts.values import FreeJson
 from foundation.errors import HilnasError
 from nas.quality.contract import check_quality
@@ -100,7 +100,8 @@ class StudyView(StudySummary):
 
 class FrontMember(BaseModel):
     """``estimates`` per objective: the interval behind the value. ``confirmed``: the same for the one-piece program,
-    ``beside``: for the composed chain measured alternately with it, ``confirmed_verdicts`` by device (and target)."""
+    ``beside``: for the composed chain measured alternately with it, ``confirmed_verdicts`` by device (and target).
+    ``program_quality``: of that program, where the candidate itself is judged."""
 
     trial_id: str
     number: int
@@ -111,6 +112,7 @@ class FrontMember(BaseModel):
     confirmed: dict[str, Estimate]
     beside: dict[str, Estimate]
     confirmed_verdicts: dict[str, Verdict]
+    program_quality: QualityResult | None = None
     costs: dict[str, float]
     arch: dict[str, Any]
     arch_digest: str

@@ -70,7 +70,8 @@ def train(session: Session, ctx: Context, trial_id: str, request: TrainRequest) 
     returns the same job; one that its user stopped is resumed."""
     row = repository.get_or_raise(session, trial_id)
     spec = studies.record_of(studies.get_or_raise(session, row.study_id)).spec
-    job = TrainJob(arch=row.arch, budget_bytes=memory_budget(spec.all_budgets), **request.model_dump())
+    weights = row.artifacts.get("weights")
+    job = TrainJob(arch=row.arch, budget_bytes=memory_budget(spec.all_budgets), weights=weights, **request.model_dump())
     stopped = _stopped(session, trial_id, job)
     if stopped is not None:
         trainings.resume(session, ctx, stopped.id)

@@ -28,8 +28,10 @@ CHECK = Check(
 class FakeWorkspace:
     """Everything is compiled at once; quality grows with the share of attention layers."""
 
-    def __init__(self, quality: Callable[[ArchConfig], float] = lambda arch: 0.5, export: str = "works") -> None:
-        self.quality, self.export, self.judged = quality, export, list[str]()
+    def __init__(
+        self, quality: Callable[[ArchConfig], float] = lambda arch: 0.5, export: str = "works", metric: str = "quality"
+    ) -> None:
+        self.quality, self.export, self.metric, self.judged = quality, export, metric, list[str]()
         self.library = SimpleNamespace(start=self._start, ready=lambda specs: True, path=lambda digest: Path(digest))
         self.compiled: set[str] = set()
 
@@ -49,12 +51,18 @@ class FakeWorkspace:
     def start_quality(self, spec: Any, arch: ArchConfig) -> Future[dict[str, Any]]:
         self.judged.append(arch.digest)
         score = self.quality(arch)
-        return done(QualityResult(estimator="fake", score=score, low=score, high=score).model_dump())
+        found = QualityResult(estimator="fake", metric=self.metric, score=score, low=score, high=score)
+        return done(found.model_dump())
 
     def start_one_piece(self, arch: ArchConfig, quantization: str, backend: str) -> Future[dict[str, Any]]:
         if self.export == "fails":
             return done(ExportFailed("lower", "no"))
         return done({"digest": "ee" * 32, "check": CHECK.model_dump(), "seconds": 1.0})
+
+    def start_judged_piece(self, spec: Any, arch: ArchConfig, *form: str) -> Future[dict[str, Any]]:
+        quality = QualityResult(estimator="fake", metric="bits_per_byte", score=2.0, low=1.9, high=2.1)
+        told = self.start_one_piece(arch, *form[:2]).result()
+        return done({**told, "weights": f"{arch.digest}.tar", "quality": quality.model_dump()})
 
 
 def done(outcome: Any) -> Future[dict[str, Any]]:

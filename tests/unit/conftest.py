@@ -10,6 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tests.doubles.tiny_parent import imported  # noqa: F401
 from trainer.data.chat import START, STOP
 from trainer.data.token_dir import save_tokenizer
 

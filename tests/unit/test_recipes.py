@@ -178,7 +178,7 @@ def test_too_little_memory_is_said_before() -> None:
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: recipe_named("huge"), "unknown recipe 'huge'; known: smoke, short, tiny, full, small, lfm2_5_350m"),
+        (lambda: recipe_named("huge"), "unknown recipe 'huge'; known: smoke, short, heal, tiny, full, small, lfm2_5_350m"),
         (lambda: recipe_named("small", None, {"scale": 50.0}), "scale 50.0 is not between"),
         (lambda: recipe_named("lfm2_5_350m"), "head of 65,536 tokens cut from its teacher's, and smollm2-135m has 49"),
         (lambda: Device(0, 1e12, 0.4), "no device"),
@@ -199,7 +199,7 @@ def test_a_study_s_memory_budget_is_the_result_s() -> None:
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"recipe": "huge"}, "unknown recipe 'huge'; known: smoke, short, tiny, full, small, lfm2_5_350m"),
+        ({"recipe": "huge"}, "unknown recipe 'huge'; known: smoke, short, heal, tiny, full, small, lfm2_5_350m"),
         ({"recipe": "tiny", "options": {"speed": 2}}, "tiny has no option 'speed'; known: teacher, processes, scale"),
         ({"recipe": "tiny", "options": {"scale": "big"}}, "tiny: option scale takes a number, e.g. scale=0.5"),
         ({"recipe": "smoke", "options": {"scale": 0.5}}, "smoke has no option 'scale'; known: steps, batch"),

@@ -156,6 +156,18 @@ def test_the_winner_is_confirmed_beside_its_composed_form() -> None:
     assert store.events.count("one_piece_started") == 1
 
 
+def test_a_winner_that_was_judged_itself_keeps_its_weights(imported: str) -> None:
+    quality = {"estimator": "inherited", "options": {"parent": imported}}
+    store = MemoryStore(spec_of(
+        "bits_per_byte", "decode_ms@256", confirm=1, quality=quality, space="around",
+        space_options={"parent": imported},
+    ))  # fmt: skip
+    run(store, FakeWorkspace(lambda arch: 2.0, metric="bits_per_byte"))
+    (winner,) = [trial for trial in store.trials() if trial.confirmed]
+    assert winner.artifacts == {"one_piece": "ee" * 32, "weights": f"{winner.arch_digest}.tar"}
+    assert winner.program_quality is not None and winner.program_quality.score == 2.0
+
+
 def test_a_winner_that_cannot_be_exported_ends_the_study_all_the_same() -> None:
     store = MemoryStore(spec_of(confirm=1))
     assert run(store, FakeWorkspace(export="fails")) == {TrialState.COMPLETE: 6}

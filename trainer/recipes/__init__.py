@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from search_space.arch import ArchConfig
 from trainer.pipeline.stage import Recipe
+from trainer.recipes.heal import HealOptions, heal
 from trainer.recipes.registry import RECIPES, RecipeEntry, RecipeOptions, options_from_text, planned, recipe_named
 from trainer.recipes.smoke import SHORT, SMOKE, smoke
 
@@ -37,6 +38,7 @@ def _lfm2_5_350m(arch: ArchConfig | None, options: RecipeOptions) -> Recipe:
 
 RECIPES.add("smoke", RecipeEntry("a minute on shipped text: does training work at all?", smoke, SMOKE))
 RECIPES.add("short", RecipeEntry("ten times smoke", smoke, SHORT))
+RECIPES.add("heal", RecipeEntry("a winner around a parent goes on from its own weights", heal, HealOptions()))
 RECIPES.add("tiny", RecipeEntry("two CPU cores, minutes: text to a merged model that was measured", _tiny))
 RECIPES.add("full", RecipeEntry("tiny, then preference, tools, RL and QAT; three quarters of an hour", _full))
 RECIPES.add("small", RecipeEntry("one GPU, hours: 50 M parameters, contexts to 32k", _small))

@@ -20,6 +20,7 @@ from trainer.recipes import RECIPES
 from trainer.runs.handover import hand_over, job_recipe, run_job
 from trainer.runs.local import Stopped
 from trainer.runs.reporter import Reporter, RunReader
+from trainer.runs.weights import with_weights
 
 log = structlog.get_logger()
 LEASE_WAIT_S = 20.0
@@ -99,6 +100,7 @@ class Worker:
 
     def train(self, job: TrainJob, lease: Lease, beat: Heartbeats) -> TrainResult:
         """The run is named by the job and its stages by what goes in, so a job that is leased again goes on."""
+        job = with_weights(job, self.home / "cache", self.client.fetch)
         job_recipe(job)  # what cannot work is said before anything is reported as begun
         reader = RunReader(self.home, lease.job_id)
         send = lambda progress: self.client.report_progress(lease.job_id, progress)  # noqa: E731

@@ -74,7 +74,7 @@ def write_corpus(
 ) -> dict[str, Any]:  # fmt: skip
     """A TokenDir with its card: text in ``tokenizer``'s tokens, and as ``vocabulary`` maps them to ``student``'s."""
     streams, counts = build_corpus(sources, tokenizer, vocabulary, max_tokens, held_out_share)
-    metrics = _write_streams(context.folder, streams, vocabulary)
+    metrics = write_streams(context.folder, streams, vocabulary)
     TokenDir(context.folder).save(student, vocabulary)
     write_card(context.folder, counts, {k: v for k, v in metrics.items() if not isinstance(v, dict)})
     return metrics
@@ -85,7 +85,7 @@ def corpus_cost(max_tokens: int) -> Cost:
     return {"text_tokens": max_tokens, "host_memory_bytes": 4 * 4 * max_tokens, "disk_bytes": 2 * 4 * max_tokens}
 
 
-def _write_streams(folder: Path, streams: dict[str, NDArray[np.int32]], vocabulary: Vocabulary) -> dict[str, Any]:
+def write_streams(folder: Path, streams: dict[str, NDArray[np.int32]], vocabulary: Vocabulary) -> dict[str, Any]:
     """Both streams of every split; sizes and sha256 sums."""
     made = TokenDir(folder)
     facts: dict[str, Any] = {"vocab_size": vocabulary.size}

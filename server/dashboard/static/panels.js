@@ -155,7 +155,15 @@ function onePiece(member, front) {
   const change = 100 * (member.confirmed[key].median / composed[key].median - 1);
   const doubtful = [...new Set(Object.values(member.confirmed_verdicts))].filter((verdict) => verdict !== "valid");
   return h("span", { title: `${key} of the one-piece program against the composed chain` }, `${change >= 0 ? "+" : ""}${change.toFixed(1)} %`,
+    programQuality(member.program_quality),
     doubtful.map((verdict) => [" ", pill(verdict)]));
+}
+
+/** The quality of the exported program with the weights that were judged. */
+function programQuality(quality) {
+  if (!quality) return null;
+  const { unit, title } = metricOf(quality.metric);
+  return h("small", { title: `${quality.metric} of the quantized program: ${title}` }, ` ${quantity(quality.score, unit)} `, spread({ median: quality.score, low: quality.low, high: quality.high }));
 }
 
 export function jobsTable(jobs) {
