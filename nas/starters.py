@@ -5,21 +5,29 @@ from __future__ import annotations
 from contracts.study import StudySpec
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
+from search_space.parents import parent_arch
 from search_space.presets import PRESETS, preset
 from search_space.space import SearchSpace
 
+AROUND = "around"
+
 
 def starters(spec: StudySpec, space: SearchSpace) -> list[tuple[str, ArchConfig]]:
-    """Presets by name: those that the study names, else all that are points of its space. Raises InvalidConfig for a
-    named one that is not."""
+    """Presets by name: those that the study names, else all that are points of its space; before them the parent of a
+    space around one. Raises InvalidConfig for a named one that is no point of the space."""
     named = spec.start_with
-    found = []
+    found = [] if named is not None or spec.space != AROUND else [_parent(spec)]
     for name in PRESETS if named is None else named:
         arch = preset(name)
         if named is not None or contains(space, arch):
             space.encode(arch)
             found.append((name, arch))
     return found
+
+
+def _parent(spec: StudySpec) -> tuple[str, ArchConfig]:
+    name = str(spec.space_options["parent"])
+    return name, parent_arch(name)
 
 
 def contains(space: SearchSpace, arch: ArchConfig) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from itertools import count
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +13,10 @@ from rich.table import Table
 from hilnas.cli.show import strip_of, widths_of
 from search_space import cost
 from search_space.parents import parent_arch, parent_folder, parent_names, parent_record
+
+if TYPE_CHECKING:
+    from nas.parent.alternatives import Alternative
+    from nas.parent.learn import LearntBlock
 
 app = typer.Typer(help="Import and list models that a search starts from.", no_args_is_help=True)
 console = Console()
@@ -35,6 +40,43 @@ def import_(
     texts = () if no_text else tuple(text or TEXTS)
     import_parent(name, directory, texts, max_tokens)
     show(name, as_json)
+
+
+@app.command()
+def learn(
+    name: Annotated[str, typer.Argument(help="Name of a parent.")],
+    windows: Annotated[list[int] | None, typer.Option("--window", help="Of attention, in tokens.")] = None,
+    kernels: Annotated[list[int] | None, typer.Option("--kernel", help="Of short convolutions, in taps.")] = None,
+    shares: Annotated[list[float] | None, typer.Option("--share", help="Of a feed-forward's width.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of each block.")] = 150,
+    rows: Annotated[int, typer.Option(min=1, help="Of text a step.")] = 4,
+    calibration_rows: Annotated[int, typer.Option(min=4, help="Of text in all.")] = 50,
+    calibration_length: Annotated[int, typer.Option(min=32, help="Of a row, in tokens.")] = 512,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="That learn at once.")] = 2,
+) -> None:
+    """Learn the blocks of a space around a parent ahead of its searches; started again it goes on.
+
+    A study finds them where its space and its estimator have the same settings.
+    """
+    parent_folder(name)
+    from nas.parent.learn import LearnSettings
+    from nas.parent.workers import all_alternatives, learn_blocks
+    from search_space.space.around import KERNELS, SHARES, WINDOWS, around
+
+    chosen = (windows or WINDOWS, kernels or KERNELS, shares or SHARES)
+    around(name, *chosen)  # what cannot work is said before hours of work
+    wanted = all_alternatives(name, *chosen)
+    done = count()
+
+    def told(alternative: Alternative, block: LearntBlock) -> None:
+        console.print(
+            f"{next(done) + 1} of {len(wanted)}: layer {alternative.layer} {block.label}, error {block.error:.3f}"
+            f" (inherited {block.start_error:.3f}), {block.seconds:.0f} s",
+            highlight=False,
+        )
+
+    settings = LearnSettings(steps=steps, rows=rows)
+    learn_blocks(name, wanted, settings, (calibration_length, calibration_rows), processes, told)
 
 
 @app.command("list")

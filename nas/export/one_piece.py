@@ -50,7 +50,7 @@ def compile_model(
     model: DeployedModel, arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND
 ) -> tuple[bytes, object]:
     """(program, lowered manager). Raises ExportFailed with the stage."""
-    slots = torch.zeros(max(1, len(states_of(arch))), dtype=torch.int64)
+    slots = torch.zeros(len(states_of(arch)), dtype=torch.int64)
     inputs = (torch.zeros(1, MAX_CHUNK, dtype=torch.int64), slots, torch.zeros(1, dtype=torch.int64))
     return compile_program(model, inputs, quantization, backend=backend)
 

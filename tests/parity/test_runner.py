@@ -23,7 +23,7 @@ from nas.export.one_piece import check_model, export_candidate, one_piece_chain
 from nas.export.reference import EagerChain
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.cost import weight_bytes
-from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
+from search_space.mixers import GatedShortConv, Gqa, Skip, SlidingWindow
 from search_space.modeling.model import build_model
 from search_space.rope import Yarn
 from tests.parity.test_aarch64 import NEW_CORE, phone_events
@@ -120,6 +120,16 @@ def test_one_piece_equals_the_composed_chain(library: BlockLibrary, runner: Path
     error = max(abs(x - y) for r, s in zip(a, b, strict=True) for x, y in zip(r, s, strict=True))
     spread = math.sqrt(sum(x * x for row in a for x in row) / sum(map(len, a)))
     assert error < (1e-4 if quantization == "fp32" else 0.05) * spread
+
+
+def test_a_candidate_without_states_is_one_program_too(library: BlockLibrary, runner: Path) -> None:
+    arch = replace(ARCH, layers=(LayerConfig(Skip(), SwiGLU(128)),) * 2)
+    exported = export_candidate(str(library.root), arch.to_dict(), "fp32")
+    plan = build_plan(
+        arch, one_piece_chain(arch, exported["digest"]), PROTOCOL, cache_dtype="fp32",
+        check=Check(**exported["check"]), canary=None,
+    )  # fmt: skip
+    assert checked(library, plan)["passed"]
 
 
 @pytest.mark.parametrize("quantization", ["8da4w", "8da8w", "fp32"])

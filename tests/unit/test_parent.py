@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -216,6 +217,26 @@ def test_an_imported_parent_is_listed_searched_and_judged(imported: str, tmp_pat
     assert again.score == worse.score
     longer = estimator(QualitySpec(estimator="inherited", options={**options, "distil_steps": 2}))
     assert longer.key != judge.key and "distillation" in longer.judge(found.decode(parameters)).fidelity
+
+
+def test_blocks_are_learned_ahead_of_a_search(imported: str) -> None:
+    from hilnas.cli.parent import app
+
+    few = ["--kernel", "3", "--share", "0.5", "--window", "16", "--steps", "5", "--calibration-rows", "8"]
+    words = ["learn", imported, *few, "--calibration-length", "64"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "8 of 8: layer" in done.output and "gated_short_conv(k3), error" in done.output
+    store = BlockStore(Path(os.environ["HILNAS_VAR"]) / "parents" / imported / "blocks")
+    made = {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")}
+    assert len(made) == 8  # one key-value head, a window, a convolution, half a feed-forward, in two layers
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")} == made
+    options = {"parent": imported, "lengths": [64, 128], "calibration_rows": 8, "calibration_length": 64, "steps": 5}
+    found = space("around", {"parent": imported, "windows": [16], "kernels": [3], "shares": [0.5]})
+    estimator(QualitySpec(estimator="inherited", options=options)).judge(found.decode(found.sample(random.Random(0))))
+    assert {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")} == made  # a search finds them
+    assert "between 0 and 1, got 2" in str(CliRunner().invoke(app, ["learn", imported, "--share", "2"]).exception)
 
 
 def test_a_parent_that_learned_nothing_is_refused(imported: str) -> None:

@@ -14,6 +14,7 @@ from contracts.states import FINISHED_TRIALS, StudyState, TrialState
 from nas.study import MAX_SESSIONS
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
+from search_space.parents import parent_arch
 from tests.doubles.memory_store import DEVICES, Killed, MemoryStore
 from tests.doubles.workspace import CHECK, FakeWorkspace, done, no_blocks, run, spec_of  # noqa: F401
 
@@ -163,6 +164,8 @@ def test_a_winner_that_was_judged_itself_keeps_its_weights(imported: str) -> Non
         space_options={"parent": imported},
     ))  # fmt: skip
     run(store, FakeWorkspace(lambda arch: 2.0, metric="bits_per_byte"))
+    first = store.trials()[0]
+    assert first.sampler_attrs["name"] == imported and first.arch == parent_arch(imported)
     (winner,) = [trial for trial in store.trials() if trial.confirmed]
     assert winner.artifacts == {"one_piece": "ee" * 32, "weights": f"{winner.arch_digest}.tar"}
     assert winner.program_quality is not None and winner.program_quality.score == 2.0

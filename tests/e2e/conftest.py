@@ -1,0 +1,3 @@
+"""Fixtures that are made elsewhere."""
+
+from tests.doubles.tiny_parent import imported  # noqa: F401
