@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import publish
-from contracts.http import RestClient
 from contracts.job import MeasureJob
 from contracts.plan import PROTOCOLS, Check, Plan
 from foundation.files import write_atomically
 from hilnas.cli.search import watch_study
-from hilnas.demo import running, wait_until_up
 from hilnas.local import LocalMeasurer
+from hilnas.service import local_service
 from search_space.arch import ArchConfig
 
 CONTEXT, PROMPT, LENGTH = 4096, 2048, 2048
@@ -177,15 +176,11 @@ def learned(settings: Settings) -> int:
 
 def searched(settings: Settings, var: Path, port: int) -> dict[str, Any]:
     """The study's candidates and winners, through coordinator and agent as processes of their own."""
-    rest = RestClient(f"http://127.0.0.1:{port}")
-    with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var) as coordinator:
-        wait_until_up(rest, coordinator, var / "coordinator.log")
-        agent = ["agent", "host", "--url", f"http://127.0.0.1:{port}", "--home", str(var / "agent")]
-        with running("agent", agent, var):
-            begun = [study["id"] for study in rest.get("/studies")]
-            study = watch_study(rest, begun[0] if begun else str(rest.post("/studies", settings.study)["id"]))
-            front = rest.get(f"/studies/{study['id']}/front")
-            trials = rest.get(f"/studies/{study['id']}/trials")
+    with local_service(var, port) as rest:
+        begun = [study["id"] for study in rest.get("/studies")]
+        study = watch_study(rest, begun[0] if begun else str(rest.post("/studies", settings.study)["id"]))
+        front = rest.get(f"/studies/{study['id']}/front")
+        trials = rest.get(f"/studies/{study['id']}/trials")
     rows = [_row(trial) for trial in trials if trial["measurements"]]
     confirmed = {member["trial_id"] for member in front["members"] if member["confirmed"]}
     winners = [row for row in rows if row["trial"] in confirmed]

@@ -8,10 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from contracts.http import RestClient
 from foundation.files import write_atomically
 from hilnas.cli.search import watch_study
-from hilnas.demo import running, wait_until_up
+from hilnas.service import local_service
 from search_space.arch import ArchConfig
 
 STUDY: dict[str, Any] = {
@@ -33,11 +32,7 @@ def searched_winner(path: Path, port: int) -> ArchConfig:
 
 
 def _search(var: Path, port: int) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{port}"
-    with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var) as coordinator:
-        rest = RestClient(url)
-        wait_until_up(rest, coordinator, var / "coordinator.log")
-        with running("agent", ["agent", "host", "--url", url, "--home", str(var / "agent")], var):
-            study = watch_study(rest, str(rest.post("/studies", STUDY)["id"]))
-            members = rest.get(f"/studies/{study['id']}/front")["members"]
+    with local_service(var, port) as rest:
+        study = watch_study(rest, str(rest.post("/studies", STUDY)["id"]))
+        members = rest.get(f"/studies/{study['id']}/front")["members"]
     return next(dict(member) for member in members if member["knee"])

@@ -66,6 +66,17 @@ def test_the_kept_summary_is_what_is_judged_from_the_kept_rows(name: str) -> Non
     assert json.loads(json.dumps(found)) == kept
 
 
+@pytest.mark.parametrize(
+    ("ratios", "equal"), [([1.0, 1.01, 0.99, 1.0], True), ([1.05, 1.06, 1.05, 1.06], False), ([0.5, 2.0], False)]
+)
+def test_latencies_are_equal_where_the_whole_interval_is_near_one(ratios: list[float], equal: bool) -> None:
+    from benchmarks.weights_latency import interval, judge
+
+    row = {"backend": "xnnpack", "metric": "decode_ms@256", **interval(ratios)}
+    assert row["low"] <= row["ratio"] <= row["high"]
+    assert judge([row])["equal"] is equal
+
+
 def test_search_efficiency_in_its_quick_form(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
