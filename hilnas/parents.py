@@ -1,4 +1,5 @@
-"""Importing a parent: a Hugging Face directory, or the packaged SmolLM2-135M, with text in its own tokens."""
+"""Importing a parent: a Hugging Face directory, the packaged SmolLM2-135M, or one that ships with hilnas, with text in
+its own tokens."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from nas.parent.store import ParentText, new_parent
 from search_space.parents import parents_folder
 from trainer.data.corpus import build_corpus
 from trainer.data.sources import open_source
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.token_dir import save_tokenizer
+from trainer.data.vocabulary import DOCUMENT_END, Vocabulary
 from trainer.teacher.directory import SMOLLM2, identity, teacher_directory
 
 TEXTS, MAX_TOKENS, HELD_OUT_SHARE = ("python:docs",), 1_500_000, 0.2
@@ -26,24 +29,63 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 
 def import_parent(
-    name: str, source: str, texts: Sequence[str] = TEXTS, max_tokens: int = MAX_TOKENS, cache: Path | None = None
-) -> Path:
-    """The folder of the new parent. Raises InvalidConfig for a source that is none, a name that cannot be one, and
-    whatever of the model would be lost."""
-    from search_space.modeling.families import load_directory  # brings torch
+    name: str, source: str, texts: Sequence[str] | None = None, max_tokens: int = MAX_TOKENS,
+    cache: Path | None = None,
+) -> Path:  # fmt: skip
+    """The folder of the new parent. No ``texts`` (None) means the text that ships with the parent, else ``TEXTS``.
+
+    Raises InvalidConfig for a source that is none, a name that cannot be one, and whatever of the model would be lost.
+    """
+    from nas.parent.packaged import packaged_names  # brings torch
+    from search_space.modeling.families import load_directory
 
     if not NAME.fullmatch(name):
         raise InvalidConfig(f"a parent's name is up to 64 of a-z, 0-9, '.', '_', '-', got {name!r}")
     cache = cache or parents_folder().parent / "train/cache"
+    if source in packaged_names():
+        return _import_packaged(name, source, texts, max_tokens, cache)
+    if source != SMOLLM2 and not (Path(source) / "config.json").exists():
+        raise InvalidConfig(
+            f"{source!r} is neither a parent that comes with hilnas ({', '.join((*packaged_names(), SMOLLM2))}) nor a"
+            " Hugging Face directory with config.json"
+        )
+    texts = TEXTS if texts is None else texts
     origin = identity(source)
     folder = teacher_directory(source, cache)
     model = load_directory(folder)
     text = parent_text(folder, model.config.vocab_size, texts, max_tokens, cache) if texts else None
     with new_parent(parents_folder(), name, model, origin, family_name(folder), text, list(texts)) as partial:
-        for file in (folder / part for part in TOKENIZER_FILES):
-            if file.exists():
-                (partial / file.name).write_bytes(file.read_bytes())
+        _copy_tokenizer(folder, partial)
     return parents_folder() / name
+
+
+def _import_packaged(name: str, source: str, texts: Sequence[str] | None, max_tokens: int, cache: Path) -> Path:
+    """With its tokenizer, its learnt blocks and, unless others are given, its own text."""
+    from tokenizers import Tokenizer
+
+    from nas.parent.activations import parent_digest
+    from nas.parent.learn import BlockStore
+    from nas.parent.packaged import packaged
+
+    one = packaged(source)
+    model, told = one.model(), one.about
+    named = [entry["source"] for entry in told["texts"]] if texts is None else list(texts)
+    with TemporaryDirectory() as folder:
+        save_tokenizer(Tokenizer.from_str(one.tokenizer), Path(folder))
+        text = one.text if texts is None else None
+        if texts:
+            text = parent_text(Path(folder), one.arch.vocab_size, texts, max_tokens, cache)
+        origin = f"{source}: {told['origin']}"
+        with new_parent(parents_folder(), name, model, origin, "hilnas", text, named, one.given) as partial:
+            _copy_tokenizer(Path(folder), partial)
+            one.put_blocks(BlockStore(partial / "blocks"), model, parent_digest(model))
+    return parents_folder() / name
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    for file in (source / part for part in TOKENIZER_FILES):
+        if file.exists():
+            (target / file.name).write_bytes(file.read_bytes())
 
 
 def family_name(folder: Path) -> str:
@@ -75,7 +117,7 @@ def end_of_document(folder: Path, tokenizer: Any) -> int:
     from transformers import AutoTokenizer
 
     found = AutoTokenizer.from_pretrained(folder).eos_token_id
-    usual = (tokenizer.token_to_id(token) for token in ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"))
+    usual = (tokenizer.token_to_id(token) for token in DOCUMENT_END)
     return int(found if found is not None else next((index for index in usual if index is not None), 0))
 
 
