@@ -62,6 +62,9 @@ EARLIER_QUALITY_OPTIONS: dict[str, Any] = {"tasks": [], "steps": 200, "width": 6
 class QualitySpec(BaseModel):
     """How quality is estimated. ``options`` are those of the estimator, which checks them when a study is created.
 
+    ``executor``: worker processes of the coordinator's machine, or tasks of a Ray cluster; ``at_once`` of them judge
+    side by side. ``num_gpus`` is the share of a GPU that a Ray task takes where the cluster has any (None: a quarter).
+
     Bodies that give ``tasks``, ``steps``, ``width`` or ``seeds`` beside ``estimator`` are read as if they stood in
     ``options``; defaults that older versions stored there are left to the estimator.
     """
@@ -69,6 +72,9 @@ class QualitySpec(BaseModel):
     model_config = ConfigDict(frozen=True)
     estimator: str = Field(default="mechanistic", max_length=120)
     options: FreeJson = {}
+    executor: Literal["local", "ray"] = "local"
+    at_once: int = Field(default=2, ge=1, le=64)
+    num_gpus: FiniteFloat | None = Field(default=None, ge=0, le=16)
 
     @model_validator(mode="before")
     @classmethod
@@ -78,6 +84,19 @@ class QualitySpec(BaseModel):
         moved = {k: v for k, v in given.items() if k in EARLIER_QUALITY_OPTIONS and v != EARLIER_QUALITY_OPTIONS[k]}
         kept = {key: value for key, value in given.items() if key not in EARLIER_QUALITY_OPTIONS}
         return {**kept, "options": {**moved, **(kept.get("options") or {})}}
+
+    @model_validator(mode="after")
+    def _gpus_of_ray(self) -> QualitySpec:
+        if self.num_gpus is not None and self.executor != "ray":
+            raise ValueError(f"num_gpus is for the executor ray, got executor {self.executor}: leave it out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out where it is judged unless the study says so, as in specifications stored before executors."""
+        stored: dict[str, Any] = handler(self)
+        defaults = {name: QualitySpec.model_fields[name].default for name in ("executor", "at_once", "num_gpus")}
+        return {key: value for key, value in stored.items() if key not in defaults or value != defaults[key]}
 
 
 class Target(BaseModel):

@@ -3,6 +3,7 @@
 HilnasError
 ├── InvalidConfig      a user's mistake: what was given and what would work
 ├── ExportFailed       with the stage that failed
+├── WorkerLost         a process that worked for this one is gone, and so was its replacement
 └── DeviceError
     ├── DeviceLost
     └── RunnerCrashed
@@ -34,6 +35,12 @@ class ExportFailed(HilnasError):
 
     def __str__(self) -> str:
         return f"export failed in stage {self.stage}: {self.message}"
+
+
+class WorkerLost(HilnasError):
+    """A worker process was lost, as was the one that took its work over."""
+
+    code = "worker_lost"
 
 
 class DeviceError(HilnasError):

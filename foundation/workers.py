@@ -5,10 +5,71 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
+from typing import Any
 
+from foundation.errors import WorkerLost
 from foundation.plugin_loader import load_plugins
+
+MAX_WAITING = 64  # calls that are waited for at once; more of them queue
+
+
+class Workers:
+    """A pool of processes, started at the first call.
+
+    A process that is killed (out of memory, say) takes down the pool and every call in it. Each of these calls runs
+    once more in a process of its own, and raises WorkerLost when that one is lost too; the pool starts anew.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        self._num_workers = num_workers
+        self._threads = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="worker-call")
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+        self._closed = False
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """``function`` is one that a process finds by its module and name."""
+        return self._threads.submit(self._call, function, arguments)
+
+    def close(self) -> None:
+        """Calls that did not begin are cancelled; the others are not waited for."""
+        self._closed = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        pool = self._running()
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            self._forget(pool)
+            return self._call_alone(function, arguments)
+
+    def _call_alone(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        if self._closed:
+            raise WorkerLost("the worker processes have ended")
+        with worker_pool(1) as alone:
+            try:
+                return alone.submit(function, *arguments).result()
+            except BrokenProcessPool:
+                raise WorkerLost("a worker process was lost twice; it may have run out of memory") from None
+
+    def _running(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = worker_pool(self._num_workers)
+            return self._pool
+
+    def _forget(self, broken: ProcessPoolExecutor) -> None:
+        with self._lock:
+            if self._pool is broken:
+                self._pool = None
 
 
 def worker_pool(num_workers: int) -> ProcessPoolExecutor:

@@ -20,23 +20,28 @@ from contracts.http import Refused, RestClient, Unreachable
 from foundation.errors import HilnasError
 from hilnas.cli.search import watch_study
 from hilnas.cli.show import front_table, number, strip_of
+from search_space.parents import RECORD
 
 app = typer.Typer(help="A complete search on this machine.")
 console = Console()
 NAME = "demo"
 START_TIMEOUT_S = 60.0
+PARENT, SOURCE = "tiny", "tiny-2m"
 
 SPEC: dict[str, Any] = {
     "name": NAME,
-    "space": "debug_space",
+    "space": "around",
+    "space_options": {"parent": PARENT, "windows": [128, 256], "kernels": [3], "shares": [0.5]},
     "objectives": [{"metric": "bits_per_byte"}, {"metric": "decode_ms@1024"}, {"metric": "memory_bytes@1024"}],
     "sampler": "surrogate",
     "protocol": "quick",
-    "max_trials": 22,
-    "max_quality": 10,
-    "queue_ahead": 6,
-    "quality": {"estimator": "text", "options": {"tokens": 300_000, "width": 64, "learning_rates": [0.006],
-                                                  "evaluation_rows": 2000}},  # fmt: skip
+    "max_trials": 44,
+    "max_quality": 26,
+    "queue_ahead": 3,
+    "unjudged_ahead": 3,
+    "threads": 1,  # a step takes 0.1 to 0.4 ms: a second thread costs more than it brings
+    "quality": {"estimator": "inherited", "options": {"parent": PARENT, "lengths": [1024], "held_out_rows": 40,
+                                                       "retrieval": False}},  # fmt: skip
     "confirm": 1,
 }
 
@@ -55,6 +60,7 @@ def demo(
     started = time.monotonic()
     with running("coordinator", ["serve", "--port", str(port), "--var", str(var)], var) as coordinator:
         rest = RestClient(url)
+        import_parent(var)
         wait_until_up(rest, coordinator, var / "coordinator.log")
         with running(
             "agent", ["agent", "host", "--url", url, "--home", str(var / "agent"), "--name", "this-machine"], var
@@ -78,6 +84,23 @@ def watched(rest: RestClient, study_id: str) -> dict[str, Any]:
     except KeyboardInterrupt:
         console.print("stopping; nothing measured is lost, `make run` continues this study")
         raise
+
+
+def import_parent(var: Path) -> None:
+    """The trained model that the study searches around, once for each ``var``."""
+    if (var / "parents" / PARENT / RECORD).exists():
+        return
+    command = [sys.executable, "-m", "hilnas", "parent", "import", PARENT, SOURCE]
+    with (var / "parent.log").open("ab") as log:
+        done = subprocess.run(command, stdout=log, stderr=log, env=environment(var), check=False)
+    if done.returncode:
+        lines = (var / "parent.log").read_text(errors="replace").strip().splitlines() or ["no message"]
+        raise HilnasError(f"the demo's parent was not imported: {lines[-1].removeprefix('error: ')}")
+
+
+def environment(var: Path) -> dict[str, str]:
+    """Of every process of the demo: what is kept lies in ``var``."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "HILNAS_VAR": str(var)}
 
 
 def refuse_second_run(url: str) -> None:
@@ -145,7 +168,7 @@ def running(name: str, arguments: list[str], var: Path) -> Iterator[subprocess.P
     with (var / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "hilnas", *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True, env=environment(var),
         )  # fmt: skip
     try:
         yield child

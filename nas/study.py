@@ -45,7 +45,6 @@ from search_space.space import space
 
 MAX_GATED_PER_TRIAL = 20  # proposals over a free budget cost nothing, but a search that finds no others must end
 MAX_SESSIONS = 4  # per trial and group of devices, when the machine keeps spoiling them
-MAX_JUDGING = 2  # at once: one torch thread each
 POLL_S = 1.0
 
 
@@ -300,7 +299,7 @@ class Study:
     def may_judge(self) -> bool:
         """Whether a judge is free, and something waits or a new quality may have changed who is dominated."""
         waits = self.history.count(TrialState.MEASURED) > 0 or self.history.judged_since
-        return waits and len(self.judgements) < MAX_JUDGING and self.room_to_judge()
+        return waits and len(self.judgements) < self.spec.quality.at_once and self.room_to_judge()
 
     def start_judgement(self, trial: TrialRecord) -> None:
         assert self.quality is not None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from contracts.plan import Canary, Check
 from contracts.study import QualitySpec
 from foundation.measurement_lock import MeasurementLock
-from foundation.workers import worker_pool
+from foundation.workers import Workers
 from nas.export.backends import DEFAULT_BACKEND
 from nas.export.blocks import BlockSpec
 from nas.export.compose import canary_of, candidate_check, measured_blocks
@@ -18,7 +18,8 @@ from nas.export.judged import export_judged
 from nas.export.library import BlockLibrary
 from nas.export.one_piece import export_candidate
 from nas.export.reference import EagerChain
-from nas.quality.contract import judge_in_worker
+from nas.judging.base import Executor
+from nas.judging.executors import executor_of
 from search_space.arch import ArchConfig
 
 
@@ -27,10 +28,10 @@ class Workspace:
 
     def __init__(self, var: Path, workers: int = 2) -> None:
         self.library = BlockLibrary(var / "library", workers)
-        self._workers = workers
+        self._workers = Workers(workers)
         self._eager = EagerChain()
         self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+        self._executors: dict[str, Executor] = {}
 
     def specs_of(self, arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND) -> list[BlockSpec]:
         """All blocks a measurement of ``arch`` needs, the canary's included."""
@@ -45,7 +46,7 @@ class Workspace:
         return canary_of(d_model, quantization, self.library, backend)
 
     def start_quality(self, spec: QualitySpec, arch: ArchConfig) -> Future[dict[str, Any]]:
-        return self._executor().submit(judge_in_worker, spec.model_dump(), arch.to_dict())
+        return self._executor(spec.executor).submit(spec, arch)
 
     def start_judged_piece(
         self, judge: QualitySpec, arch: ArchConfig, quantization: str, backend: str, cache_dtype: str
@@ -53,24 +54,25 @@ class Workspace:
         """As ``start_one_piece``, with the weights that were judged, which come along, and the program's quality."""
         root, fields = str(self.library.root), arch.to_dict()
         given = (judge.model_dump(), fields, quantization, backend, cache_dtype)
-        return self._executor().submit(export_judged, root, *given)
+        return self._workers.submit(export_judged, root, *given)
 
     def start_one_piece(
         self, arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND
     ) -> Future[dict[str, Any]]:
         """{digest, check, seconds} of the complete candidate as one program."""
         fields = arch.to_dict()
-        return self._executor().submit(
+        return self._workers.submit(
             export_candidate, str(self.library.root), fields, quantization, True, True, backend
         )
 
-    def _executor(self) -> ProcessPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = worker_pool(self._workers)
-            return self._pool
+    def _executor(self, name: str) -> Executor:
+        """Of the studies that name it; made when the first one judges."""
+        if name not in self._executors:
+            self._executors[name] = executor_of(name, self._workers)
+        return self._executors[name]
 
     def close(self) -> None:
         self.library.close()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        for executor in self._executors.values():
+            executor.close()
+        self._workers.close()

@@ -26,18 +26,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 @app.command("import")
 def import_(
     name: Annotated[str, typer.Argument(help="Name of the parent, e.g. smollm2.")],
-    directory: Annotated[str, typer.Argument(help="Hugging Face directory, or smollm2-135m (a package).")],
+    directory: Annotated[
+        str, typer.Argument(help="Hugging Face directory, smollm2-135m (a package), or tiny-2m (ships with hilnas).")
+    ],
     text: Annotated[
-        list[str] | None, typer.Option(help="Source of calibration and held-out text; default python:docs.")
+        list[str] | None,
+        typer.Option(help="Source of calibration and held-out text; default python:docs, or what ships."),
     ] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="Import the model alone.")] = False,
     max_tokens: Annotated[int, typer.Option(min=1000, help="Of text, in the parent's tokens.")] = 1_500_000,
     as_json: AsJson = False,
 ) -> None:
     """Import a Llama, Qwen3 or Lfm2 model with its weights; whatever would be lost is refused by name."""
-    from hilnas.parents import TEXTS, import_parent
+    from hilnas.parents import import_parent
 
-    texts = () if no_text else tuple(text or TEXTS)
+    texts = () if no_text else tuple(text) if text else None
     import_parent(name, directory, texts, max_tokens)
     show(name, as_json)
 
@@ -88,7 +91,7 @@ def list_(as_json: AsJson = False) -> None:
         return
     if not records:
         console.print("no parents yet; `hilnas parent import mine DIR` reads a Hugging Face directory of a Llama, Qwen3"
-                      " or Lfm2 model, `hilnas parent import smollm2 smollm2-135m` the packaged one")  # fmt: skip
+                      " or Lfm2 model, `hilnas parent import tiny tiny-2m` one that ships with hilnas")  # fmt: skip
         return
     table = Table(title="parents", title_justify="left", header_style="bold")
     for column in ("name", "family", "parameters", "layers", "origin"):

@@ -61,6 +61,9 @@ def start(
     quality: Annotated[
         str, typer.Option(help=f"Quality estimator: {ESTIMATORS.known}; with options as 'text tokens=1000000 seeds=2'.")
     ] = "mechanistic",
+    executor: Annotated[
+        str, typer.Option(help="Where judgements run: local, or ray (the cluster at RAY_ADDRESS).")
+    ] = "local",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: int = 0,
     file: Annotated[Path | None, typer.Option(help="A study specification in JSON, instead of options.")] = None,
@@ -78,7 +81,7 @@ def start(
             "name": name, **_space(space), "objectives": [{"metric": key} for key in keys],
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "backend": backend,
-            "quality": judge.model_dump(), "threads": threads, "seed": seed,
+            "quality": {**judge.model_dump(), "executor": executor}, "threads": threads, "seed": seed,
             "targets": list(map(_target, target or [])),
         }  # fmt: skip
     rest = RestClient(url)

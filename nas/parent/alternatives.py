@@ -5,6 +5,7 @@ Shape suffixes: D model width, H heads, G key-value heads, N head width, W feed-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
-from search_space.mixers import GatedShortConv, Gqa, MixerConfig, Skip, SlidingWindow
+from search_space.mixers import GatedShortConv, Gqa, MixerConfig, Skip, SlidingWindow, mixer_from_dict
 from search_space.modeling.layers import Sequence
 from search_space.modeling.model import FeedForward, Layer
 from search_space.space.around import windowed
@@ -53,6 +54,13 @@ class Alternative:
     def to_dict(self) -> dict[str, Any]:
         chosen = self.mixer.to_dict() if self.mixer else asdict(self.ffn) if self.ffn else None
         return {"layer": self.layer, "part": self.part, "choice": chosen}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Alternative:
+        chosen = data["choice"]
+        if data["part"] == "mixer":
+            return cls(data["layer"], "mixer", mixer=mixer_from_dict(chosen) if chosen else None)
+        return cls(data["layer"], "ffn", ffn=SwiGLU(**chosen) if chosen else None)
 
 
 def alternatives_of(layer: int, mixers: Rows[MixerConfig], ffns: Rows[SwiGLU | None]) -> list[Alternative]:

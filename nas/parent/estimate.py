@@ -77,10 +77,14 @@ class InheritedJudge:
         return retrieval_task(np.asarray(self.parent.text.held_out), longest, distances, RETRIEVAL_ROWS)
 
     def blocks(self, alternatives: list[Alternative]) -> dict[Alternative, LearntBlock]:
-        """Learns what the store lacks; other processes may fill it at the same time."""
+        """Those that came with the parent, and the others learnt; other processes may fill the store too."""
+        given = self.parent.given(alternatives)
+        missing = [one for one in alternatives if one not in given and not one.absent]
+        if not missing:
+            return given
         chosen = self.settings
         activations = self.parent.activations(self.model, chosen.calibration_length, chosen.calibration_rows)
-        return learn_all(self.model, alternatives, activations, self.parent.blocks, chosen.learn, self.turn)
+        return given | learn_all(self.model, missing, activations, self.parent.blocks, chosen.learn, self.turn)
 
     def composed(self, arch: ArchConfig) -> tuple[HilnasForCausalLM, dict[Alternative, LearntBlock]]:
         """The candidate with the parent's and the learnt weights, after the distillation that the settings ask for."""

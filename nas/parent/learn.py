@@ -94,6 +94,12 @@ def block_key(alternative: Alternative, activations: Activations, settings: Lear
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
+def given_key(parent: str, alternative: Alternative) -> str:
+    """Of a block that came with the parent of digest ``parent``, however it was made."""
+    told = ["given", parent, alternative.to_dict()]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
 def learn_all(
     model: HilnasForCausalLM, alternatives: Iterable[Alternative], activations: Activations, store: BlockStore,
     settings: LearnSettings, turn: Turn = nullcontext,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from foundation.errors import InvalidConfig
 from foundation.files import new_folder, take_name
 from nas.parent.activations import Activations, collect, parent_digest
+from nas.parent.alternatives import Alternative
 from nas.parent.judge import HeldOut
-from nas.parent.learn import BlockStore
+from nas.parent.learn import BlockStore, LearntBlock, given_key
 from search_space.modeling.model import HilnasForCausalLM
 from search_space.parents import RECORD, parent_folder
 
@@ -53,7 +54,7 @@ class ParentText:
 @dataclass(frozen=True)
 class ParentRecord:
     """``digest`` covers the architecture and every weight. ``texts`` are sources as ``trainer.data.sources`` names
-    them."""
+    them. ``given`` is a digest of the blocks that came with the parent, empty without any."""
 
     name: str
     origin: str
@@ -61,6 +62,7 @@ class ParentRecord:
     digest: str
     texts: list[str]
     tokens: dict[str, int]
+    given: str = ""
 
 
 class Parent:
@@ -87,6 +89,11 @@ class Parent:
     def blocks(self) -> BlockStore:
         return BlockStore(self.folder / "blocks")
 
+    def given(self, alternatives: Iterable[Alternative]) -> dict[Alternative, LearntBlock]:
+        """Those that came with the parent and need not be learned here."""
+        found = {one: self.blocks.get(given_key(self.record.digest, one)) for one in alternatives if not one.absent}
+        return {one: block for one, block in found.items() if block is not None}
+
     def calibration(self, length: int, count: int, seed: int = 0) -> NDArray[Any]:
         """``count`` rows of training text. Raises InvalidConfig when there is less."""
         stream = self.text.train
@@ -107,10 +114,10 @@ class Parent:
 @contextmanager
 def new_parent(
     parents: Path, name: str, model: HilnasForCausalLM, origin: str, family: str, text: ParentText | None,
-    texts: list[str],
+    texts: list[str], given: str = "",
 ) -> Iterator[Path]:  # fmt: skip
     """A folder with weights, record and text, which takes its name when the block ends well; the caller adds the
-    tokenizer.
+    tokenizer, and blocks where there are any.
 
     Raises InvalidConfig when another parent has the name.
     """
@@ -119,7 +126,7 @@ def new_parent(
     with new_folder(parents, name) as partial:
         model.save_pretrained(partial)
         tokens = {"train": len(text.train), "held_out": len(text.held_out)} if text else {}
-        record = ParentRecord(name, origin, family, parent_digest(model), texts, tokens)
+        record = ParentRecord(name, origin, family, parent_digest(model), texts, tokens, given)
         (partial / RECORD).write_text(json.dumps(asdict(record), indent=1))
         if text is not None:
             text.save(partial / TEXT)

@@ -45,11 +45,13 @@ def require_causal(proxy: ArchConfig) -> None:
             _passed.add(key)
 
 
-def require_above_floor(score: float, floor: float, direction: str, what: str) -> None:
-    """Raises BelowFloor unless ``score`` beats ``floor``, which ``what`` reaches without learning anything."""
-    if not (score > floor if direction == "max" else score < floor):
+def require_above_floor(score: float, half: float, floor: float, direction: str, what: str) -> None:
+    """Raises BelowFloor unless ``score`` and ``half`` of its interval lie beyond ``floor``, which ``what``
+    reaches without learning anything."""
+    ahead = score - floor if direction == "max" else floor - score
+    if not ahead > half:
         raise BelowFloor(
-            f"the proxy scores {score:.4g} and {what} {floor:.4g}: it learned nothing that counts;"
+            f"the proxy scores {score:.4g} ± {half:.2g} and {what} {floor:.4g}: it learned nothing that counts;"
             " give the estimator more steps or tokens, or leave this candidate out"
         )
 

@@ -63,8 +63,11 @@ class Inherited(CandidateEstimator):
 
     @property
     def key(self) -> str:
-        """With the parent's digest: another parent of the same name gives other scores."""
-        return f"{super().key}-{parent_record(self.options.parent)['digest'][:16]}"
+        """With the digests of the parent and of the blocks that came with it: another parent of the same name gives
+        other scores."""
+        record = parent_record(self.options.parent)
+        given = f"-{record['given'][:8]}" if record.get("given") else ""
+        return f"{super().key}-{record['digest'][:16]}{given}"
 
     def estimate(self, arch: ArchConfig) -> QualityResult:
         from nas.parent.estimate import require_finite

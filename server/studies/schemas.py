@@ -12,6 +12,7 @@ from contracts.states import StudyState
 from contracts.study import MAX_TRIALS, Objective, QualityResult, StudySpec
 from contracts.values import FreeJson
 from foundation.errors import HilnasError
+from nas.judging.executors import check_executor
 from nas.quality.contract import check_quality
 
 EXAMPLE = {
@@ -29,11 +30,12 @@ EXAMPLE = {
 
 
 def _sentences(value: Any, handler: ModelWrapValidatorHandler[StudySpec]) -> StudySpec:
-    """An unknown metric or estimator and options that an estimator refuses raise a HilnasError; for the API they are a
-    malformed body."""
+    """An unknown metric or estimator, options that an estimator refuses and an executor that is not there raise a
+    HilnasError; for the API they are a malformed body."""
     try:
         spec = handler(value)
         check_quality(spec)
+        check_executor(spec.quality)
         return spec
     except HilnasError as error:
         raise ValueError(str(error)) from error

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from contracts.metrics import METRICS
 from contracts.study import QualityResult, QualitySpec, StudySpec
 from foundation.errors import InvalidConfig
+from nas.quality import intervals
 from nas.quality.contract import ESTIMATORS, Estimator, check_quality, estimator, judge_in_worker
 from nas.quality.estimators import TASK_NAMES
 from nas.quality.gates import BelowFloor, LeakingMixer, TooGood
@@ -105,6 +106,14 @@ class TrainedContract(QualityContract):
         with pytest.raises(BelowFloor, match="it learned nothing that counts; give the estimator more"):
             self.estimator(learning_rates=[1e-9]).judge(ARCH)
 
+    def test_a_score_whose_interval_reaches_the_floor_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same training with fewer doubts about it passes, with more it does not."""
+        found = self.estimator().judge(ARCH)
+        assert found.low < found.score < found.high
+        monkeypatch.setattr(intervals, "ONE_SEED", 1000.0)
+        with pytest.raises(BelowFloor, match="it learned nothing that counts"):
+            self.estimator().judge(ARCH)
+
     def test_a_mixer_that_reads_ahead_is_refused_by_name(self) -> None:
         with MIXERS.temporarily({"mean_over_time": MeanOverTime}), pytest.raises(LeakingMixer, match="mean_over_time"):
             self.estimator().judge(replace(ARCH, layers=(*ARCH.layers, LayerConfig(MeanOverTime(), None))))
@@ -146,7 +155,7 @@ class TestMechanistic(TrainedContract):
 
 class TestText(TrainedContract):
     name = "text"
-    tiny = {"tokens": 16_000, "width": 32, "length": 32, "rows": 4, "evaluation_rows": 16, "learning_rates": [1e-2]}
+    tiny = {"tokens": 24_000, "width": 32, "length": 32, "rows": 4, "evaluation_rows": 128, "learning_rates": [1e-2]}
     changes = {
         "tokens": 16_001, "width": 64, "length": 33, "rows": 5, "evaluation_rows": 17, "seeds": 2, "context": 512,
         "audition": 0.5, "learning_rates": [], "text": "other",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from typing import Any
 
 import pytest
@@ -44,6 +45,8 @@ def complete(store: SqlStudyStore, name: str, quality: float, prefill_ms: float)
          "quality estimator 'mechanistic', option steps: input should be greater than or equal to 1, got '0'"),
         ({"quality": {"options": {"tokens": 1}}}, 422,
          "quality estimator 'mechanistic' has no option 'tokens'; known options: width, seeds, learning_rates, tasks"),
+        ({"quality": {"executor": "slurm"}}, 422, "quality.executor: input should be 'local' or 'ray', got 'slurm'"),
+        ({"quality": {"at_once": 0}}, 422, "quality.at_once: input should be greater than or equal to 1, got 0"),
         ({"quality": {"estimator": "text"}}, 422,
          "estimator 'text' estimates bits_per_byte, not quality: give the objective bits_per_byte, or an estimator"),
         ({"space": "moon"}, 400, "unknown search space 'moon'; known: debug_space"),
@@ -204,6 +207,19 @@ def test_a_trial_of_a_mixer_whose_plugin_is_not_loaded_is_shown(
     assert [one["arch"] for one in client.get(f"studies/{study_id}/front").json()["members"]] == [arch]
     with pytest.raises(InvalidConfig, match="unknown mixer 'gated_ema'; known: "):
         store.trials()
+
+
+def test_ray_is_refused_where_it_is_not_installed(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = samples.spec(quality={"executor": "ray", "at_once": 8})
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        refused = client.post("studies", json=body)
+    assert refused.status_code == 422 and "`pip install 'hilnas[ray]'` brings it" in refused.text
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: name)
+        study = client.post("studies", json=body).json()
+    assert study["spec"]["quality"] == {"estimator": "mechanistic", "options": {}, "executor": "ray", "at_once": 8}
+    client.post(f"studies/{study['id']}/stop")
 
 
 def test_an_estimator_with_a_metric_of_its_own(client: TestClient) -> None:

@@ -53,12 +53,15 @@ def test_the_test_leaves_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_floors_follow_the_direction() -> None:
-    require_above_floor(2.9, 3.0, "min", "token frequencies give")
-    require_above_floor(0.07, CHANCE, "max", "guessing gives")
-    for score, floor, direction in ((3.0, 3.0, "min"), (0.05, CHANCE, "max")):
-        with pytest.raises(BelowFloor, match="the proxy scores .* and a guess gives .*: it learned nothing"):
-            require_above_floor(score, floor, direction, "a guess gives")
+def test_the_whole_interval_lies_beyond_the_floor() -> None:
+    require_above_floor(2.9, 0.09, 3.0, "min", "token frequencies give")
+    require_above_floor(0.07, 0.005, CHANCE, "max", "guessing gives")
+    for score, half, floor, direction in (
+        (3.0, 0.0, 3.0, "min"), (0.05, 0.0, CHANCE, "max"), (2.9, 0.11, 3.0, "min"), (0.07, 0.01, CHANCE, "max"),
+        (float("nan"), 0.1, 3.0, "min"), (2.0, float("nan"), 3.0, "min"),
+    ):  # fmt: skip
+        with pytest.raises(BelowFloor, match="the proxy scores .* ± .* and a guess gives .*: it learned nothing"):
+            require_above_floor(score, half, floor, direction, "a guess gives")
 
 
 def test_values_that_nothing_announces_are_met_by_chance_only() -> None:

@@ -67,6 +67,8 @@ def test_an_estimator_with_options_in_one_word(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(search, "RestClient", RestClient)
     search.start(quality="text tokens=50000 learning_rates=0.004,0.008 text=python", as_json=True)
     search.start(as_json=True)
+    search.start(executor="ray", as_json=True)
+    assert StudySpec.model_validate(sent.pop()).quality.executor == "ray"
     text, usual = map(StudySpec.model_validate, sent)
     assert text.quality.options == {"tokens": 50_000, "learning_rates": [0.004, 0.008], "text": "python"}
     assert [text.objectives[0].metric, text.objectives[0].direction] == ["bits_per_byte", "min"]

@@ -1,4 +1,4 @@
-"""A killed coordinator leaves no worker behind."""
+"""A killed coordinator leaves no worker behind; a killed worker takes no call with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from foundation.workers import worker_pool
+import pytest
+
+from foundation.errors import WorkerLost
+from foundation.workers import Workers, worker_pool
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
@@ -25,6 +28,25 @@ if __name__ == "__main__":
 def test_workers_work() -> None:
     with worker_pool(1) as pool:
         assert pool.submit(pow, 2, 10).result(timeout=60) == 1024
+
+
+def test_a_killed_worker_takes_no_call_with_it(tmp_path: Path) -> None:
+    workers = Workers(1)
+    first = workers.submit(die_first, str(tmp_path / "mark"))
+    waiting = workers.submit(pow, 2, 10)
+    assert (first.result(timeout=60), waiting.result(timeout=60)) == ("alive", 1024)
+    with pytest.raises(WorkerLost, match="lost twice"):
+        workers.submit(os._exit, 1).result(timeout=60)
+    workers.close()
+    with pytest.raises(RuntimeError):
+        workers.submit(pow, 2, 10)
+
+
+def die_first(mark: str) -> str:
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
 
 
 def test_workers_end_when_their_owner_is_killed(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ class Reading:
 
 
 def estimate(arch: ArchConfig, options: TextOptions, device: str | None = None) -> QualityResult:
-    """Raises BelowFloor for a proxy that does not beat token frequencies, TooGood for one that no model could be."""
+    """Raises BelowFloor when a seed does not beat token frequencies by the width of its interval, TooGood for a proxy
+    that no model could be."""
     reading = _reading(options.text, options.length, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     proxy = proxy_of(arch, options.width, reading.vocab_size, options.length, options.context)
     with MeasurementLock().shared():
@@ -42,9 +43,13 @@ def estimate(arch: ArchConfig, options: TextOptions, device: str | None = None) 
     runs = [_trained(proxy, reading, options, rate, seed, 1.0) for seed in range(options.seeds)]
     bits = [run.held_out.bits_per_byte for run in runs]
     score = sum(bits) / len(bits)
-    require_above_floor(score, reading.unigram_bits, "min", "the frequency of tokens alone gives")
+    error = max(run.held_out.standard_error for run in runs)
+    worst = max(bits)
+    require_above_floor(
+        worst, half_width([worst], error), reading.unigram_bits, "min", "the frequency of tokens alone gives"
+    )
     require_possible_bits(score)
-    half = half_width(bits, max(run.held_out.standard_error for run in runs))
+    half = half_width(bits, error)
     positions = {name: sum(run.held_out.by_position[name] for run in runs) / len(runs)
                  for name in runs[0].held_out.by_position}  # fmt: skip
     return QualityResult(
