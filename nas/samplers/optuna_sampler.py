@@ -21,6 +21,7 @@ from contracts.study import StudySpec, TrialFacts
 from nas.samplers.base import SAMPLERS, Proposal
 from nas.samplers.facts import CONSTRAINT, METRICS, Distributions, constraints, frozen_trial, optuna_state, user_attrs
 from search_space.space import Assignment, SearchSpace
+from search_space.space.core import key_of
 
 PARENTS = ":parent:"  # in the names under which Optuna's genetic algorithms keep the parents of a generation
 _MAX_REPEATS = 16  # known candidates that Optuna may propose before a mutation of a known one is taken instead
@@ -43,7 +44,7 @@ class OptunaSampler:
     def tell(self, trial: TrialFacts) -> None:
         before = self._trials.get(trial.number)
         self._trials[trial.number] = trial
-        self._seen.add(_key(trial.assignment))
+        self._seen.add(key_of(trial.assignment))
         if self._study is None or before is trial:
             return
         if before is None and self._is_next(trial):
@@ -92,17 +93,22 @@ class OptunaSampler:
             return make(self._spec.seed + len(self._trials), self._spec, self._space)
 
     def _sampled(self, study: optuna.Study, trial_id: int) -> Assignment | None:
-        """A candidate that is not known, or None after a number of known ones."""
+        """A candidate that is not known, or None after a number of known ones. What an algorithm leaves to chance, as
+        its first proposals, is any candidate of a list, each as likely: lists have dense and empty places."""
+        rng, listing = random.Random(f"{self._spec.seed}-{len(self._seen)}"), self._space.listing
         for _ in range(_MAX_REPEATS):
             trial = study._storage.get_trial(trial_id)
             space = study.sampler.infer_relative_search_space(study, trial)
             params = study.sampler.sample_relative(study, trial, space)
-            found = {
-                name: params[name] if name in params else self._independent(study, trial, name)
-                for name in self._distributions
-            }
-            found = self._space.repaired(found, random.Random(f"{self._spec.seed}-{len(self._seen)}"))
-            if _key(found) not in self._seen:
+            if listing is not None and not params:
+                found = listing.sample(rng, self._seen)
+            else:
+                found = {
+                    name: params[name] if name in params else self._independent(study, trial, name)
+                    for name in self._distributions
+                }
+                found = self._space.repaired(found, rng, self._seen)
+            if key_of(found) not in self._seen:
                 return found
         return None
 
@@ -126,7 +132,7 @@ class OptunaSampler:
         for attempt in range(1000):
             start = rng.choice(complete).assignment if complete and attempt < 500 else self._space.sample(rng)
             candidate = self._space.mutate(start, rng, num_changes=1 + attempt // 100 % 4)
-            if _key(candidate) not in self._seen:
+            if key_of(candidate) not in self._seen:
                 return candidate
         return None
 
@@ -195,7 +201,3 @@ class OptunaSampler:
 
 def _study_attrs(study: optuna.Study) -> dict[str, Any]:
     return study._storage.get_study_system_attrs(study._study_id)
-
-
-def _key(assignment: Assignment) -> str:
-    return repr(sorted(assignment.items()))

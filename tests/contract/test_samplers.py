@@ -16,6 +16,7 @@ from nas.samplers.facts import frozen_trial
 from nas.samplers.optuna_sampler import OptunaSampler
 from search_space.space import Assignment, SearchSpace
 from search_space.space import space as build_space
+from search_space.space.core import key_of
 
 OBJECTIVES = ("decode_ms@256", "memory_bytes@256")
 UNTOLD = [
@@ -144,6 +145,12 @@ class SamplerContract:
         sampler.tell(trial)
         assert sampler.study.trials[0].state is optuna.trial.TrialState.FAIL
 
+    def test_a_list_of_candidates_is_proposed_to_its_end_and_nothing_else(self) -> None:
+        space, rng = build_space("debug_space", {"depth": 4}), random.Random(0)
+        listed = space.limited_to({space.decode(one).digest: one for one in map(space.sample, [rng] * 15)}.values())
+        history = self.run(self.sampler(listed), 100)
+        inside = {key_of(one) for one in listed.listed or ()}
+        assert {key_of(trial.assignment) for trial in history} == inside and len(history) == len(inside)
 
     def test_trials_carry_their_metrics_and_how_far_budgets_are_broken(self) -> None:
         """Also those without values: what was measured of them is true."""
@@ -197,17 +204,20 @@ class TestSurrogate(SamplerContract):
     name = "surrogate"
 
     def test_it_finds_the_corner_that_random_draws_do_not(self) -> None:
-        """The control: with ``random`` in its place the shares of both would be equal."""
+        """The control: with ``random`` in its place the shares of both would be equal. Both metrics are measured: a
+        closed form is known, whatever is told."""
+        measured = ("decode_ms@256", "prefill_ms@256")
         space, best = build_space("debug_space", {"depth": 8}), {}
         for name in (self.name, "random"):
-            sampler = OptunaSampler(spec_for(name, max_trials=40), space)
+            spec = spec_for(name, max_trials=40, objectives=[{"metric": key} for key in measured])
+            sampler = OptunaSampler(spec, space)
             shares = []
             for number in range(40):
                 proposal = sampler.ask()
                 assert proposal is not None
                 shares.append(first_choices(space, proposal.assignment))
                 trial = trial_of(number, proposal.assignment, attrs=proposal.attrs)
-                sampler.tell(trial.model_copy(update={"values": dict.fromkeys(OBJECTIVES, 1 - shares[-1])}))
+                sampler.tell(trial.model_copy(update={"values": dict.fromkeys(measured, 1 - shares[-1])}))
             best[name] = max(shares)
         assert best[self.name] > best["random"] + 0.2, best
 

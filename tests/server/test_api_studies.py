@@ -47,6 +47,7 @@ def complete(store: SqlStudyStore, name: str, quality: float, prefill_ms: float)
         ({"quality": {"estimator": "text"}}, 422,
          "estimator 'text' estimates bits_per_byte, not quality: give the objective bits_per_byte, or an estimator"),
         ({"space": "moon"}, 400, "unknown search space 'moon'; known: debug_space"),
+        ({"space": {"candidates": [{}]}}, 400, "own_space: candidate 0 must be an architecture with its layers"),
         ({"devices": ["device-x"]}, 400, "device 'device-x' is not enrolled; enrolled devices: none"),
     ],
 )  # fmt: skip
@@ -58,6 +59,15 @@ def test_a_mistake_is_answered_with_a_sentence(
     assert set(answer.json()) == {"code", "message"}
     assert answer.json()["message"].startswith(sentence)
     assert client.get("studies").json() == []
+
+
+def test_a_study_over_a_list_of_architectures(client: TestClient) -> None:
+    listed = {"name": "three", "candidates": [samples.candidate(number).to_dict() for number in range(3)]}
+    answer = client.post("studies", json=samples.spec(space=listed))
+    assert answer.status_code == 201 and answer.json()["spec"]["space"] == listed
+    large = {"name": "many", "candidates": [samples.candidate(number).to_dict() for number in range(600)]}
+    answer = client.post("studies", json=samples.spec(space=large))
+    assert answer.status_code == 422 and "at most 256000 bytes of JSON, this one has" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from nas.samplers.surrogate.structure import Floats, Ints, Structure
 from search_space.arch import ArchConfig
 
 DESIGN = 192  # random candidates whose closed-form costs are computed once
+LISTED_DESIGN = 4096  # the same of a list, where a block may be rare
 MIN_ROWS = 3
 
 
@@ -33,7 +34,8 @@ class Axis:
 
 def closed_form_model(structure: Structure, cost: Callable[[ArchConfig], float]) -> AdditiveModel:
     """Exact for a cost that adds up over blocks; fitted to random candidates, rules aside."""
-    rows = structure.canonical(structure.random(DESIGN, np.random.default_rng(0)))
+    count = DESIGN if structure.listed is None else LISTED_DESIGN
+    rows = structure.canonical(structure.random(count, np.random.default_rng(0)))
     costs = [cost(structure.space.relaxed(structure.assignment(row))[0]) for row in rows]
     return AdditiveModel.fit(structure.blocks(rows), np.array(costs))
 

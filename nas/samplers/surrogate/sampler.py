@@ -3,7 +3,7 @@ largest expected hypervolume improvement under the probability of meeting the bu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from nas.samplers.surrogate.metric_models import Axis, MetricModels
 from nas.samplers.surrogate.structure import Floats, Ints, Structure
 
 POOL, ROUNDS, ELITE = 2048, 2, 64  # candidates of a round, rounds, and those that the next round starts from
+MAX_LISTED = 100_000  # of a longer list as many at random
+CHUNK = 8192  # candidates that are scored at once: 16 MiB against the rows of a process
 TRIES = 256  # of the best candidates, for spaces whose rules are not known to the arrays
 
 
@@ -66,11 +68,12 @@ class SurrogateSampler(BaseSampler):
 
     def _from_design(self, rows: Ints, seen: set[bytes]) -> Ints:
         """Far from all known candidates in counts of blocks, among those that meet the budgets as far as is known."""
-        pool = self._fresh(self._structure.random(POOL // 2, self._rng), seen)
+        count = POOL // 2 if self._structure.listed is None else MAX_LISTED
+        pool = self._fresh(self._structure.random(count, self._rng), seen)
         if not len(pool):
             return self._structure.random(1, self._rng)[0]
+        pool = pool[:512]
         allowed = self._allowed(pool)
-        pool, allowed = pool[:512], allowed[:512]
         known = self._structure.blocks(rows)
         while len(pool) > 1:
             best = spread_out(self._structure.blocks(pool), known, np.maximum(allowed, 1e-6))
@@ -85,29 +88,44 @@ class SurrogateSampler(BaseSampler):
         feasible = self._models.known_feasible(rows, self._axes)
         usable = losses[feasible] if feasible.any() else losses[:0]
         reference, scale = _reference(losses, usable)
-        parents = rows[_best_first(losses, feasible)][:ELITE]
-        pool, gains = rows[:0], np.zeros(0)
+
+        def score(pool: Ints) -> Floats:
+            return self._gain(pool, usable / scale, reference / scale, scale, objectives)
+
+        if self._structure.listed is not None:
+            pool = self._fresh(self._structure.random(MAX_LISTED, self._rng), seen)
+            best = np.argsort(-score(pool), kind="stable")[:TRIES]
+        else:
+            pool = self._improved(rows[_best_first(losses, feasible)][:ELITE], seen, score)
+            best = np.arange(min(TRIES, len(pool)))
+        for row in pool[best]:
+            if self._is_candidate(row):
+                return row
+        return self._from_design(rows, seen)
+
+    def _improved(self, parents: Ints, seen: set[bytes], score: Callable[[Ints], Floats]) -> Ints:
+        """New candidates, best first: random ones, and neighbours and crossings of ``parents``, then of the best."""
+        pool, gains = parents[:0], np.zeros(0)
         for _ in range(ROUNDS):
             fresh = np.concatenate((
                 self._structure.random(POOL // 4, self._rng), self._structure.mutated(parents, POOL // 2, self._rng),
                 self._structure.crossed(parents, POOL // 4, self._rng),
             ))  # fmt: skip
             fresh = self._fresh(fresh, seen | {row.tobytes() for row in pool})
-            gain = self._gain(fresh, usable / scale, reference / scale, scale, objectives)
-            pool, gains = np.concatenate((pool, fresh)), np.concatenate((gains, gain))
+            pool, gains = np.concatenate((pool, fresh)), np.concatenate((gains, score(fresh)))
             order = np.argsort(-gains, kind="stable")
             pool, gains = pool[order][: 4 * ELITE], gains[order][: 4 * ELITE]
             parents = pool[:ELITE] if len(pool) else parents
-        for row in pool[:TRIES]:
-            if self._is_candidate(row):
-                return row
-        return self._from_design(rows, seen)
+        return pool
 
     def _gain(
         self, pool: Ints, front: Floats, reference: Floats, scale: Floats, objectives: list[Axis]
     ) -> Floats:
         """Expected improvement times the probability of meeting all budgets; that probability alone while nothing
         that is known meets them."""
+        if len(pool) > CHUNK:
+            parts = [pool[at : at + CHUNK] for at in range(0, len(pool), CHUNK)]
+            return np.concatenate([self._gain(part, front, reference, scale, objectives) for part in parts])
         if not len(pool):
             return np.zeros(0)
         allowed = self._allowed(pool)
@@ -142,7 +160,8 @@ class SurrogateSampler(BaseSampler):
         return found
 
     def _fresh(self, pool: Ints, seen: set[bytes]) -> Ints:
-        pool = np.unique(self._structure.canonical(pool), axis=0)
+        """Rows that are not known, each once, in any order: the first of equal ones is not the first choice."""
+        pool = self._rng.permutation(np.unique(self._structure.canonical(pool), axis=0))
         return pool[[row.tobytes() not in seen for row in pool]] if len(pool) else pool
 
     def _is_candidate(self, row: Ints) -> bool:

@@ -31,6 +31,7 @@ class Structure:
         tied = {"mixer": space.tied_mixers, "ffn": space.tied_ffns}
         self._span = np.array([tied.get(name.partition(".")[2], 1) for name in self.names], dtype=np.int64)
         self._kinds = self._kind_matrix()
+        self.listed = None if space.listing is None else space.listing.rows.astype(np.int64)
         self._crossed = [i for i, name in enumerate(self.names) if self._layer[i] < 0 and name != DEPTH]
 
     @property
@@ -69,6 +70,12 @@ class Structure:
     # --- many candidates at once ------------------------------------------------------------------------------------
 
     def random(self, count: int, rng: np.random.Generator) -> Ints:
+        """``count`` rows, rules aside; of listed candidates that many different ones, or all."""
+        if self.listed is not None:
+            return self.listed[rng.permutation(len(self.listed))[:count]]
+        return self._drawn(count, rng)
+
+    def _drawn(self, count: int, rng: np.random.Generator) -> Ints:
         return (rng.random((count, len(self.names))) * self.sizes).astype(np.int64)
 
     def mutated(self, parents: Ints, count: int, rng: np.random.Generator, most: int = 4) -> Ints:
@@ -76,7 +83,7 @@ class Structure:
         rows = parents[rng.integers(len(parents), size=count)].copy()
         changes = rng.integers(1, min(most, len(self.names)) + 1, size=count)
         order = rng.random(rows.shape).argsort(axis=1)
-        drawn = self.random(count, rng)
+        drawn = self._drawn(count, rng)
         return np.where(order < changes[:, None], drawn, rows)
 
     def crossed(self, parents: Ints, count: int, rng: np.random.Generator) -> Ints:
