@@ -18,7 +18,7 @@ from contracts.plan import PROTOCOLS
 from contracts.study import QualitySpec
 from foundation.errors import HilnasError, InvalidConfig
 from foundation.part_spec import parse_spec
-from hilnas.cli.show import front_table, progress_panel
+from hilnas.cli.show import front_table, misses_table, progress_panel
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.quality.contract import ESTIMATORS, metric_of
 from nas.samplers import SAMPLERS
@@ -130,7 +130,12 @@ def front(
     """Show the Pareto front of a study."""
     found = RestClient(url).get(f"/studies/{study_id}/front", **({"target": target} if target else {}))
     title = f"Pareto front on {target}" if target else "Pareto front"
-    typer.echo(json.dumps(found)) if as_json else console.print(front_table(found, title))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    console.print(front_table(found, title))
+    if found.get("nearest_misses"):
+        console.print(misses_table(found))
 
 
 @app.command()

@@ -11,6 +11,7 @@ from contracts.states import FINISHED_TRIALS, JobState, StudyState
 from contracts.study import MAX_TRIALS, StudyRecord, StudySpec
 from foundation.errors import InvalidConfig
 from nas.export.backends import BACKENDS
+from nas.feasibility import KEPT, REJECTED
 from nas.targets import matches
 from search_space.arch import ArchConfig
 from search_space.space import space
@@ -163,9 +164,13 @@ def view(session: Session, ctx: Context, row: StudyRow) -> StudyView:
     )  # fmt: skip
 
 
-def front(session: Session, study: StudyRecord, target: str | None = None) -> Front:
+def front(session: Session, study: StudyRecord, target: str | None = None, misses: bool = False) -> Front:
+    """``misses``: with the nearest misses, for which all rejected trials are read where no candidate was kept."""
     rows = trials.rows_of(session, study.id, states=["complete"])
-    return view_of(study, trials.views(session, rows, lean=True), target)
+    counts = trials.count_by_state(session, study.id) if misses else {}
+    rejected = [] if any(counts.get(state) for state in KEPT) else [state for state in REJECTED if counts.get(state)]
+    missed = trials.views(session, trials.rows_of(session, study.id, states=rejected), lean=True) if rejected else []
+    return view_of(study, trials.views(session, rows, lean=True), target, missed)
 
 
 def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:

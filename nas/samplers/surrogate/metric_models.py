@@ -22,7 +22,7 @@ MIN_ROWS = 3
 @dataclass(frozen=True)
 class Axis:
     """An objective, a budget, or both. ``sign`` is -1 where more is better; ``rate`` where the metric is a speed, whose
-    reciprocal adds up over blocks."""
+    reciprocal adds up over blocks; ``reference`` is what the user gave of the hypervolume's reference point."""
 
     key: str
     source: Literal["closed_form", "device", "quality"]
@@ -30,6 +30,7 @@ class Axis:
     is_objective: bool = True
     bound: float | None = None
     rate: bool = False
+    reference: float | None = None
 
 
 def closed_form_model(structure: Structure, cost: Callable[[ArchConfig], float]) -> AdditiveModel:

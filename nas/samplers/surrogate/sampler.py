@@ -12,6 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.front import REFERENCE_MARGIN, REFERENCE_TRIALS
 from nas.pareto import pareto_mask
 from nas.samplers.facts import DEVIATIONS, METRICS
 from nas.samplers.surrogate.acquisition import expected_improvement, probability_below, spread_out
@@ -87,7 +88,7 @@ class SurrogateSampler(BaseSampler):
     ) -> Ints:
         feasible = self._models.known_feasible(rows, self._axes)
         usable = losses[feasible] if feasible.any() else losses[:0]
-        reference, scale = _reference(losses, usable)
+        reference, scale = _reference(losses, usable, objectives)
 
         def score(pool: Ints) -> Floats:
             return self._gain(pool, usable / scale, reference / scale, scale, objectives)
@@ -177,15 +178,23 @@ def _facts(trial: FrozenTrial, study: Study, axes: Sequence[Axis]) -> dict[str, 
     return {METRICS: metrics, DEVIATIONS: trial.user_attrs.get(DEVIATIONS, {})}
 
 
-def _reference(losses: Floats, usable: Floats) -> tuple[Floats, Floats]:
-    """A little worse than the worst of the feasible candidates that are not hopeless, and the range of each axis."""
-    points = usable if len(usable) else losses
-    points = points[np.all(np.isfinite(points), axis=1)]
+def _reference(losses: Floats, usable: Floats, objectives: Sequence[Axis]) -> tuple[Floats, Floats]:
+    """The reference point as the study has it: what the user gave, else a little worse than the worst of the first
+    candidates that meet the budgets. And the range of each axis."""
+    points = usable[np.all(np.isfinite(usable), axis=1)]
+    points = points if len(points) else losses[np.all(np.isfinite(losses), axis=1)]
     if not len(points):
         return np.ones(losses.shape[1]), np.ones(losses.shape[1])
+    span = _span(points)
+    first = points[:REFERENCE_TRIALS]
+    worst = first.max(0) + REFERENCE_MARGIN * _span(first)
+    given = np.array([np.nan if axis.reference is None else axis.sign * axis.reference for axis in objectives])
+    return np.where(np.isnan(given), worst, given), span
+
+
+def _span(points: Floats) -> Floats:
     low, high = points.min(0), points.max(0)
-    span = np.where(high > low, high - low, np.maximum(np.abs(high), 1e-12))
-    return high + 0.05 * span, span
+    return np.where(high > low, high - low, np.maximum(np.abs(high), 1e-12))
 
 
 def _best_first(losses: Floats, feasible: Any) -> list[int]:
