@@ -120,6 +120,28 @@ def test_the_front_with_intervals_knee_and_hypervolume(client: TestClient, ctx: 
     assert (view["front_size"], view["trials"]) == (3, {"complete": 4})
 
 
+def test_the_nearest_misses_where_nothing_meets_the_budgets(client: TestClient, ctx: Context) -> None:
+    budgets = {"params": 1000.0, "weight_bytes": 100.0}
+    study_id = client.post("studies", json=samples.spec(budgets=budgets)).json()["id"]
+    assert client.get(f"studies/{study_id}/front").json()["nearest_misses"] == []
+    store = SqlStudyStore(ctx, study_id)
+    for number, params in enumerate((3000.0, 1100.0, 1200.0, 1500.0)):
+        trial = store.add_trial({}, samples.candidate(number), {"name": "known"} if number == 1 else None)
+        store.update_trial(trial.id, state=TrialState.GATED, costs={"params": params, "weight_bytes": 105.0})
+    misses = client.get(f"studies/{study_id}/front").json()["nearest_misses"]
+    assert [miss["number"] for miss in misses] == [1, 2, 3]
+    assert (misses[0]["name"], misses[0]["layout"]) == ("known", samples.candidate().layout)
+    assert misses[0]["broken"] == [
+        {"key": "params", "value": 1100.0, "bound": 1000.0, "percent": pytest.approx(10.0)},
+        {"key": "weight_bytes", "value": 105.0, "bound": 100.0, "percent": pytest.approx(5.0)},
+    ]
+    trial = store.add_trial({}, samples.candidate(9))
+    store.update_trial(trial.id, state=TrialState.PREPARING, costs={"params": 900.0, "weight_bytes": 90.0})
+    for state in (TrialState.MEASURING, TrialState.MEASURED):
+        store.update_trial(trial.id, state=state)
+    assert client.get(f"studies/{study_id}/front").json()["nearest_misses"] == []
+
+
 def test_time_left_follows_the_pace_so_far(client: TestClient, ctx: Context, study_id: str, clock: FakeClock) -> None:
     store = SqlStudyStore(ctx, study_id)
     assert client.get(f"studies/{study_id}").json()["eta_s"] is None
