@@ -48,7 +48,8 @@ def test_the_largest_relative_excess_decides() -> None:
 
 def test_budgets_that_each_one_meets_alone() -> None:
     trials = [trial(0, decode_ms=12.0, params=900.0, quality=0.6), trial(1, decode_ms=9.0, params=1500.0)]
-    assert nothing_feasible(trials, SPEC).startswith("none of 2 candidates met all budgets together; nearest: candidate 0")
+    sentence = "none of 2 candidates met all budgets together; nearest: candidate 0"
+    assert nothing_feasible(trials, SPEC).startswith(sentence)
 
 
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.MEASURED, TrialState.DOMINATED, TrialState.JUDGING])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.samplers.facts import DEVIATIONS, METRICS
-from nas.samplers.surrogate.models import MAX_ROWS, AdditiveModel, GaussianProcess, Model
+from nas.samplers.surrogate.models import MAX_ROWS, AdditiveModel, Model, WarpedProcess
 from nas.samplers.surrogate.structure import Floats, Ints, Structure
 from search_space.arch import ArchConfig
 
@@ -63,7 +63,7 @@ class MetricModels:
         deviations = np.array([fact[DEVIATIONS].get(axis.key, 0.0) for fact in facts], dtype=np.float64)
         blocks = self._structure.blocks(rows)
         if axis.source == "quality":
-            return GaussianProcess.fit(blocks, self._structure.positions(rows), y, deviations)
+            return WarpedProcess.fit(blocks, self._structure.positions(rows), y, deviations, axis.sign)
         if axis.rate:
             deviations, y = deviations / y**2, 1.0 / y
         return AdditiveModel.fit(blocks, y, deviations)
