@@ -1,4 +1,5 @@
-"""One model per metric of a study: exact for closed forms, additive for what devices measure, a process for quality."""
+"""One model per metric of a study: exact for closed forms, additive for what devices measure (with the times of blocks
+where there are any), a process for quality."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.samplers.facts import DEVIATIONS, METRICS
+from nas.samplers.facts import BLOCK_TIMES, DEVIATIONS, METRICS
+from nas.samplers.surrogate.chain import ChainModel
 from nas.samplers.surrogate.models import MAX_ROWS, AdditiveModel, Model, WarpedProcess
 from nas.samplers.surrogate.structure import Floats, Ints, Structure
 from search_space.arch import ArchConfig
@@ -17,6 +19,7 @@ from search_space.arch import ArchConfig
 DESIGN = 192  # random candidates whose closed-form costs are computed once
 LISTED_DESIGN = 4096  # the same of a list, where a block may be rare
 MIN_ROWS = 3
+MAX_TIMED = 256  # rows with block times, the latest: more add nothing that these do not determine
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,11 @@ class MetricModels:
             return WarpedProcess.fit(blocks, self._structure.positions(rows), y, deviations, axis.sign)
         if axis.rate:
             deviations, y = deviations / y**2, 1.0 / y
+        times = [fact.get(BLOCK_TIMES, {}).get(axis.key, {}) for fact in facts]
+        if any(times):
+            recent = slice(-MAX_TIMED, None)
+            timed = self._structure.timed(rows[recent], times[recent])
+            return ChainModel.fit(blocks[recent], y[recent], deviations[recent], timed, self._structure.num_kinds)
         return AdditiveModel.fit(blocks, y, deviations)
 
     def predict(self, key: str, rows: Ints) -> tuple[Floats, Floats] | None:

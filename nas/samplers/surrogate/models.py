@@ -132,8 +132,8 @@ def _best_settings(alike: Likeness, y: Floats, own: float) -> tuple[tuple[float,
 
 @dataclass(frozen=True)
 class WarpedProcess:
-    """A Gaussian process of the logarithm of how far a loss lies above the best one: a few bad candidates are so far off
-    that a process of the losses themselves cannot tell good ones apart. ``sign`` is -1 where more is better."""
+    """A Gaussian process of the logarithm of how far a loss lies above the best one: a few bad candidates are so far
+    off that a process of the losses themselves cannot tell good ones apart. ``sign`` is -1 where more is better."""
 
     process: GaussianProcess
     sign: float

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.front import REFERENCE_MARGIN, REFERENCE_TRIALS
 from nas.pareto import pareto_mask
-from nas.samplers.facts import DEVIATIONS, METRICS
+from nas.samplers.facts import BLOCK_TIMES, DEVIATIONS, METRICS
 from nas.samplers.surrogate.acquisition import expected_improvement, probability_below, spread_out
 from nas.samplers.surrogate.metric_models import Axis, MetricModels
 from nas.samplers.surrogate.structure import Floats, Ints, Structure
@@ -175,7 +175,7 @@ def _facts(trial: FrozenTrial, study: Study, axes: Sequence[Axis]) -> dict[str, 
     if trial.state is TrialState.COMPLETE and trial.values is not None:
         objectives = [axis.key for axis in axes if axis.is_objective]
         metrics |= {key: value for key, value in zip(objectives, trial.values, strict=False) if np.isfinite(value)}
-    return {METRICS: metrics, DEVIATIONS: trial.user_attrs.get(DEVIATIONS, {})}
+    return {METRICS: metrics, **{key: trial.user_attrs.get(key, {}) for key in (DEVIATIONS, BLOCK_TIMES)}}
 
 
 def _reference(losses: Floats, usable: Floats, objectives: Sequence[Axis]) -> tuple[Floats, Floats]:
