@@ -63,6 +63,9 @@ def start(
     ] = "mechanistic",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: int = 0,
+    warm_start: Annotated[
+        list[str] | None, typer.Option(help="A study of the same space whose results the sampler learns from; repeat.")
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="A study specification in JSON, instead of options.")] = None,
     watch: Annotated[bool, typer.Option(help="Stay and show progress until the study ends.")] = False,
     url: Url = None,
@@ -79,7 +82,7 @@ def start(
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "backend": backend,
             "quality": judge.model_dump(), "threads": threads, "seed": seed,
-            "targets": list(map(_target, target or [])),
+            "targets": list(map(_target, target or [])), "warm_start": warm_start or [],
         }  # fmt: skip
     rest = RestClient(url)
     study = rest.post("/studies", spec)

@@ -15,6 +15,7 @@ from nas.samplers.block_times import block_times
 
 Distributions = dict[str, BaseDistribution]
 METRICS, DEVIATIONS, BLOCK_TIMES = "metrics", "deviations", "block_times"
+EARLIER = "earlier"  # on trials that another study had
 CONSTRAINT = "constraints"  # Optuna's prefix of constraint values among system attributes
 UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
 MAY_GO_ON = UNFINISHED | {OurState.DOMINATED}  # a dominated trial is judged after all when the front moves

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import optuna
@@ -19,7 +19,16 @@ from optuna.trial import FrozenTrial, TrialState
 from contracts.states import TrialState as OurState
 from contracts.study import StudySpec, TrialFacts
 from nas.samplers.base import SAMPLERS, Proposal
-from nas.samplers.facts import CONSTRAINT, METRICS, Distributions, constraints, frozen_trial, optuna_state, user_attrs
+from nas.samplers.facts import (
+    CONSTRAINT,
+    EARLIER,
+    METRICS,
+    Distributions,
+    constraints,
+    frozen_trial,
+    optuna_state,
+    user_attrs,
+)
 from search_space.space import Assignment, SearchSpace
 from search_space.space.core import key_of
 
@@ -36,6 +45,7 @@ class OptunaSampler:
             name: CategoricalDistribution(choices) for name, choices in space.parameters().items()
         }
         self._trials: dict[int, TrialFacts] = {}  # by number
+        self._earlier: list[TrialFacts] = []  # of other studies
         self._seen: set[str] = set()
         self._study: optuna.Study | None = None  # None: to be rebuilt before the next proposal
         self._places: dict[int, int] = {}  # our number -> Optuna's id
@@ -53,6 +63,10 @@ class OptunaSampler:
             self._change(self._places[trial.number], trial)
         elif before is None or not self._is_told(trial):
             self._study = None
+
+    def tell_earlier(self, trials: Sequence[TrialFacts]) -> None:
+        if self._earlier != list(trials):
+            self._earlier, self._study = list(trials), None
 
     def replay(self, trials: Iterable[TrialFacts]) -> None:
         for trial in sorted(trials, key=lambda one: one.number):
@@ -120,7 +134,7 @@ class OptunaSampler:
         trials the parents of a generation are: of all that were there when it began, not those that came late."""
         new = {key: value for key, value in _study_attrs(study).items() if key not in known}
         numbers = {place: number for number, place in self._places.items()}
-        parents = {key: [numbers[i] for i in ids] for key, ids in new.items() if PARENTS in key}
+        parents = {key: [numbers[i] for i in ids if i in numbers] for key, ids in new.items() if PARENTS in key}
         written = study._storage.get_trial(trial_id).system_attrs
         return {"trial": dict(written), **({"parents": parents} if parents else {})}
 
@@ -182,7 +196,8 @@ class OptunaSampler:
             storage.set_trial_state_values(place, state, values)
 
     def _rebuilt(self) -> optuna.Study:
-        """A fresh in-memory study with every known trial, as the one that grew with the search."""
+        """A fresh in-memory study with every known trial, as the one that grew with the search; those of other studies
+        come first."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = [objective.direction for objective in self._spec.all_objectives]
         study = optuna.create_study(
@@ -190,8 +205,13 @@ class OptunaSampler:
             directions=["minimize" if d == "min" else "maximize" for d in directions],
         )
         ordered = [self._trials[number] for number in sorted(self._trials)]
+        for trial in self._earlier:
+            frozen = frozen_trial(trial, self._spec, self._distributions, ended=True)
+            frozen.set_user_attr(EARLIER, True)
+            study.add_trial(frozen)
         study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in ordered])
-        self._places, self._open = {trial.number: index for index, trial in enumerate(ordered)}, None
+        first = len(self._earlier)
+        self._places, self._open = {trial.number: first + index for index, trial in enumerate(ordered)}, None
         for trial in ordered:
             for key, numbers in trial.sampler_attrs.get("parents", {}).items():
                 ids = [self._places[number] for number in numbers if number in self._places]

@@ -220,6 +220,17 @@ class SearchSpace:
     def _conditional(self) -> bool:
         return any(getattr(one, "when", ()) for layer in self.choices for one in (*layer.mixers, *layer.ffns))
 
+    def same_as(self, other: SearchSpace) -> bool:
+        """Whether both have the same candidates under the same assignments, whatever they are called."""
+        return self._content == other._content
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        shared = {name: tuple(values) for name, values in self.shared.items()}
+        listed = None if self.listed is None else sorted(map(key_of, self.listed))
+        return (self.d_model, self.vocab_size, self.choices, self.arch_options, shared, self.tied_mixers,
+                self.tied_ffns, self.rules, self.shared_rules, listed)  # fmt: skip
+
     # --- a list -------------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -48,6 +48,8 @@ def complete(store: SqlStudyStore, name: str, quality: float, prefill_ms: float)
          "estimator 'text' estimates bits_per_byte, not quality: give the objective bits_per_byte, or an estimator"),
         ({"space": "moon"}, 400, "unknown search space 'moon'; known: debug_space"),
         ({"space": {"candidates": [{}]}}, 400, "own_space: candidate 0 must be an architecture with its layers"),
+        ({"warm_start": ["study-x"]}, 422, "warm_start: there is no study 'study-x'; GET /api/v1/studies lists them"),
+        ({"warm_start": ["../x"]}, 422, "warm_start.0: "),
         ({"devices": ["device-x"]}, 400, "device 'device-x' is not enrolled; enrolled devices: none"),
     ],
 )  # fmt: skip
@@ -68,6 +70,15 @@ def test_a_study_over_a_list_of_architectures(client: TestClient) -> None:
     large = {"name": "many", "candidates": [samples.candidate(number).to_dict() for number in range(600)]}
     answer = client.post("studies", json=samples.spec(space=large))
     assert answer.status_code == 422 and "at most 256000 bytes of JSON, this one has" in answer.json()["message"]
+
+
+def test_a_study_learns_from_studies_of_the_same_space(client: TestClient, study_id: str) -> None:
+    answer = client.post("studies", json=samples.spec(warm_start=[study_id]))
+    assert answer.status_code == 201 and answer.json()["spec"]["warm_start"] == [study_id]
+    other = samples.spec(warm_start=[study_id], space_options={"depth": 3})
+    answer = client.post("studies", json=other)
+    assert answer.status_code == 422
+    assert "searched another space (debug_space) than debug_space" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(

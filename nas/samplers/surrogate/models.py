@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from nas.samplers.surrogate.structure import Floats
 
@@ -89,7 +89,7 @@ class GaussianProcess:
         alike = _likeness(positions[picked], blocks[picked], positions[picked], blocks[picked])
         lengths, noise = _best_settings(alike, left[picked] / spread, own)
         kernel = _kernel(_likeness(positions, blocks, positions, blocks), lengths) + noise * np.eye(len(y))
-        factor: Floats = np.linalg.cholesky(kernel).astype(np.float64)
+        factor: Floats = cholesky(kernel, lower=True, check_finite=False)
         alpha = cho_solve((factor, True), left / spread)
         return cls(positions, blocks, factor, alpha, trend, lengths, spread, noise)
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.front import REFERENCE_MARGIN, REFERENCE_TRIALS
 from nas.pareto import pareto_mask
-from nas.samplers.facts import BLOCK_TIMES, DEVIATIONS, METRICS
+from nas.samplers.facts import BLOCK_TIMES, DEVIATIONS, EARLIER, METRICS
 from nas.samplers.surrogate.acquisition import expected_improvement, probability_below, spread_out
 from nas.samplers.surrogate.metric_models import Axis, MetricModels
 from nas.samplers.surrogate.structure import Floats, Ints, Structure
@@ -44,9 +44,11 @@ class SurrogateSampler(BaseSampler):
         if not search_space:
             return {}
         known = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number and one.params]
+        known.sort(key=lambda one: EARLIER in one.user_attrs)
         rows = self._structure.rows(one.params for one in known)
         facts = [_facts(one, study, self._axes) for one in known]
-        chosen = self._chosen(rows, facts, known)
+        own = sum(EARLIER not in one.user_attrs for one in known)
+        chosen = self._chosen(rows, facts, known, own)
         return dict(self._structure.assignment(chosen))
 
     def sample_independent(
@@ -57,15 +59,16 @@ class SurrogateSampler(BaseSampler):
 
     # --- choice -------------------------------------------------------------------------------------------------------
 
-    def _chosen(self, rows: Ints, facts: list[dict[str, Any]], known: list[FrozenTrial]) -> Ints:
-        seen = {row.tobytes() for row in self._structure.canonical(rows)} if len(rows) else set()
+    def _chosen(self, rows: Ints, facts: list[dict[str, Any]], known: list[FrozenTrial], own: int) -> Ints:
+        """The first ``own`` rows are this study's; those of others teach the models, and may be proposed again."""
+        seen = {row.tobytes() for row in self._structure.canonical(rows[:own])} if own else set()
         self._models.fit(rows, facts)
         objectives = [axis for axis in self._axes if axis.is_objective]
         complete = [all(axis.key in fact[METRICS] for axis in objectives) for fact in facts]
         if sum(complete) < self._startup:
             return self._from_design(rows, seen)
         losses = self._reached(rows, facts, known, objectives)
-        return self._from_models(rows, losses, complete, seen, objectives)
+        return self._from_models(rows, losses, own, seen, objectives)
 
     def _from_design(self, rows: Ints, seen: set[bytes]) -> Ints:
         """Far from all known candidates in counts of blocks, among those that meet the budgets as far as is known."""
@@ -84,14 +87,17 @@ class SurrogateSampler(BaseSampler):
         return pool[0]
 
     def _from_models(
-        self, rows: Ints, losses: Floats, complete: list[bool], seen: set[bytes], objectives: list[Axis]
+        self, rows: Ints, losses: Floats, own: int, seen: set[bytes], objectives: list[Axis]
     ) -> Ints:
         feasible = self._models.known_feasible(rows, self._axes)
-        usable = losses[feasible] if feasible.any() else losses[:0]
-        reference, scale = _reference(losses, usable, objectives)
+        reference, scale = _reference(losses, losses[feasible], objectives)
+        front = losses[:own][feasible[:own]] / scale
 
         def score(pool: Ints) -> Floats:
-            return self._gain(pool, usable / scale, reference / scale, scale, objectives)
+            """While nothing that is known meets the budgets, the probability of meeting them alone."""
+            if not feasible.any():
+                return self._allowed(pool)
+            return self._gain(pool, front, reference / scale, scale, objectives)
 
         if self._structure.listed is not None:
             pool = self._fresh(self._structure.random(MAX_LISTED, self._rng), seen)
@@ -109,7 +115,8 @@ class SurrogateSampler(BaseSampler):
         pool, gains = parents[:0], np.zeros(0)
         for _ in range(ROUNDS):
             fresh = np.concatenate((
-                self._structure.random(POOL // 4, self._rng), self._structure.mutated(parents, POOL // 2, self._rng),
+                parents, self._structure.random(POOL // 4, self._rng),
+                self._structure.mutated(parents, POOL // 2, self._rng),
                 self._structure.crossed(parents, POOL // 4, self._rng),
             ))  # fmt: skip
             fresh = self._fresh(fresh, seen | {row.tobytes() for row in pool})
@@ -122,19 +129,15 @@ class SurrogateSampler(BaseSampler):
     def _gain(
         self, pool: Ints, front: Floats, reference: Floats, scale: Floats, objectives: list[Axis]
     ) -> Floats:
-        """Expected improvement times the probability of meeting all budgets; that probability alone while nothing
-        that is known meets them."""
+        """Expected improvement times the probability of meeting all budgets."""
         if len(pool) > CHUNK:
             parts = [pool[at : at + CHUNK] for at in range(0, len(pool), CHUNK)]
             return np.concatenate([self._gain(part, front, reference, scale, objectives) for part in parts])
         if not len(pool):
             return np.zeros(0)
-        allowed = self._allowed(pool)
-        if not len(front):
-            return allowed
         means, deviations = self._models.losses(pool, objectives)
         gain = expected_improvement(means / scale, np.maximum(deviations / scale, 1e-9), front, reference)
-        return gain * allowed
+        return gain * self._allowed(pool)
 
     def _allowed(self, pool: Ints) -> Floats:
         """Probability [N] that a candidate meets every budget; a budget on an unknown metric counts as met."""
