@@ -43,7 +43,7 @@ EVALUATIONS, RANDOM_EVALUATIONS = 100, 1000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--gp-seeds", type=int, default=0, help="the same for gp, which takes seconds for a proposal")
     parser.add_argument("--first-seed", type=int, default=0, help="develop on seeds that are not reported")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)

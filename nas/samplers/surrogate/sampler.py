@@ -4,6 +4,7 @@ largest expected hypervolume improvement under the probability of meeting the bu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
 from nas.front import REFERENCE_MARGIN, REFERENCE_TRIALS
 from nas.pareto import pareto_mask
@@ -48,7 +50,8 @@ class SurrogateSampler(BaseSampler):
         rows = self._structure.rows(one.params for one in known)
         facts = [_facts(one, study, self._axes) for one in known]
         own = sum(EARLIER not in one.user_attrs for one in known)
-        chosen = self._chosen(rows, facts, known, own)
+        with _blas().limit(limits=1, user_api="blas"):
+            chosen = self._chosen(rows, facts, known, own)
         return dict(self._structure.assignment(chosen))
 
     def sample_independent(
@@ -170,6 +173,13 @@ class SurrogateSampler(BaseSampler):
 
     def _is_candidate(self, row: Ints) -> bool:
         return not self._structure.space.shortfall(self._structure.assignment(row))
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    """Matrices here are small. Where other processes use the cores too, threads that wait for each other made a
+    decomposition of 256 rows take 400 ms instead of 1."""
+    return ThreadpoolController()
 
 
 def _facts(trial: FrozenTrial, study: Study, axes: Sequence[Axis]) -> dict[str, Any]:
