@@ -25,7 +25,7 @@ from contracts.measurement import Measurement, Verdict
 from contracts.metrics import METRICS, TARGET_NAME, MetricKey, parse_metric
 from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
 from contracts.states import StudyState, TrialState
-from contracts.values import Count, FreeJson
+from contracts.values import Count, FreeJson, Identifier, whole_json
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 
@@ -162,7 +162,7 @@ class StudySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(min_length=1, max_length=120)
-    space: SpaceName | FreeJson = "debug_space"  # a name, or a space as data (docs/spaces.md)
+    space: SpaceName | dict[str, Any] = "debug_space"  # a name, or a space as data (docs/spaces.md)
     space_options: FreeJson = {}
     quantization: Quantization = "8da4w"
     cache_dtype: CacheDtype = "fp32"
@@ -183,7 +183,13 @@ class StudySpec(BaseModel):
     unjudged_ahead: int = Field(default=6, ge=1, le=1000)  # measured candidates that wait for their quality
     patience: int | None = Field(default=None, ge=1, le=100_000)  # complete candidates without a gain of the front
     start_with: list[str] | None = Field(default=None, max_length=100)  # presets tried first; None: all of the space
+    warm_start: list[Identifier] = Field(default=[], max_length=16)  # ids of studies of the same space to learn from
     confirm: int = Field(default=1, ge=0, le=1000)  # front members re-measured as one-piece files, knee first
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _space(cls, space: Any) -> Any:
+        return whole_json(space)
 
     @field_validator("budgets")
     @classmethod

@@ -63,6 +63,16 @@ def bounded_json(value: Any) -> Any:
     return cleaned if size <= MAX_JSON_BYTES else {"note": f"left out: {size} bytes, at most {MAX_JSON_BYTES} are kept"}
 
 
+def whole_json(value: Any) -> Any:
+    """``clean_json``; raises ValueError for an object that is too large to be kept as it is."""
+    if not isinstance(value, dict):
+        return value
+    cleaned = clean_json(value)
+    if (size := len(json.dumps(cleaned))) > MAX_JSON_BYTES:
+        raise ValueError(f"an object here has at most {MAX_JSON_BYTES} bytes of JSON, this one has {size}")
+    return cleaned
+
+
 def _require_plausible(value: float) -> float:
     if not 0 <= value <= MAX_VALUE:
         raise ValueError(f"no device measures {value:g}: values lie between 0 and {MAX_VALUE:g}")

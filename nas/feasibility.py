@@ -1,10 +1,13 @@
 """Budgets that no candidate can meet: found before a search if they have a closed form, after it if they are
-measured."""
+measured; and the candidates that missed them least."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
 from contracts.metrics import parse_metric
 from contracts.states import TrialState
@@ -14,6 +17,8 @@ from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 from search_space.space import SearchSpace
 from search_space.space.counting import extreme
+
+Trial = TypeVar("Trial", bound=TrialFacts)
 
 
 def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
@@ -30,12 +35,77 @@ def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
     return ""
 
 
+KEPT = (TrialState.COMPLETE, TrialState.MEASURED, TrialState.DOMINATED, TrialState.JUDGING)
+REJECTED = (TrialState.INFEASIBLE, TrialState.GATED)
+NEAREST = 3
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A budget that a candidate breaks, in the metric's unit; ``percent`` of the bound that it is over, or under where
+    more is better."""
+
+    key: str
+    value: float
+    bound: float
+
+    @property
+    def percent(self) -> float:
+        return 100 * abs(self.value - self.bound) / self.bound
+
+    @property
+    def sentence(self) -> str:
+        metric, _ = parse_metric(self.key)
+        side = "over" if metric.direction == "min" else "under"
+        return f"{self.key} {self.value:.6g} {metric.unit}, {self.percent:.3g} % {side} {self.bound:.6g}"
+
+
+@dataclass(frozen=True)
+class Miss(Generic[Trial]):
+    """A rejected candidate and the budgets that it is known to break, worst first."""
+
+    trial: Trial
+    broken: tuple[Broken, ...]
+
+
+def nearest_misses(trials: Iterable[Trial], spec: StudySpec, most: int = NEAREST) -> list[Miss[Trial]]:
+    """The rejected candidates whose worst excess over a budget is least, nearest first. Empty where a candidate meets
+    the budgets as far as is known."""
+    found = []
+    for trial in trials:
+        if trial.state in KEPT:
+            return []
+        if trial.state in REJECTED and (broken := broken_budgets(trial, spec)):
+            found.append(Miss(trial, tuple(broken)))
+    return heapq.nsmallest(most, found, key=lambda miss: (miss.broken[0].percent, miss.trial.number))
+
+
+def broken_budgets(trial: TrialFacts, spec: StudySpec) -> list[Broken]:
+    """Those that are known to be broken, worst first."""
+    values = known_values(trial)
+    found = []
+    for key, bound in spec.all_budgets.items():
+        sign = 1 if parse_metric(key)[0].direction == "min" else -1
+        if key in values and sign * (values[key] - bound) > 0:
+            found.append(Broken(key, values[key], bound))
+    return sorted(found, key=lambda one: -one.percent)
+
+
 def nothing_feasible(trials: Sequence[TrialFacts], spec: StudySpec) -> str:
-    """The reason, with the best value seen, if every evaluated candidate broke a budget, else an empty string."""
-    kept = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.MEASURED, TrialState.DOMINATED)]
-    rejected = [t for t in trials if t.state in (TrialState.INFEASIBLE, TrialState.GATED)]
-    if kept or not rejected:
+    """The reason, with the best value seen and the nearest misses, if every evaluated candidate broke a budget, else an
+    empty string."""
+    rejected = [trial for trial in trials if trial.state in REJECTED]
+    if not rejected or any(trial.state in KEPT for trial in trials):
         return ""
+    misses = "; ".join(
+        f"candidate {miss.trial.number}: {' and '.join(one.sentence for one in miss.broken)}"
+        for miss in nearest_misses(rejected, spec)
+    )
+    return _hardest(rejected, spec) + (f"; nearest: {misses}" if misses else "")
+
+
+def _hardest(rejected: Sequence[TrialFacts], spec: StudySpec) -> str:
+    """The first budget that no candidate met with its best value, else that only all together were too much."""
     for key, bound in spec.all_budgets.items():
         metric, _ = parse_metric(key)
         seen = [values[key] for values in map(known_values, rejected) if key in values]

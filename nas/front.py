@@ -123,10 +123,15 @@ def reference_point_of(trials: Sequence[TrialFacts], spec: StudySpec) -> dict[st
     }
 
 
-def _reference(objective: Objective, column: Sequence[float]) -> float:
+def given_reference(objective: Objective) -> float | None:
+    """What the user said of this axis of the reference point, by a reference or a budget."""
     given = objective.reference if objective.reference is not None else objective.budget
-    if given is not None:
-        return float(given)
+    return None if given is None else float(given)
+
+
+def _reference(objective: Objective, column: Sequence[float]) -> float:
+    if (given := given_reference(objective)) is not None:
+        return given
     margin = REFERENCE_MARGIN * ((max(column) - min(column)) or abs(max(column)) or 1.0)
     if objective.direction == "min":
         return max(column) + margin

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from contracts.device import DeviceFacts
 from contracts.job import JobRecord, MeasureJob
 from contracts.states import StudyState, TrialState
-from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
+from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialFacts, TrialRecord
 from nas.targets import DeviceGroup
 from search_space.arch import ArchConfig
 
@@ -24,6 +24,10 @@ class StudyStore(Protocol):
     ) -> list[TrialRecord]:
         """Trials of this study in number order, measurements included (raw events left out): all, or those in these
         states, or those with these ids."""
+        ...
+
+    def other_study(self, study_id: str) -> tuple[StudySpec, list[TrialFacts]] | None:
+        """Another study and its trials, measurements included; None if there is none."""
         ...
 
     def devices(self) -> dict[str, DeviceFacts]:

@@ -16,7 +16,7 @@ from contracts.measurement import SPOILED, Verdict
 from contracts.metrics import MetricKey
 from contracts.plan import PRECISION, PROTOCOLS, Check, Plan
 from contracts.states import StudyState, TrialState
-from contracts.study import QualityResult, StoredMeasurement, TrialRecord
+from contracts.study import QualityResult, StoredMeasurement, TrialFacts, TrialRecord
 from foundation.errors import ExportFailed, HilnasError
 from foundation.measurement_lock import MeasurementLock
 from nas.export.blocks import BlockSpec
@@ -39,6 +39,7 @@ from nas.samplers.optuna_sampler import OptunaSampler
 from nas.starters import starters
 from nas.store import StudyStore
 from nas.targets import DeviceGroup, groups_of, on_cores, on_target, unserved
+from nas.warm_start import told_earlier
 from nas.workspace import Workspace
 from search_space.arch import ArchConfig
 from search_space.space import space
@@ -67,6 +68,7 @@ class Study:
         self.attempts: dict[tuple[str, DeviceGroup, str], int] = {}  # by trial, group and form
         self.exhausted = ""  # why nothing more is proposed
         self.reference: dict[str, float] = {}  # of the hypervolume, as stored
+        self.warmed_for: list[DeviceGroup] | None = None if self.spec.warm_start else []
 
     def run(self) -> None:
         if sentence := impossible_budget(self.spec, self.space):
@@ -86,9 +88,22 @@ class Study:
         for trial in self.store.trials():
             self.note(trial)
         self.reference = self.store.study().reference_point
+        self.warm()
         complete = self.history.within([TrialState.COMPLETE])
         for trial in sorted(complete, key=lambda one: (one.updated_at is not None, one.updated_at, one.number)):
             self.plateau.add(trial.values, self.reference)
+
+    def warm(self) -> None:
+        """Tells the sampler what other studies know, for the devices that this one measures on; again where these
+        changed."""
+        groups = self.groups() if self.spec.warm_start else []
+        if groups == self.warmed_for:
+            return
+        self.warmed_for, told = groups, list[TrialFacts]()
+        for study_id in self.spec.warm_start:
+            if (found := self.store.other_study(study_id)) is not None:
+                told += told_earlier(self.spec, self.space, groups, *found)
+        self.sampler.tell_earlier(told)
 
     def tick(self) -> bool:
         """One step of every open trial; True when something changed."""
@@ -147,6 +162,7 @@ class Study:
         return True
 
     def sampled(self) -> Proposal | None:
+        self.warm()
         with MeasurementLock().shared():
             return self.sampler.ask()
 

@@ -42,6 +42,11 @@ class Gone(ApiError):
     code = "gone"
 
 
+class Malformed(ApiError):
+    status = 422
+    code = "malformed"
+
+
 class TooLarge(ApiError):
     status = 413
     code = "too_large"

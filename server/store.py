@@ -15,7 +15,7 @@ from contracts.device import DeviceFacts
 from contracts.job import JobRecord, MeasureJob
 from contracts.measurement import Verdict
 from contracts.states import JobState, StudyState, TrialState
-from contracts.study import QualityResult, StoredMeasurement, StudyRecord, TrialRecord
+from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialFacts, TrialRecord
 from nas.targets import DeviceGroup
 from search_space.arch import ArchConfig
 from server.artifacts.repository import record
@@ -55,6 +55,14 @@ class SqlStudyStore:
     ) -> list[TrialRecord]:
         with self._ctx.database.read() as session:
             return trials.records(session, trials.rows_of(session, self._study_id, states=states, ids=ids))
+
+    def other_study(self, study_id: str) -> tuple[StudySpec, list[TrialFacts]] | None:
+        with self._ctx.database.read() as session:
+            row = session.get(StudyRow, study_id)
+            if row is None:
+                return None
+            found = trials.views(session, trials.rows_of(session, study_id))
+            return studies.record_of(row).spec, list(found)
 
     def devices(self) -> dict[str, DeviceFacts]:
         with self._ctx.database.read() as session:

@@ -18,7 +18,7 @@ from contracts.plan import PROTOCOLS
 from contracts.study import QualitySpec
 from foundation.errors import HilnasError, InvalidConfig
 from foundation.part_spec import parse_spec
-from hilnas.cli.show import front_table, progress_panel
+from hilnas.cli.show import front_table, misses_table, progress_panel
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.quality.contract import ESTIMATORS, metric_of
 from nas.samplers import SAMPLERS
@@ -66,6 +66,9 @@ def start(
     ] = "local",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: int = 0,
+    warm_start: Annotated[
+        list[str] | None, typer.Option(help="A study of the same space whose results the sampler learns from; repeat.")
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="A study specification in JSON, instead of options.")] = None,
     watch: Annotated[bool, typer.Option(help="Stay and show progress until the study ends.")] = False,
     url: Url = None,
@@ -82,7 +85,7 @@ def start(
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "backend": backend,
             "quality": {**judge.model_dump(), "executor": executor}, "threads": threads, "seed": seed,
-            "targets": list(map(_target, target or [])),
+            "targets": list(map(_target, target or [])), "warm_start": warm_start or [],
         }  # fmt: skip
     rest = RestClient(url)
     study = rest.post("/studies", spec)
@@ -133,7 +136,12 @@ def front(
     """Show the Pareto front of a study."""
     found = RestClient(url).get(f"/studies/{study_id}/front", **({"target": target} if target else {}))
     title = f"Pareto front on {target}" if target else "Pareto front"
-    typer.echo(json.dumps(found)) if as_json else console.print(front_table(found, title))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    console.print(front_table(found, title))
+    if found.get("nearest_misses"):
+        console.print(misses_table(found))
 
 
 @app.command()

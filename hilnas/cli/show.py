@@ -61,6 +61,25 @@ def front_table(front: dict[str, Any], title: str = "Pareto front") -> Table:
     return table
 
 
+def misses_table(front: dict[str, Any]) -> Table:
+    """The candidates that miss the budgets least, with every budget that they break."""
+    table = Table(title="No candidate meets the budgets; the nearest", title_justify="left", header_style="bold")
+    table.add_column("#", justify="right")
+    table.add_column("layers")
+    table.add_column("budgets that it breaks", overflow="fold")
+    for miss in front["nearest_misses"]:
+        broken = [
+            f"{one['key']} {number(one['key'], one['value'])}, {one['percent']:.3g} % {_side(one)}"
+            f" {number(one['key'], one['bound'])}" for one in miss["broken"]
+        ]  # fmt: skip
+        table.add_row(str(miss["number"]), strip_of(miss["arch"]), "\n".join(broken))
+    return table
+
+
+def _side(broken: dict[str, Any]) -> str:
+    return "over" if broken["value"] > broken["bound"] else "under"
+
+
 def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str, int], devices: int) -> RenderableType:
     """Trials, jobs, ETA and the front so far."""
     trials = study["trials"]
@@ -80,6 +99,8 @@ def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str,
     parts: list[RenderableType] = [Padding(bar), facts]  # the bar itself does not end its line
     if front["members"]:
         parts.append(front_table(front))
+    if front.get("nearest_misses"):
+        parts.append(misses_table(front))
     return Panel(Group(*parts), title=f"{study['name']}  [dim]{study['state']}[/]", title_align="left")
 
 

@@ -61,7 +61,8 @@ def random(seed: int, spec: StudySpec, space: SearchSpace) -> BaseSampler:
 
 
 def population_size(spec: StudySpec) -> int:
-    return max(8, min(50, spec.max_trials // 4))
+    """Eight generations, of 8 to 50 candidates: crossings count only from the second one on."""
+    return max(8, min(50, spec.max_trials // 8))
 
 
 def num_startup_trials(spec: StudySpec) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,4 +33,9 @@ class Sampler(Protocol):
 
     def tell(self, trial: TrialFacts) -> None:
         """Records the current state of a stored trial; telling the same trial again replaces its earlier state."""
+        ...
+
+    def tell_earlier(self, trials: Sequence[TrialFacts]) -> None:
+        """All that is known from other studies, in place of what was told of them before. These trials teach, but are
+        none of this study: it may propose the same candidates."""
         ...

@@ -11,9 +11,11 @@ from contracts.metrics import parse_metric
 from contracts.states import TrialState as OurState
 from contracts.study import StudySpec, TrialFacts
 from nas.objectives import decisive_metrics, known_deviations, known_values
+from nas.samplers.block_times import block_times
 
 Distributions = dict[str, BaseDistribution]
-METRICS, DEVIATIONS = "metrics", "deviations"
+METRICS, DEVIATIONS, BLOCK_TIMES = "metrics", "deviations", "block_times"
+EARLIER = "earlier"  # on trials that another study had
 CONSTRAINT = "constraints"  # Optuna's prefix of constraint values among system attributes
 UNFINISHED = {OurState.PROPOSED, OurState.PREPARING, OurState.MEASURING, OurState.MEASURED, OurState.JUDGING}
 MAY_GO_ON = UNFINISHED | {OurState.DOMINATED}  # a dominated trial is judged after all when the front moves
@@ -28,7 +30,7 @@ def user_attrs(trial: TrialFacts, spec: StudySpec) -> dict[str, Any]:
     deviations = {key: value for key, value in known_deviations(trial).items() if key in metrics}
     return {
         "hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason,
-        METRICS: metrics, DEVIATIONS: deviations,
+        METRICS: metrics, DEVIATIONS: deviations, BLOCK_TIMES: block_times(trial, sorted(metrics)),
     }  # fmt: skip
 
 

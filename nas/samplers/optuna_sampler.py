@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import optuna
@@ -19,8 +19,18 @@ from optuna.trial import FrozenTrial, TrialState
 from contracts.states import TrialState as OurState
 from contracts.study import StudySpec, TrialFacts
 from nas.samplers.base import SAMPLERS, Proposal
-from nas.samplers.facts import CONSTRAINT, METRICS, Distributions, constraints, frozen_trial, optuna_state, user_attrs
+from nas.samplers.facts import (
+    CONSTRAINT,
+    EARLIER,
+    METRICS,
+    Distributions,
+    constraints,
+    frozen_trial,
+    optuna_state,
+    user_attrs,
+)
 from search_space.space import Assignment, SearchSpace
+from search_space.space.core import key_of
 
 PARENTS = ":parent:"  # in the names under which Optuna's genetic algorithms keep the parents of a generation
 _MAX_REPEATS = 16  # known candidates that Optuna may propose before a mutation of a known one is taken instead
@@ -35,6 +45,7 @@ class OptunaSampler:
             name: CategoricalDistribution(choices) for name, choices in space.parameters().items()
         }
         self._trials: dict[int, TrialFacts] = {}  # by number
+        self._earlier: list[TrialFacts] = []  # of other studies
         self._seen: set[str] = set()
         self._study: optuna.Study | None = None  # None: to be rebuilt before the next proposal
         self._places: dict[int, int] = {}  # our number -> Optuna's id
@@ -43,7 +54,7 @@ class OptunaSampler:
     def tell(self, trial: TrialFacts) -> None:
         before = self._trials.get(trial.number)
         self._trials[trial.number] = trial
-        self._seen.add(_key(trial.assignment))
+        self._seen.add(key_of(trial.assignment))
         if self._study is None or before is trial:
             return
         if before is None and self._is_next(trial):
@@ -52,6 +63,10 @@ class OptunaSampler:
             self._change(self._places[trial.number], trial)
         elif before is None or not self._is_told(trial):
             self._study = None
+
+    def tell_earlier(self, trials: Sequence[TrialFacts]) -> None:
+        if self._earlier != list(trials):
+            self._earlier, self._study = list(trials), None
 
     def replay(self, trials: Iterable[TrialFacts]) -> None:
         for trial in sorted(trials, key=lambda one: one.number):
@@ -92,17 +107,22 @@ class OptunaSampler:
             return make(self._spec.seed + len(self._trials), self._spec, self._space)
 
     def _sampled(self, study: optuna.Study, trial_id: int) -> Assignment | None:
-        """A candidate that is not known, or None after a number of known ones."""
+        """A candidate that is not known, or None after a number of known ones. What an algorithm leaves to chance, as
+        its first proposals, is any candidate of a list, each as likely: lists have dense and empty places."""
+        rng, listing = random.Random(f"{self._spec.seed}-{len(self._seen)}"), self._space.listing
         for _ in range(_MAX_REPEATS):
             trial = study._storage.get_trial(trial_id)
             space = study.sampler.infer_relative_search_space(study, trial)
             params = study.sampler.sample_relative(study, trial, space)
-            found = {
-                name: params[name] if name in params else self._independent(study, trial, name)
-                for name in self._distributions
-            }
-            found = self._space.repaired(found, random.Random(f"{self._spec.seed}-{len(self._seen)}"))
-            if _key(found) not in self._seen:
+            if listing is not None and not params:
+                found = listing.sample(rng, self._seen)
+            else:
+                found = {
+                    name: params[name] if name in params else self._independent(study, trial, name)
+                    for name in self._distributions
+                }
+                found = self._space.repaired(found, rng, self._seen)
+            if key_of(found) not in self._seen:
                 return found
         return None
 
@@ -114,7 +134,7 @@ class OptunaSampler:
         trials the parents of a generation are: of all that were there when it began, not those that came late."""
         new = {key: value for key, value in _study_attrs(study).items() if key not in known}
         numbers = {place: number for number, place in self._places.items()}
-        parents = {key: [numbers[i] for i in ids] for key, ids in new.items() if PARENTS in key}
+        parents = {key: [numbers[i] for i in ids if i in numbers] for key, ids in new.items() if PARENTS in key}
         written = study._storage.get_trial(trial_id).system_attrs
         return {"trial": dict(written), **({"parents": parents} if parents else {})}
 
@@ -126,7 +146,7 @@ class OptunaSampler:
         for attempt in range(1000):
             start = rng.choice(complete).assignment if complete and attempt < 500 else self._space.sample(rng)
             candidate = self._space.mutate(start, rng, num_changes=1 + attempt // 100 % 4)
-            if _key(candidate) not in self._seen:
+            if key_of(candidate) not in self._seen:
                 return candidate
         return None
 
@@ -176,7 +196,8 @@ class OptunaSampler:
             storage.set_trial_state_values(place, state, values)
 
     def _rebuilt(self) -> optuna.Study:
-        """A fresh in-memory study with every known trial, as the one that grew with the search."""
+        """A fresh in-memory study with every known trial, as the one that grew with the search; those of other studies
+        come first."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = [objective.direction for objective in self._spec.all_objectives]
         study = optuna.create_study(
@@ -184,8 +205,13 @@ class OptunaSampler:
             directions=["minimize" if d == "min" else "maximize" for d in directions],
         )
         ordered = [self._trials[number] for number in sorted(self._trials)]
+        for trial in self._earlier:
+            frozen = frozen_trial(trial, self._spec, self._distributions, ended=True)
+            frozen.set_user_attr(EARLIER, True)
+            study.add_trial(frozen)
         study.add_trials([frozen_trial(trial, self._spec, self._distributions) for trial in ordered])
-        self._places, self._open = {trial.number: index for index, trial in enumerate(ordered)}, None
+        first = len(self._earlier)
+        self._places, self._open = {trial.number: first + index for index, trial in enumerate(ordered)}, None
         for trial in ordered:
             for key, numbers in trial.sampler_attrs.get("parents", {}).items():
                 ids = [self._places[number] for number in numbers if number in self._places]
@@ -195,7 +221,3 @@ class OptunaSampler:
 
 def _study_attrs(study: optuna.Study) -> dict[str, Any]:
     return study._storage.get_study_system_attrs(study._study_id)
-
-
-def _key(assignment: Assignment) -> str:
-    return repr(sorted(assignment.items()))

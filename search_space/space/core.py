@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import MixerConfig
 from search_space.space.choices import LayerChoices, Shared, build_ffn, build_mixer, is_allowed
 from search_space.space.constraints import CountRule, SharedRule
+
+if TYPE_CHECKING:
+    from search_space.space.listing import Listing
 
 Assignment = dict[str, str]
 ARCH_FIELDS = ("d_model", "vocab_size", "tie_embeddings", "sandwich_norm", "norm_eps", "rope_theta",
@@ -30,7 +33,7 @@ class SearchSpace:
     varies (``d_model``, ``depth``, ``head_dim``, ...) to the value as text. Parameters with one choice are left out.
     ``tied_mixers`` and ``tied_ffns`` give groups of that many consecutive layers the same choice; the first layer of a
     group names it. Layers beyond a candidate's depth stand at their first choice, so that every candidate has exactly
-    one assignment.
+    one assignment. ``listed`` limits the space to these candidates (``limited_to`` checks them); None: all.
     """
 
     name: str
@@ -43,6 +46,7 @@ class SearchSpace:
     tied_ffns: int = 1
     rules: tuple[CountRule, ...] = ()
     shared_rules: tuple[SharedRule, ...] = ()
+    listed: tuple[Assignment, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.choices:
@@ -82,10 +86,11 @@ class SearchSpace:
                   for name, values in self.shared.items()}  # fmt: skip
         return fixed | chosen
 
-    def shared_values(self) -> Iterator[dict[str, Any]]:
-        """Every combination of shared values that the rules allow."""
+    def shared_values(self, only: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Every combination of shared values that the rules allow; of some the values ``only`` where given."""
         fixed = {DEPTH: self.depth, "d_model": self.d_model, "vocab_size": self.vocab_size, **self.arch_options}
-        for values in product(*self.shared.values()):
+        given = only or {}
+        for values in product(*([v for v in of if v == given.get(name, v)] for name, of in self.shared.items())):
             found = fixed | dict(zip(self.shared, values, strict=True))
             if all(rule.kept(found) for rule in self.shared_rules):
                 yield found
@@ -101,7 +106,7 @@ class SearchSpace:
 
     def encode(self, arch: ArchConfig) -> Assignment:
         """Inverse of ``decode``; raises InvalidConfig if ``arch`` is not in this space."""
-        for shared in self.shared_values():
+        for shared in self.shared_values({DEPTH: arch.depth} | {name: getattr(arch, name) for name in ARCH_FIELDS}):
             found = self._encoded(arch, shared) if shared[DEPTH] == arch.depth else None
             if found is not None and self.relaxed(found) == (arch, []):
                 return found
@@ -142,6 +147,8 @@ class SearchSpace:
                 layers.append(LayerConfig(build_mixer(mixer, shared), build_ffn(ffn, shared)))
         mixers = [layer.mixer for layer in layers]
         broken += [f"it needs {rule.sentence}" for rule in self.rules if rule.shortfall(mixers)]
+        if self.listing is not None and self.canonical(assignment) not in self.listing:
+            broken.append(f"it is none of the {len(self.listing)} listed ones")
         options = {name: shared[name] for name in (*ARCH_FIELDS, *self.arch_options) if name in shared}
         return ArchConfig(layers=tuple(layers), **options), broken
 
@@ -164,29 +171,39 @@ class SearchSpace:
     # --- moves --------------------------------------------------------------------------------------------------------
 
     def shortfall(self, assignment: Mapping[str, str]) -> int:
-        """How far a candidate is from keeping all rules; 0 when it keeps them."""
+        """How far a candidate is from keeping all rules, or from the nearest listed one; 0 when it is in the space."""
+        if self.listing is not None:
+            return int(self.listing.distances(self.canonical(assignment)).min())
         arch, broken = self.relaxed(assignment)
         mixers = [layer.mixer for layer in arch.layers]
         return len(broken) + sum(max(0, rule.shortfall(mixers) - 1) for rule in self.rules)
 
     def sample(self, rng: random.Random) -> Assignment:
+        if self.listing is not None:
+            return self.listing.sample(rng)
         return self.repaired({name: rng.choice(labels) for name, labels in self._parameters.items()}, rng)
 
     def mutate(self, assignment: Mapping[str, str], rng: random.Random, num_changes: int = 1) -> Assignment:
-        """Another candidate that differs in ``num_changes`` parameters, or in a few more where a rule asks for it."""
+        """Another candidate that differs in ``num_changes`` parameters, or in a few more where a rule asks for it; in a
+        space of listed candidates another one near that, if there is another."""
         active = [name for name in self._parameters if layer_of(name) < self.shared_of(assignment)[DEPTH]]
         changed = dict(assignment)
         for name in rng.sample(active, min(num_changes, len(active))):
             changed[name] = rng.choice([label for label in self._parameters[name] if label != assignment[name]])
-        return self.repaired(changed, rng)
+        return self.repaired(changed, rng, avoid=() if self.listing is None else (key_of(assignment),))
 
     def crossover(self, first: Mapping[str, str], second: Mapping[str, str], rng: random.Random) -> Assignment:
         """Each parameter from one of two candidates."""
         return self.repaired({name: rng.choice((first[name], second[name])) for name in self._parameters}, rng)
 
-    def repaired(self, assignment: Mapping[str, str], rng: random.Random) -> Assignment:
-        """A candidate that keeps all rules, near ``assignment``; itself (canonical) if it does."""
+    def repaired(
+        self, assignment: Mapping[str, str], rng: random.Random, avoid: Container[str] = ()
+    ) -> Assignment:
+        """A candidate that keeps all rules, near ``assignment``; itself (canonical) if it does. In a space of listed
+        candidates the nearest one, if possible one whose key (``key_of``) is not in ``avoid``."""
         found = dict(assignment)
+        if self.listing is not None:
+            return self.listing.nearest(self.canonical(found), rng, avoid)
         if not (self.rules or self.shared_rules or self._conditional):
             return self.canonical(found)
         distance, names = self.shortfall(found), list(self._parameters)
@@ -203,6 +220,44 @@ class SearchSpace:
     def _conditional(self) -> bool:
         return any(getattr(one, "when", ()) for layer in self.choices for one in (*layer.mixers, *layer.ffns))
 
+    def same_as(self, other: SearchSpace) -> bool:
+        """Whether both have the same candidates under the same assignments, whatever they are called."""
+        return self._content == other._content
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        shared = {name: tuple(values) for name, values in self.shared.items()}
+        listed = None if self.listed is None else sorted(map(key_of, self.listed))
+        return (self.d_model, self.vocab_size, self.choices, self.arch_options, shared, self.tied_mixers,
+                self.tied_ffns, self.rules, self.shared_rules, listed)  # fmt: skip
+
+    # --- a list -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def listing(self) -> Listing | None:
+        """The listed candidates as arrays; None where the space is not limited to a list."""
+        from search_space.space.listing import Listing
+
+        return None if self.listed is None else Listing(self, self.listed)
+
+    def limited_to(self, candidates: Iterable[ArchConfig | Mapping[str, str]]) -> SearchSpace:
+        """The same space with these candidates alone, given as architectures or assignments. Raises InvalidConfig for
+        the first that is not in this space or stands there twice."""
+        found: dict[str, int] = {}
+        listed: list[Assignment] = []
+        for at, one in enumerate(candidates):
+            try:
+                assignment = self.encode(one if isinstance(one, ArchConfig) else self.decode(one))
+            except InvalidConfig as error:
+                raise InvalidConfig(f"{self.name}: candidate {at} of the list: {error}") from None
+            first = found.setdefault(key_of(assignment), at)
+            if first != at:
+                raise InvalidConfig(f"{self.name}: candidates {first} and {at} of the list are the same; give it once")
+            listed.append(assignment)
+        if not listed:
+            raise InvalidConfig(f"space {self.name} needs at least one candidate, got none")
+        return replace(self, listed=tuple(listed))
+
     @cached_property
     def num_candidates(self) -> int:
         """Different architectures that keep the rules."""
@@ -218,6 +273,11 @@ def uniform_space(
     """``depth`` layers that all choose among ``mixers`` and feed-forward ``widths``: few blocks, many candidates."""
     layer = LayerChoices(mixers, tuple(SwiGLU(width) if width else None for width in widths))
     return SearchSpace(name, d_model, vocab_size, (layer,) * depth, arch_options)
+
+
+def key_of(assignment: Mapping[str, str]) -> str:
+    """One text per assignment, whatever the order of its parameters."""
+    return repr(sorted(assignment.items()))
 
 
 def layer_of(parameter: str) -> int:

@@ -17,6 +17,8 @@ Counts = tuple[int, ...]
 def count_candidates(space: SearchSpace) -> int:
     """Exact, without listing them: for each combination of shared values, ways to choose the layers by the number of
     layers that each rule counts."""
+    if space.listing is not None:
+        return len(space.listing)
     return sum(_ways(space, shared) for shared in space.shared_values())
 
 
@@ -54,8 +56,10 @@ def _keeps(space: SearchSpace, counts: Counts) -> bool:
 
 def extreme(space: SearchSpace, cost: Callable[[ArchConfig], float], pick: Literal["min", "max"]) -> float:
     """The least or the largest of an additive cost over all candidates, rules on the number of layers aside: a bound
-    that no candidate passes."""
+    that no candidate passes. Exact for listed candidates."""
     best = min if pick == "min" else max
+    if space.listing is not None:
+        return best(map(cost, space.listing.archs))
     return best(cost(_greedy(space, shared, cost, pick)) for shared in space.shared_values())
 
 
@@ -73,7 +77,11 @@ def _greedy(
 
 
 def cover(space: SearchSpace) -> Iterator[ArchConfig]:
-    """A few architectures, rules aside, that hold every choice of every layer at every combination of shared values."""
+    """A few architectures, rules aside, that hold every choice of every layer at every combination of shared values; of
+    listed candidates all."""
+    if space.listing is not None:
+        yield from space.listing.archs
+        return
     parameters = space.parameters()
     width = max((len(labels) for name, labels in parameters.items() if name not in space.shared), default=1)
     for shared in space.shared_values():

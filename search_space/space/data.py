@@ -16,8 +16,11 @@ from search_space.mixers import MIXERS, MixerConfig, mixer_from_dict
 from search_space.space.choices import AUTO, Ffn, FfnTemplate, LayerChoices, Mixer, MixerTemplate
 from search_space.space.constraints import CountRule, SharedRule
 from search_space.space.core import ARCH_FIELDS, DEPTH, SearchSpace
+from search_space.space.listed_data import architectures, candidates_of, listed, spanned
 
-FIELDS = ("name", "about", "d_model", "vocab_size", "depth", "mixers", "ffn", "layers", "shared", "tied", "rules")
+FIELDS = ("name", "about", "d_model", "vocab_size", "depth", "mixers", "ffn", "layers", "shared", "tied", "rules",
+          "candidates")  # fmt: skip
+ONLY_LISTED = ("name", "about", "candidates")
 MAX_LAYERS, MAX_CHOICES, MAX_RULES = 256, 64, 4
 MAX_BUILT = 200_000  # layers that are built once to check a space: seconds
 MAX_COUNTED = 5_000_000  # steps of counting its candidates: seconds
@@ -29,6 +32,11 @@ def space_from_data(data: Any, name: str = "") -> SearchSpace:
     """Raises InvalidConfig with the first field that is wrong."""
     reject_unknown("space", data, FIELDS)
     name = str(data.get("name") or name or "own_space")
+    candidates = candidates_of(name, data)
+    if candidates and not set(data) - set(ONLY_LISTED):
+        archs = architectures(name, candidates)
+        _require_small(around := spanned(name, archs))
+        return around.limited_to(archs)
     shared, depth = _shared(name, data)
     layers = _layers(name, data, max(shared.get(DEPTH, (depth,))), shared)
     plain = {key: _plain(name, key, data[key]) for key in ARCH_FIELDS[2:] if key in data}
@@ -46,7 +54,7 @@ def space_from_data(data: Any, name: str = "") -> SearchSpace:
         tuple(_shared_rule(name, rule, shared) for rule in rules if "if" in rule),
     )  # fmt: skip
     _check(found)
-    return found
+    return found.limited_to(listed(found, candidates)) if candidates else found
 
 
 def space_from_file(path: Path) -> SearchSpace:
@@ -290,6 +298,18 @@ def _check(space: SearchSpace) -> None:
             space.relaxed({**base, **{k: v[position % len(v)] for k, v in parameters.items() if k not in space.shared}})
     if not space.num_candidates:
         raise InvalidConfig(f"{space.name}: no candidate keeps all its rules")
+
+
+def _require_small(space: SearchSpace) -> None:
+    """What a list of architectures spans is not larger than what a space may say itself."""
+    if space.depth > MAX_LAYERS:
+        raise InvalidConfig(f"{space.name}: depth must be at most {MAX_LAYERS}, got {space.depth}")
+    for layer in space.choices:
+        _require_few(space.name, "mixers", len(layer.mixers))
+        _require_few(space.name, "ffn", len(layer.ffns))
+    for key, values in space.shared.items():
+        if len(values) > MAX_CHOICES:
+            raise InvalidConfig(f"{space.name}: candidates may have {MAX_CHOICES} values of {key}, got {len(values)}")
 
 
 def _require_few(name: str, what: str, count: int) -> None:

@@ -128,6 +128,8 @@ def get_front(
     user: User,
     target: Annotated[str | None, Query(description="one target's front; default: the joint front")] = None,
 ) -> Front:
-    """The non-dominated complete trials with their intervals; the knee is marked."""
+    """The non-dominated complete trials with their intervals; the knee is marked. Where no candidate meets the budgets,
+    the nearest misses."""
     with ctx.database.read() as session:
-        return service.front(session, repository.record_of(repository.get_or_raise(session, study_id)), target)
+        study = repository.record_of(repository.get_or_raise(session, study_id))
+        return service.front(session, study, target, misses=True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
 
 from contracts.measurement import Estimate
 from contracts.metrics import MetricKey
 from contracts.study import StoredMeasurement, StudyRecord
+from nas.feasibility import Miss, nearest_misses
 from nas.front import front_of
 from nas.objectives import known_values
-from server.studies.schemas import Front, FrontMember
+from server.studies.schemas import BrokenBudget, Front, FrontMember, NearestMiss
 from server.trials.schemas import TrialView
 
 
-def view_of(study: StudyRecord, trials: Sequence[TrialView], target: str | None = None) -> Front:
-    """The joint front, or one target's. Raises InvalidConfig for a target the study does not have."""
+def view_of(
+    study: StudyRecord, trials: Sequence[TrialView], target: str | None = None, rejected: Sequence[TrialView] = ()
+) -> Front:
+    """The joint front, or one target's, and the nearest misses among ``rejected``. Raises InvalidConfig for a target
+    the study does not have."""
     front = front_of(trials, study.spec, target)
     return Front(
         study_id=study.id,
@@ -24,6 +30,7 @@ def view_of(study: StudyRecord, trials: Sequence[TrialView], target: str | None 
         reference_point=front.project(study.reference_point),
         hypervolume=front.hypervolume(study.reference_point),
         members=[_member(trial, front.keys, trial is front.knee) for trial in front.members],
+        nearest_misses=[_miss(miss) for miss in nearest_misses(rejected, study.spec)],
     )
 
 
@@ -40,6 +47,20 @@ def _member(trial: TrialView, keys: Sequence[str], knee: bool) -> FrontMember:
         costs=trial.costs, arch=trial.arch,
         arch_digest=trial.arch_digest, artifacts=trial.artifacts,
     )  # fmt: skip
+
+
+def _miss(miss: Miss[TrialView]) -> NearestMiss:
+    trial = miss.trial
+    return NearestMiss(
+        trial_id=trial.id, number=trial.number, name=_name(trial), layout=_layout(trial.arch), arch=trial.arch,
+        broken=[BrokenBudget(key=b.key, value=b.value, bound=b.bound, percent=b.percent) for b in miss.broken],
+    )  # fmt: skip
+
+
+def _layout(arch: dict[str, Any]) -> str:
+    """As ``ArchConfig.layout``, also of an architecture whose plugin is not loaded."""
+    runs = [(kind, len(list(run))) for kind, run in groupby(layer["mixer"]["kind"] for layer in arch["layers"])]
+    return ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in runs)
 
 
 def _name(trial: TrialView) -> str:

@@ -121,9 +121,30 @@ class FrontMember(BaseModel):
     artifacts: dict[str, str]
 
 
+class BrokenBudget(BaseModel):
+    """``value`` and ``bound`` in the metric's unit; ``percent`` of the bound that the value is over, or under where
+    more is better."""
+
+    key: str
+    value: float
+    bound: float
+    percent: float
+
+
+class NearestMiss(BaseModel):
+    """A candidate that was rejected, and every budget that it is known to break, worst first."""
+
+    trial_id: str
+    number: int
+    name: str = ""
+    layout: str
+    arch: dict[str, Any]
+    broken: list[BrokenBudget]
+
+
 class Front(BaseModel):
     """Non-dominated complete trials, best first along the first objective: on all objectives, or on those of
-    ``target``."""
+    ``target``. ``nearest_misses``: where no candidate meets the budgets, those that miss them least, nearest first."""
 
     study_id: str
     target: str | None
@@ -132,3 +153,4 @@ class Front(BaseModel):
     reference_point: dict[str, float]
     hypervolume: float | None
     members: list[FrontMember]
+    nearest_misses: list[NearestMiss] = []

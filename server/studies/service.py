@@ -11,12 +11,13 @@ from contracts.states import FINISHED_TRIALS, JobState, StudyState
 from contracts.study import MAX_TRIALS, StudyRecord, StudySpec
 from foundation.errors import InvalidConfig
 from nas.export.backends import BACKENDS
+from nas.feasibility import KEPT, REJECTED
 from nas.targets import matches
 from search_space.arch import ArchConfig
 from search_space.space import space
 from server.context import Context, new_id
 from server.devices import repository as devices
-from server.errors import Conflict
+from server.errors import Conflict, Malformed
 from server.events.repository import emit, last_event_id
 from server.hub import publish, work_topic
 from server.jobs import repository as jobs
@@ -39,6 +40,7 @@ def create(session: Session, ctx: Context, spec: StudySpec, idempotency_key: str
         return known, False
     _check_devices(session, spec)
     ctx.check_spec(spec)
+    _check_warm_start(session, spec)
     _check_backends(session, spec)
     row = StudyRow(
         id=new_id("study"), name=spec.name, state=StudyState.RUNNING, spec=spec.model_dump(mode="json"),
@@ -56,6 +58,21 @@ def _check_devices(session: Session, spec: StudySpec) -> None:
     if unknown:
         known = ", ".join(f"{device_id} ({name})" for device_id, name in enrolled.items()) or "none"
         raise InvalidConfig(f"device {unknown[0]!r} is not enrolled; enrolled devices: {known}")
+
+
+def _check_warm_start(session: Session, spec: StudySpec) -> None:
+    """Raises Malformed for a study that is not there or that searched another space."""
+    own = space(spec.space, spec.space_options) if spec.warm_start else None
+    for study_id in spec.warm_start:
+        row = session.get(StudyRow, study_id)
+        if row is None or own is None:
+            raise Malformed(f"warm_start: there is no study {study_id!r}; GET /api/v1/studies lists them")
+        other = repository.record_of(row).spec
+        if not own.same_as(theirs := space(other.space, other.space_options)):
+            raise Malformed(
+                f"warm_start: study {row.name!r} searched another space ({theirs.name}) than {own.name}; name studies"
+                " of the same space, with the same options"
+            )
 
 
 def _check_backends(session: Session, spec: StudySpec) -> None:
@@ -163,9 +180,13 @@ def view(session: Session, ctx: Context, row: StudyRow) -> StudyView:
     )  # fmt: skip
 
 
-def front(session: Session, study: StudyRecord, target: str | None = None) -> Front:
+def front(session: Session, study: StudyRecord, target: str | None = None, misses: bool = False) -> Front:
+    """``misses``: with the nearest misses, for which all rejected trials are read where no candidate was kept."""
     rows = trials.rows_of(session, study.id, states=["complete"])
-    return view_of(study, trials.views(session, rows, lean=True), target)
+    counts = trials.count_by_state(session, study.id) if misses else {}
+    rejected = [] if any(counts.get(state) for state in KEPT) else [state for state in REJECTED if counts.get(state)]
+    missed = trials.views(session, trials.rows_of(session, study.id, states=rejected), lean=True) if rejected else []
+    return view_of(study, trials.views(session, rows, lean=True), target, missed)
 
 
 def _eta_s(session: Session, ctx: Context, row: StudyRow) -> float | None:

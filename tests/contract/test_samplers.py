@@ -16,6 +16,7 @@ from nas.samplers.facts import frozen_trial
 from nas.samplers.optuna_sampler import OptunaSampler
 from search_space.space import Assignment, SearchSpace
 from search_space.space import space as build_space
+from search_space.space.core import key_of
 
 OBJECTIVES = ("decode_ms@256", "memory_bytes@256")
 UNTOLD = [
@@ -144,6 +145,31 @@ class SamplerContract:
         sampler.tell(trial)
         assert sampler.study.trials[0].state is optuna.trial.TrialState.FAIL
 
+    def test_what_other_studies_know_is_no_trial_of_this_one(self) -> None:
+        """Their candidates may be proposed again, and every one is."""
+        space = build_space("debug_space", {"depth": 1})
+        sampler, rng = self.sampler(space), random.Random(0)
+        sampler.tell_earlier([trial_of(number, space.sample(rng)) for number in range(5)])
+        history = self.run(sampler, 100)
+        assert len(history) == space.num_candidates == 8
+        assert len(sampler.study.trials) == 5 + 8 and sampler.ask() is None
+
+    def test_a_restart_with_what_other_studies_know_changes_nothing(self) -> None:
+        space, rng = build_space("debug_space", {"depth": 3}), random.Random(0)
+        earlier = [trial_of(number, space.sample(rng)) for number in range(12)]
+        live, restarted = self.sampler(space), self.sampler(space)
+        live.tell_earlier(earlier)
+        history = self.run(live, 9)
+        restarted.tell_earlier(earlier)
+        restarted.replay(reversed(history))
+        assert restarted.ask() == live.ask()
+
+    def test_a_list_of_candidates_is_proposed_to_its_end_and_nothing_else(self) -> None:
+        space, rng = build_space("debug_space", {"depth": 4}), random.Random(0)
+        listed = space.limited_to({space.decode(one).digest: one for one in map(space.sample, [rng] * 15)}.values())
+        history = self.run(self.sampler(listed), 100)
+        inside = {key_of(one) for one in listed.listed or ()}
+        assert {key_of(trial.assignment) for trial in history} == inside and len(history) == len(inside)
 
     def test_trials_carry_their_metrics_and_how_far_budgets_are_broken(self) -> None:
         """Also those without values: what was measured of them is true."""
@@ -197,19 +223,46 @@ class TestSurrogate(SamplerContract):
     name = "surrogate"
 
     def test_it_finds_the_corner_that_random_draws_do_not(self) -> None:
-        """The control: with ``random`` in its place the shares of both would be equal."""
+        """The control: with ``random`` in its place the shares of both would be equal. Both metrics are measured: a
+        closed form is known, whatever is told."""
+        measured = ("decode_ms@256", "prefill_ms@256")
         space, best = build_space("debug_space", {"depth": 8}), {}
         for name in (self.name, "random"):
-            sampler = OptunaSampler(spec_for(name, max_trials=40), space)
+            spec = spec_for(name, max_trials=40, objectives=[{"metric": key} for key in measured])
+            sampler = OptunaSampler(spec, space)
             shares = []
             for number in range(40):
                 proposal = sampler.ask()
                 assert proposal is not None
                 shares.append(first_choices(space, proposal.assignment))
                 trial = trial_of(number, proposal.assignment, attrs=proposal.attrs)
-                sampler.tell(trial.model_copy(update={"values": dict.fromkeys(OBJECTIVES, 1 - shares[-1])}))
+                sampler.tell(trial.model_copy(update={"values": dict.fromkeys(measured, 1 - shares[-1])}))
             best[name] = max(shares)
         assert best[self.name] > best["random"] + 0.2, best
+
+
+    def test_what_other_studies_know_makes_its_first_proposals_better(self) -> None:
+        """The control is the same sampler, told nothing."""
+        measured = ("decode_ms@256", "prefill_ms@256")
+        spec = spec_for(self.name, objectives=[{"metric": key} for key in measured])
+        space, rng, shares = build_space("debug_space", {"depth": 8}), random.Random(0), {}
+        earlier = []
+        for number in range(30):
+            trial = trial_of(number, space.sample(rng))
+            share = first_choices(space, trial.assignment)
+            earlier.append(trial.model_copy(update={"values": dict.fromkeys(measured, 1 - share)}))
+        for told in (True, False):
+            sampler = OptunaSampler(spec, space)
+            sampler.tell_earlier(earlier if told else [])
+            found = []
+            for number in range(5):
+                proposal = sampler.ask()
+                assert proposal is not None
+                found.append(first_choices(space, proposal.assignment))
+                trial = trial_of(number, proposal.assignment, attrs=proposal.attrs)
+                sampler.tell(trial.model_copy(update={"values": dict.fromkeys(measured, 1 - found[-1])}))
+            shares[told] = sum(found) / len(found)
+        assert shares[True] > shares[False] + 0.2, shares
 
 
 class TestGp(SamplerContract):

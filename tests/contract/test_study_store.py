@@ -104,6 +104,17 @@ class StudyStoreContract:
         assert {trial.state for trial in found} == {TrialState.PROPOSED}
         assert found[1].assignment == {"layer_00.mixer": "1"}
 
+    def test_a_study_and_its_trials_by_id(self, bench: Bench) -> None:
+        assert bench.store.other_study("study-nowhere") is None
+        device_id = bench.enrol("desk")
+        trial_id, group = self.measuring(bench)
+        bench.store.submit(trial_id, group, samples.job())
+        bench.answer(device_id)
+        found = bench.store.other_study(bench.store.study().id)
+        assert found is not None and found[0] == bench.store.study().spec
+        assert [trial.id for trial in found[1]] == [trial_id]
+        assert [row.block_ms for row in found[1][0].measurements.values()] == [{"prefill:256": {"embedding": 1.0}}]
+
     def test_what_a_sampler_wrote_comes_back(self, bench: Bench) -> None:
         """Without it a genetic algorithm stays in its first generation for ever."""
         attrs = {"trial": {"generation": 3}, "parents": {"p": [0, 1]}, "name": "lfm2_350m"}

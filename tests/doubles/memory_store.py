@@ -13,7 +13,7 @@ from contracts.device import DeviceFacts
 from contracts.job import JobRecord, MeasureJob
 from contracts.measurement import Estimate, Measurement, Verdict
 from contracts.states import TRIAL_MOVES, JobState, StudyState, TrialState
-from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialRecord
+from contracts.study import QualityResult, StoredMeasurement, StudyRecord, StudySpec, TrialFacts, TrialRecord
 from foundation.errors import HilnasError
 from foundation.files import file_digest
 from nas.targets import DeviceGroup
@@ -51,6 +51,7 @@ class MemoryStore:
         self.jobs: dict[str, Queued] = {}  # submit key -> job
         self.qualities: dict[tuple[str, str], QualityResult] = {}
         self.measured: list[tuple[str, str, Measurement]] = []  # (fingerprint, device, row), of any study
+        self.others: dict[str, MemoryStore] = {}  # other studies by id
         self.num_rows = 0
         self.events: list[str] = []
         self.states: list[tuple[int, TrialState]] = []
@@ -71,6 +72,10 @@ class MemoryStore:
     ) -> list[TrialRecord]:
         chosen = [t for t in self.rows.values() if states is None or t.state in states]
         return sorted((t for t in chosen if ids is None or t.id in ids), key=lambda trial: trial.number)
+
+    def other_study(self, study_id: str) -> tuple[StudySpec, list[TrialFacts]] | None:
+        other = self if study_id == self.record.id else self.others.get(study_id)
+        return (other.record.spec, list(other.trials())) if other is not None else None
 
     def devices(self) -> dict[str, DeviceFacts]:
         return self.devices_now

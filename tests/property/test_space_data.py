@@ -15,6 +15,7 @@ from foundation.errors import InvalidConfig
 from search_space.cost import params
 from search_space.presets import preset
 from search_space.space import SearchSpace, named, space, space_from_data, space_from_file, space_of
+from search_space.space.core import key_of
 from search_space.space.counting import extreme
 
 SMALL: dict[str, Any] = {
@@ -68,6 +69,58 @@ def everything(of: SearchSpace) -> list[dict[str, str]]:
     return [one for one in listed if not of.shortfall(one) and one == of.canonical(one)]
 
 
+@st.composite
+def listed(draw: st.DrawFn) -> SearchSpace | None:
+    """Some candidates of a small random space."""
+    of = read(draw(data()))
+    rng = random.Random(draw(st.integers(0, 2**32 - 1)))
+    drawn = [of.decode(of.sample(rng)) for _ in range(draw(st.integers(1, 12)))] if of else []
+    return of.limited_to({arch.digest: arch for arch in drawn}.values()) if of else None
+
+
+@settings(deadline=None)
+@given(listed(), st.integers(0, 2**32 - 1))
+def test_moves_among_listed_candidates_stay_among_them(of: SearchSpace | None, seed: int) -> None:
+    if of is None:
+        return
+    rng, inside = random.Random(seed), {of.decode(one).digest for one in of.listed or ()}
+    first, second = of.sample(rng), of.sample(rng)
+    for one in (first, of.mutate(first, rng), of.crossover(first, second, rng)):
+        assert of.decode(one).digest in inside and of.encode(of.decode(one)) == one and not of.shortfall(one)
+    assert of.mutate(first, rng) != first or len(inside) == 1
+    assert of.num_candidates == len(inside)
+
+
+@settings(deadline=None)
+@given(listed(), st.integers(0, 2**32 - 1))
+def test_the_nearest_listed_candidate_is_taken(of: SearchSpace | None, seed: int) -> None:
+    if of is None or of.listed is None:
+        return
+    rng = random.Random(seed)
+    drawn = of.canonical({name: rng.choice(labels) for name, labels in of.parameters().items()})
+    distances = [sum(one[name] != drawn[name] for name in one) for one in of.listed]
+    assert of.shortfall(drawn) == min(distances)
+    nearest = of.repaired(drawn, rng)
+    assert distances[of.listed.index(nearest)] == min(distances)
+    others = [one for one in of.listed if one != nearest]
+    found = of.repaired(drawn, rng, avoid={key_of(nearest)})
+    least = min((distances[of.listed.index(one)] for one in others), default=min(distances))
+    assert distances[of.listed.index(found)] == least and (found != nearest or not others)
+
+
+@settings(deadline=None)
+@given(listed())
+def test_listed_candidates_may_be_given_in_several_ways(of: SearchSpace | None) -> None:
+    if of is None or of.listed is None:
+        return
+    archs = [of.decode(one) for one in of.listed]
+    assert of.limited_to(archs).listed == of.limited_to(of.listed).listed == of.listed
+    alone = space_from_data({"candidates": [arch.to_dict() for arch in archs]})
+    assert [alone.decode(one) for one in alone.listed or ()] == archs
+    rows = [[labels.index(one[name]) for name, labels in of.parameters().items()] for one in of.listed]
+    assert of.listing is not None and of.listing.rows.tolist() == rows
+
+
 @settings(deadline=None)
 @given(data(), st.integers(0, 2**32 - 1))
 def test_moves_stay_inside_and_the_codec_loses_nothing(found: dict[str, Any], seed: int) -> None:
@@ -109,6 +162,64 @@ def test_extremes_bound_every_candidate() -> None:
     of = space_from_data(SMALL)
     sizes = [params(of.decode(one)) for one in everything(of)]
     assert (extreme(of, params, "min"), extreme(of, params, "max")) == (min(sizes), max(sizes))
+
+
+def test_a_list_bounds_costs_exactly() -> None:
+    of = space_from_data(SMALL)
+    chosen = random.Random(0).sample(everything(of), 20)
+    sizes = [params(of.decode(one)) for one in chosen]
+    listed = of.limited_to(chosen)
+    assert (extreme(listed, params, "min"), extreme(listed, params, "max")) == (min(sizes), max(sizes))
+
+
+def test_moves_among_thousands_of_listed_candidates_avoid_known_ones() -> None:
+    of = space_from_data({**SMALL, "depth": 8})
+    rng = random.Random(0)
+    chosen = {key_of(one): one for one in (of.sample(rng) for _ in range(3000))}
+    listed = of.limited_to(chosen.values())
+    known: set[str] = set()
+    for _ in range(50):
+        one = listed.repaired(of.sample(rng), rng, known)
+        assert key_of(one) in chosen and key_of(one) not in known
+        known.add(key_of(one))
+
+
+def test_listed_candidates_as_data() -> None:
+    rows = {**SMALL, "candidates": [[0, 0, 0, 0, 0, 0], [3, 2, 1, 0, 1, 2]]}
+    of = space_from_data(rows)
+    assert of.num_candidates == 2
+    assignments = [dict(one) for one in of.listed or ()]
+    assert space_from_data({**SMALL, "candidates": assignments}).listed == of.listed
+    archs = [of.decode(one).to_dict() for one in assignments]
+    assert space_from_data({**SMALL, "candidates": archs}).listed == of.listed
+    other = space_from_data(SMALL).decode({**assignments[0], "layer_00.ffn": "64"})
+    with pytest.raises(InvalidConfig, match="is not in small"):
+        of.encode(other)
+    with pytest.raises(InvalidConfig, match="none of the 2 listed ones"):
+        of.decode({**assignments[0], "layer_00.ffn": "64"})
+
+
+ARCH = {"d_model": 64, "vocab_size": 32, "layers": [{"mixer": {"kind": "skip"}, "ffn": {"width": 64}}]}
+
+
+@pytest.mark.parametrize(("data", "sentence"), [
+    ({**SMALL, "candidates": []}, "a space lists 1 to 10000 candidates, got 0"),
+    ({**SMALL, "candidates": "all"}, "candidates must be a list, got all"),
+    ({**SMALL, "candidates": [[0, 0, 0]]}, "a list of 6 choice numbers, got \\[0, 0, 0\\]"),
+    ({**SMALL, "candidates": [[0, 0, 0, 9, 0, 0]]}, "layer_01.ffn has choices 0 to 2, got 9"),
+    ({**SMALL, "candidates": [[0] * 6, [0] * 6]}, "candidates 0 and 1 of the list are the same"),
+    ({**SMALL, "candidates": [{"layer_00.mixer": "skip"}]}, "candidate 0 of the list: layer_00.ffn: None is not"),
+    ({**SMALL, "candidates": [ARCH]}, "candidate 0 of the list: architecture .* is not in small"),
+    ({"candidates": [[0, 1]]}, "must be an architecture with its layers"),
+    ({"candidates": [{**ARCH, "layers": 3}]}, "candidate 0 is not an architecture"),
+    ({"candidates": [{**ARCH, "d_model": 65}]}, "candidate 0: d_model must be a multiple of 32"),
+    ({"candidates": [{**ARCH, "rope_theta": float(i)} for i in range(1, 99)]}, "64 values of rope_theta, got 98"),
+    ({"candidates": [{**ARCH, "layers": ARCH["layers"] * 257}]}, "depth must be at most 256, got 257"),
+    ({**SMALL, "candidates": [[0] * 6], "rules": [{"mixer": "gqa", "at_least": 1}]}, "it needs at least 1 of gqa"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_list_is_said_in_a_sentence(data: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidConfig, match=sentence):
+        space_from_data(data)
 
 
 def test_two_attentions_that_differ_in_theta_are_two_choices() -> None:

@@ -50,6 +50,9 @@ def complete(store: SqlStudyStore, name: str, quality: float, prefill_ms: float)
         ({"quality": {"estimator": "text"}}, 422,
          "estimator 'text' estimates bits_per_byte, not quality: give the objective bits_per_byte, or an estimator"),
         ({"space": "moon"}, 400, "unknown search space 'moon'; known: debug_space"),
+        ({"space": {"candidates": [{}]}}, 400, "own_space: candidate 0 must be an architecture with its layers"),
+        ({"warm_start": ["study-x"]}, 422, "warm_start: there is no study 'study-x'; GET /api/v1/studies lists them"),
+        ({"warm_start": ["../x"]}, 422, "warm_start.0: "),
         ({"devices": ["device-x"]}, 400, "device 'device-x' is not enrolled; enrolled devices: none"),
     ],
 )  # fmt: skip
@@ -61,6 +64,24 @@ def test_a_mistake_is_answered_with_a_sentence(
     assert set(answer.json()) == {"code", "message"}
     assert answer.json()["message"].startswith(sentence)
     assert client.get("studies").json() == []
+
+
+def test_a_study_over_a_list_of_architectures(client: TestClient) -> None:
+    listed = {"name": "three", "candidates": [samples.candidate(number).to_dict() for number in range(3)]}
+    answer = client.post("studies", json=samples.spec(space=listed))
+    assert answer.status_code == 201 and answer.json()["spec"]["space"] == listed
+    large = {"name": "many", "candidates": [samples.candidate(number).to_dict() for number in range(600)]}
+    answer = client.post("studies", json=samples.spec(space=large))
+    assert answer.status_code == 422 and "at most 256000 bytes of JSON, this one has" in answer.json()["message"]
+
+
+def test_a_study_learns_from_studies_of_the_same_space(client: TestClient, study_id: str) -> None:
+    answer = client.post("studies", json=samples.spec(warm_start=[study_id]))
+    assert answer.status_code == 201 and answer.json()["spec"]["warm_start"] == [study_id]
+    other = samples.spec(warm_start=[study_id], space_options={"depth": 3})
+    answer = client.post("studies", json=other)
+    assert answer.status_code == 422
+    assert "searched another space (debug_space) than debug_space" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +132,28 @@ def test_the_front_with_intervals_knee_and_hypervolume(client: TestClient, ctx: 
     assert front["hypervolume"] == pytest.approx(0.2 * 10 + 0.8 * 140 + 0.9 * 20)
     view = client.get(f"studies/{study_id}").json()
     assert (view["front_size"], view["trials"]) == (3, {"complete": 4})
+
+
+def test_the_nearest_misses_where_nothing_meets_the_budgets(client: TestClient, ctx: Context) -> None:
+    budgets = {"params": 1000.0, "weight_bytes": 100.0}
+    study_id = client.post("studies", json=samples.spec(budgets=budgets)).json()["id"]
+    assert client.get(f"studies/{study_id}/front").json()["nearest_misses"] == []
+    store = SqlStudyStore(ctx, study_id)
+    for number, params in enumerate((3000.0, 1100.0, 1200.0, 1500.0)):
+        trial = store.add_trial({}, samples.candidate(number), {"name": "known"} if number == 1 else None)
+        store.update_trial(trial.id, state=TrialState.GATED, costs={"params": params, "weight_bytes": 105.0})
+    misses = client.get(f"studies/{study_id}/front").json()["nearest_misses"]
+    assert [miss["number"] for miss in misses] == [1, 2, 3]
+    assert (misses[0]["name"], misses[0]["layout"]) == ("known", samples.candidate().layout)
+    assert misses[0]["broken"] == [
+        {"key": "params", "value": 1100.0, "bound": 1000.0, "percent": pytest.approx(10.0)},
+        {"key": "weight_bytes", "value": 105.0, "bound": 100.0, "percent": pytest.approx(5.0)},
+    ]
+    trial = store.add_trial({}, samples.candidate(9))
+    store.update_trial(trial.id, state=TrialState.PREPARING, costs={"params": 900.0, "weight_bytes": 90.0})
+    for state in (TrialState.MEASURING, TrialState.MEASURED):
+        store.update_trial(trial.id, state=state)
+    assert client.get(f"studies/{study_id}/front").json()["nearest_misses"] == []
 
 
 def test_time_left_follows_the_pace_so_far(client: TestClient, ctx: Context, study_id: str, clock: FakeClock) -> None:

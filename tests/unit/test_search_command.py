@@ -11,7 +11,7 @@ from rich.console import Console
 from contracts.study import StudySpec
 from foundation.errors import InvalidConfig
 from hilnas.cli import search
-from hilnas.cli.show import progress_panel
+from hilnas.cli.show import misses_table, progress_panel
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,15 @@ def test_status_shows_notes_and_how_far_each_target_is() -> None:
     assert "target s24   measured 3  running 1  queued 2   galaxy-s24-a, galaxy-s24-b" in shown
     assert "target desk  measured 0   waits for a host" in shown
     assert "target desk waits for a host: run" in shown
+
+
+def test_the_nearest_misses_are_shown_where_no_candidate_meets_the_budgets() -> None:
+    arch = {"d_model": 64, "vocab_size": 32, "layers": [{"mixer": {"kind": "skip"}, "ffn": None}]}
+    broken = [{"key": "decode_ms@256", "value": 12.0, "bound": 10.0, "percent": 20.0},
+              {"key": "quality", "value": 0.45, "bound": 0.5, "percent": 10.0}]  # fmt: skip
+    front = {"members": [], "nearest_misses": [{"number": 7, "arch": arch, "broken": broken}]}
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(misses_table(front))
+    shown = console.export_text()
+    assert "decode_ms@256 12.00 ms, 20 % over 10.00 ms" in shown
+    assert "quality 0.450, 10 % under 0.500" in shown

@@ -11,6 +11,7 @@ import pytest
 
 from contracts.measurement import Verdict
 from contracts.states import FINISHED_TRIALS, StudyState, TrialState
+from nas.feasibility import nearest_misses
 from nas.study import MAX_SESSIONS
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
@@ -63,7 +64,12 @@ def test_nothing_feasible_is_said_with_the_best_seen() -> None:
     assert run(store) == {TrialState.INFEASIBLE: 6}
     best = min(row.metrics["decode_ms@256"].median for t in store.trials() for row in t.measurements.values())
     assert store.record.state is StudyState.FINISHED
-    assert store.record.reason == f"none of 6 candidates met the budget decode_ms@256 0.5 ms: the best had {best:.6g}"
+    assert store.record.reason.startswith(
+        f"none of 6 candidates met the budget decode_ms@256 0.5 ms: the best had {best:.6g}; nearest: candidate "
+    )
+    misses = nearest_misses(store.trials(), store.record.spec)
+    assert [miss.broken[0].value for miss in misses][0] == best and len(misses) == 3
+    assert misses[0].broken[0].sentence in store.record.reason
 
 
 def test_at_most_max_quality_are_judged() -> None:

@@ -1,4 +1,5 @@
-"""One model per metric of a study: exact for closed forms, additive for what devices measure, a process for quality."""
+"""One model per metric of a study: exact for closed forms, additive for what devices measure (with the times of blocks
+where there are any), a process for quality."""
 
 from __future__ import annotations
 
@@ -9,19 +10,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.samplers.facts import DEVIATIONS, METRICS
-from nas.samplers.surrogate.models import MAX_ROWS, AdditiveModel, GaussianProcess, Model
+from nas.samplers.facts import BLOCK_TIMES, DEVIATIONS, METRICS
+from nas.samplers.surrogate.chain import ChainModel
+from nas.samplers.surrogate.models import MAX_ROWS, AdditiveModel, Model, WarpedProcess
 from nas.samplers.surrogate.structure import Floats, Ints, Structure
 from search_space.arch import ArchConfig
 
 DESIGN = 192  # random candidates whose closed-form costs are computed once
+LISTED_DESIGN = 4096  # the same of a list, where a block may be rare
 MIN_ROWS = 3
+MAX_TIMED = 256  # rows with block times, the latest: more add nothing that these do not determine
 
 
 @dataclass(frozen=True)
 class Axis:
     """An objective, a budget, or both. ``sign`` is -1 where more is better; ``rate`` where the metric is a speed, whose
-    reciprocal adds up over blocks."""
+    reciprocal adds up over blocks; ``reference`` is what the user gave of the hypervolume's reference point."""
 
     key: str
     source: Literal["closed_form", "device", "quality"]
@@ -29,11 +33,13 @@ class Axis:
     is_objective: bool = True
     bound: float | None = None
     rate: bool = False
+    reference: float | None = None
 
 
 def closed_form_model(structure: Structure, cost: Callable[[ArchConfig], float]) -> AdditiveModel:
     """Exact for a cost that adds up over blocks; fitted to random candidates, rules aside."""
-    rows = structure.canonical(structure.random(DESIGN, np.random.default_rng(0)))
+    count = DESIGN if structure.listed is None else LISTED_DESIGN
+    rows = structure.canonical(structure.random(count, np.random.default_rng(0)))
     costs = [cost(structure.space.relaxed(structure.assignment(row))[0]) for row in rows]
     return AdditiveModel.fit(structure.blocks(rows), np.array(costs))
 
@@ -60,9 +66,14 @@ class MetricModels:
         deviations = np.array([fact[DEVIATIONS].get(axis.key, 0.0) for fact in facts], dtype=np.float64)
         blocks = self._structure.blocks(rows)
         if axis.source == "quality":
-            return GaussianProcess.fit(blocks, self._structure.positions(rows), y, deviations)
+            return WarpedProcess.fit(blocks, self._structure.positions(rows), y, deviations, axis.sign)
         if axis.rate:
             deviations, y = deviations / y**2, 1.0 / y
+        times = [fact.get(BLOCK_TIMES, {}).get(axis.key, {}) for fact in facts]
+        if any(times):
+            recent = slice(-MAX_TIMED, None)
+            timed = self._structure.timed(rows[recent], times[recent])
+            return ChainModel.fit(blocks[recent], y[recent], deviations[recent], timed, self._structure.num_kinds)
         return AdditiveModel.fit(blocks, y, deviations)
 
     def predict(self, key: str, rows: Ints) -> tuple[Floats, Floats] | None:

@@ -7,12 +7,14 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from nas.samplers.surrogate.structure import Floats
 
 PRIOR_SHARES = (1e-8, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # variance of the noise over that of the weights, tried in turn
 MAX_ROWS = 256  # of a Gaussian process: an ask must stay below 300 ms
+OFFSET_SHARE = 0.3  # of the median distance from the best: below it, losses count about as they are
+MAX_LOG = 300.0
 GRID_ROWS = 96  # on which its settings are chosen
 
 
@@ -87,7 +89,7 @@ class GaussianProcess:
         alike = _likeness(positions[picked], blocks[picked], positions[picked], blocks[picked])
         lengths, noise = _best_settings(alike, left[picked] / spread, own)
         kernel = _kernel(_likeness(positions, blocks, positions, blocks), lengths) + noise * np.eye(len(y))
-        factor: Floats = np.linalg.cholesky(kernel).astype(np.float64)
+        factor: Floats = cholesky(kernel, lower=True, check_finite=False)
         alpha = cho_solve((factor, True), left / spread)
         return cls(positions, blocks, factor, alpha, trend, lengths, spread, noise)
 
@@ -126,3 +128,28 @@ def _best_settings(alike: Likeness, y: Floats, own: float) -> tuple[tuple[float,
             found.append((-0.5 * fit - float(np.log(np.diag(factor)).sum()), lengths, total))
     _, lengths, noise = max(found, key=lambda one: one[0])
     return lengths, noise
+
+
+@dataclass(frozen=True)
+class WarpedProcess:
+    """A Gaussian process of the logarithm of how far a loss lies above the best one: a few bad candidates are so far
+    off that a process of the losses themselves cannot tell good ones apart. ``sign`` is -1 where more is better."""
+
+    process: GaussianProcess
+    sign: float
+    best: float
+    offset: float
+
+    @classmethod
+    def fit(cls, blocks: Floats, positions: Floats, y: Floats, deviations: Floats, sign: float) -> WarpedProcess:
+        losses = sign * y
+        best = float(losses.min())
+        offset = OFFSET_SHARE * float(np.median(losses - best)) or abs(best) or 1.0
+        above = losses - best + offset
+        return cls(GaussianProcess.fit(blocks, positions, np.log(above), deviations / above), sign, best, offset)
+
+    def predict(self, blocks: Floats, positions: Floats) -> tuple[Floats, Floats]:
+        """The median, and the deviation to first order."""
+        mean, deviation = self.process.predict(blocks, positions)
+        above = np.exp(np.minimum(mean, MAX_LOG))
+        return self.sign * (above + self.best - self.offset), above * deviation

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache, partial
 
 from contracts.metrics import MetricKey
-from contracts.study import StudySpec
+from contracts.study import Objective, StudySpec
+from nas.front import given_reference
 from nas.samplers.surrogate.metric_models import Axis, MetricModels, closed_form_model
 from nas.samplers.surrogate.models import AdditiveModel
 from nas.samplers.surrogate.sampler import SurrogateSampler
@@ -34,8 +35,8 @@ def models_of(spec: StudySpec, space: SearchSpace) -> MetricModels:
 def axes_of(spec: StudySpec) -> list[Axis]:
     """The objectives in order, then the budgets on other metrics."""
     bounds = spec.all_budgets
-    directions = {objective.metric: str(objective.direction) for objective in spec.all_objectives}
-    return [_axis(key, directions.get(key), bounds.get(key)) for key in dict.fromkeys([*directions, *bounds])]
+    objectives = {objective.metric: objective for objective in spec.all_objectives}
+    return [_axis(key, objectives.get(key), bounds.get(key)) for key in dict.fromkeys([*objectives, *bounds])]
 
 
 def num_startup(spec: StudySpec) -> int:
@@ -43,10 +44,11 @@ def num_startup(spec: StudySpec) -> int:
     return max(4, min(10, spec.max_trials // 4))
 
 
-def _axis(key: str, direction: str | None, bound: float | None) -> Axis:
+def _axis(key: str, objective: Objective | None, bound: float | None) -> Axis:
     metric = MetricKey.parse(key).metric
-    sign = -1.0 if (direction or metric.direction) == "max" else 1.0
-    return Axis(key, metric.source, sign, direction is not None, bound, metric.unit == "tok/s")
+    sign = -1.0 if (objective.direction if objective else metric.direction) == "max" else 1.0
+    reference = given_reference(objective) if objective else None
+    return Axis(key, metric.source, sign, objective is not None, bound, metric.unit == "tok/s", reference)
 
 
 @lru_cache(maxsize=KEPT_SPACES)

@@ -3,7 +3,8 @@ largest expected hypervolume improvement under the probability of meeting the bu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,18 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
+from nas.front import REFERENCE_MARGIN, REFERENCE_TRIALS
 from nas.pareto import pareto_mask
-from nas.samplers.facts import DEVIATIONS, METRICS
+from nas.samplers.facts import BLOCK_TIMES, DEVIATIONS, EARLIER, METRICS
 from nas.samplers.surrogate.acquisition import expected_improvement, probability_below, spread_out
 from nas.samplers.surrogate.metric_models import Axis, MetricModels
 from nas.samplers.surrogate.structure import Floats, Ints, Structure
 
 POOL, ROUNDS, ELITE = 2048, 2, 64  # candidates of a round, rounds, and those that the next round starts from
+MAX_LISTED = 100_000  # of a longer list as many at random
+CHUNK = 8192  # candidates that are scored at once: 16 MiB against the rows of a process
 TRIES = 256  # of the best candidates, for spaces whose rules are not known to the arrays
 
 
@@ -41,9 +46,12 @@ class SurrogateSampler(BaseSampler):
         if not search_space:
             return {}
         known = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number and one.params]
+        known.sort(key=lambda one: EARLIER in one.user_attrs)
         rows = self._structure.rows(one.params for one in known)
         facts = [_facts(one, study, self._axes) for one in known]
-        chosen = self._chosen(rows, facts, known)
+        own = sum(EARLIER not in one.user_attrs for one in known)
+        with _blas().limit(limits=1, user_api="blas"):
+            chosen = self._chosen(rows, facts, known, own)
         return dict(self._structure.assignment(chosen))
 
     def sample_independent(
@@ -54,23 +62,25 @@ class SurrogateSampler(BaseSampler):
 
     # --- choice -------------------------------------------------------------------------------------------------------
 
-    def _chosen(self, rows: Ints, facts: list[dict[str, Any]], known: list[FrozenTrial]) -> Ints:
-        seen = {row.tobytes() for row in self._structure.canonical(rows)} if len(rows) else set()
+    def _chosen(self, rows: Ints, facts: list[dict[str, Any]], known: list[FrozenTrial], own: int) -> Ints:
+        """The first ``own`` rows are this study's; those of others teach the models, and may be proposed again."""
+        seen = {row.tobytes() for row in self._structure.canonical(rows[:own])} if own else set()
         self._models.fit(rows, facts)
         objectives = [axis for axis in self._axes if axis.is_objective]
         complete = [all(axis.key in fact[METRICS] for axis in objectives) for fact in facts]
         if sum(complete) < self._startup:
             return self._from_design(rows, seen)
         losses = self._reached(rows, facts, known, objectives)
-        return self._from_models(rows, losses, complete, seen, objectives)
+        return self._from_models(rows, losses, own, seen, objectives)
 
     def _from_design(self, rows: Ints, seen: set[bytes]) -> Ints:
         """Far from all known candidates in counts of blocks, among those that meet the budgets as far as is known."""
-        pool = self._fresh(self._structure.random(POOL // 2, self._rng), seen)
+        count = POOL // 2 if self._structure.listed is None else MAX_LISTED
+        pool = self._fresh(self._structure.random(count, self._rng), seen)
         if not len(pool):
             return self._structure.random(1, self._rng)[0]
+        pool = pool[:512]
         allowed = self._allowed(pool)
-        pool, allowed = pool[:512], allowed[:512]
         known = self._structure.blocks(rows)
         while len(pool) > 1:
             best = spread_out(self._structure.blocks(pool), known, np.maximum(allowed, 1e-6))
@@ -80,42 +90,57 @@ class SurrogateSampler(BaseSampler):
         return pool[0]
 
     def _from_models(
-        self, rows: Ints, losses: Floats, complete: list[bool], seen: set[bytes], objectives: list[Axis]
+        self, rows: Ints, losses: Floats, own: int, seen: set[bytes], objectives: list[Axis]
     ) -> Ints:
         feasible = self._models.known_feasible(rows, self._axes)
-        usable = losses[feasible] if feasible.any() else losses[:0]
-        reference, scale = _reference(losses, usable)
-        parents = rows[_best_first(losses, feasible)][:ELITE]
-        pool, gains = rows[:0], np.zeros(0)
-        for _ in range(ROUNDS):
-            fresh = np.concatenate((
-                self._structure.random(POOL // 4, self._rng), self._structure.mutated(parents, POOL // 2, self._rng),
-                self._structure.crossed(parents, POOL // 4, self._rng),
-            ))  # fmt: skip
-            fresh = self._fresh(fresh, seen | {row.tobytes() for row in pool})
-            gain = self._gain(fresh, usable / scale, reference / scale, scale, objectives)
-            pool, gains = np.concatenate((pool, fresh)), np.concatenate((gains, gain))
-            order = np.argsort(-gains, kind="stable")
-            pool, gains = pool[order][: 4 * ELITE], gains[order][: 4 * ELITE]
-            parents = pool[:ELITE] if len(pool) else parents
-        for row in pool[:TRIES]:
+        reference, scale = _reference(losses, losses[feasible], objectives)
+        front = losses[:own][feasible[:own]] / scale
+
+        def score(pool: Ints) -> Floats:
+            """While nothing that is known meets the budgets, the probability of meeting them alone."""
+            if not feasible.any():
+                return self._allowed(pool)
+            return self._gain(pool, front, reference / scale, scale, objectives)
+
+        if self._structure.listed is not None:
+            pool = self._fresh(self._structure.random(MAX_LISTED, self._rng), seen)
+            best = np.argsort(-score(pool), kind="stable")[:TRIES]
+        else:
+            pool = self._improved(rows[_best_first(losses, feasible)][:ELITE], seen, score)
+            best = np.arange(min(TRIES, len(pool)))
+        for row in pool[best]:
             if self._is_candidate(row):
                 return row
         return self._from_design(rows, seen)
 
+    def _improved(self, parents: Ints, seen: set[bytes], score: Callable[[Ints], Floats]) -> Ints:
+        """New candidates, best first: random ones, and neighbours and crossings of ``parents``, then of the best."""
+        pool, gains = parents[:0], np.zeros(0)
+        for _ in range(ROUNDS):
+            fresh = np.concatenate((
+                parents, self._structure.random(POOL // 4, self._rng),
+                self._structure.mutated(parents, POOL // 2, self._rng),
+                self._structure.crossed(parents, POOL // 4, self._rng),
+            ))  # fmt: skip
+            fresh = self._fresh(fresh, seen | {row.tobytes() for row in pool})
+            pool, gains = np.concatenate((pool, fresh)), np.concatenate((gains, score(fresh)))
+            order = np.argsort(-gains, kind="stable")
+            pool, gains = pool[order][: 4 * ELITE], gains[order][: 4 * ELITE]
+            parents = pool[:ELITE] if len(pool) else parents
+        return pool
+
     def _gain(
         self, pool: Ints, front: Floats, reference: Floats, scale: Floats, objectives: list[Axis]
     ) -> Floats:
-        """Expected improvement times the probability of meeting all budgets; that probability alone while nothing
-        that is known meets them."""
+        """Expected improvement times the probability of meeting all budgets."""
+        if len(pool) > CHUNK:
+            parts = [pool[at : at + CHUNK] for at in range(0, len(pool), CHUNK)]
+            return np.concatenate([self._gain(part, front, reference, scale, objectives) for part in parts])
         if not len(pool):
             return np.zeros(0)
-        allowed = self._allowed(pool)
-        if not len(front):
-            return allowed
         means, deviations = self._models.losses(pool, objectives)
         gain = expected_improvement(means / scale, np.maximum(deviations / scale, 1e-9), front, reference)
-        return gain * allowed
+        return gain * self._allowed(pool)
 
     def _allowed(self, pool: Ints) -> Floats:
         """Probability [N] that a candidate meets every budget; a budget on an unknown metric counts as met."""
@@ -142,11 +167,19 @@ class SurrogateSampler(BaseSampler):
         return found
 
     def _fresh(self, pool: Ints, seen: set[bytes]) -> Ints:
-        pool = np.unique(self._structure.canonical(pool), axis=0)
+        """Rows that are not known, each once, in any order: the first of equal ones is not the first choice."""
+        pool = self._rng.permutation(np.unique(self._structure.canonical(pool), axis=0))
         return pool[[row.tobytes() not in seen for row in pool]] if len(pool) else pool
 
     def _is_candidate(self, row: Ints) -> bool:
         return not self._structure.space.shortfall(self._structure.assignment(row))
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    """Matrices here are small. Where other processes use the cores too, threads that wait for each other made a
+    decomposition of 256 rows take 400 ms instead of 1."""
+    return ThreadpoolController()
 
 
 def _facts(trial: FrozenTrial, study: Study, axes: Sequence[Axis]) -> dict[str, Any]:
@@ -155,18 +188,26 @@ def _facts(trial: FrozenTrial, study: Study, axes: Sequence[Axis]) -> dict[str, 
     if trial.state is TrialState.COMPLETE and trial.values is not None:
         objectives = [axis.key for axis in axes if axis.is_objective]
         metrics |= {key: value for key, value in zip(objectives, trial.values, strict=False) if np.isfinite(value)}
-    return {METRICS: metrics, DEVIATIONS: trial.user_attrs.get(DEVIATIONS, {})}
+    return {METRICS: metrics, **{key: trial.user_attrs.get(key, {}) for key in (DEVIATIONS, BLOCK_TIMES)}}
 
 
-def _reference(losses: Floats, usable: Floats) -> tuple[Floats, Floats]:
-    """A little worse than the worst of the feasible candidates that are not hopeless, and the range of each axis."""
-    points = usable if len(usable) else losses
-    points = points[np.all(np.isfinite(points), axis=1)]
+def _reference(losses: Floats, usable: Floats, objectives: Sequence[Axis]) -> tuple[Floats, Floats]:
+    """The reference point as the study has it: what the user gave, else a little worse than the worst of the first
+    candidates that meet the budgets. And the range of each axis."""
+    points = usable[np.all(np.isfinite(usable), axis=1)]
+    points = points if len(points) else losses[np.all(np.isfinite(losses), axis=1)]
     if not len(points):
         return np.ones(losses.shape[1]), np.ones(losses.shape[1])
+    span = _span(points)
+    first = points[:REFERENCE_TRIALS]
+    worst = first.max(0) + REFERENCE_MARGIN * _span(first)
+    given = np.array([np.nan if axis.reference is None else axis.sign * axis.reference for axis in objectives])
+    return np.where(np.isnan(given), worst, given), span
+
+
+def _span(points: Floats) -> Floats:
     low, high = points.min(0), points.max(0)
-    span = np.where(high > low, high - low, np.maximum(np.abs(high), 1e-12))
-    return high + 0.05 * span, span
+    return np.where(high > low, high - low, np.maximum(np.abs(high), 1e-12))
 
 
 def _best_first(losses: Floats, feasible: Any) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -31,6 +31,7 @@ class Structure:
         tied = {"mixer": space.tied_mixers, "ffn": space.tied_ffns}
         self._span = np.array([tied.get(name.partition(".")[2], 1) for name in self.names], dtype=np.int64)
         self._kinds = self._kind_matrix()
+        self.listed = None if space.listing is None else space.listing.rows.astype(np.int64)
         self._crossed = [i for i, name in enumerate(self.names) if self._layer[i] < 0 and name != DEPTH]
 
     @property
@@ -66,9 +67,47 @@ class Structure:
         parts += values + [a[:, [i]] * b for a, b in combinations(values, 2) for i in range(a.shape[1])]
         return np.concatenate([*parts, np.ones((len(rows), 1))], axis=1)
 
+    @property
+    def num_kinds(self) -> int:
+        """Columns of ``blocks`` that count blocks of each kind; those under other shared values follow them."""
+        return self._kinds.shape[1]
+
+    def timed(self, rows: Ints, times: Sequence[Mapping[str, float]]) -> tuple[Floats, Floats]:
+        """Features [T, W] of timed blocks (the columns of ``blocks`` that count) and their mean times [T], one for each
+        kind in each row. ``times`` map "3.mixer" or "3.ffn" to a time; a row without any says nothing, and a block of a
+        row that has others but not this one (a skip) takes none."""
+        columns = np.argmax(self._kinds, axis=1)
+        features, means = [], []
+        for row, found in zip(rows, times, strict=True):
+            by_kind: dict[int, list[float]] = {}
+            for at in np.flatnonzero(self._active(row[None])[0] & (self._layer >= 0)) if found else ():
+                kind, sublayer = int(columns[self.offsets[at] + row[at]]), self.names[at].partition(".")[2]
+                span = range(self._layer[at], min(self._layer[at] + self._span[at], self._depth_of(row)))
+                by_kind.setdefault(kind, []).extend(found.get(f"{layer}.{sublayer}", 0.0) for layer in span)
+            for kind, each in by_kind.items():
+                features.append(self._column(row, kind))
+                means.append(float(np.mean(each)))
+        width = self.num_kinds * (1 + sum(int(self.sizes[i]) - 1 for i in self._crossed))
+        return np.array(features).reshape(-1, width), np.array(means)
+
+    def _column(self, row: Ints, kind: int) -> Floats:
+        """[W]: one block of a kind under a row's shared values."""
+        one = np.eye(self.num_kinds)[kind]
+        hot = [one * float(row[index] == i) for index in self._crossed for i in range(1, int(self.sizes[index]))]
+        return np.concatenate([one, *hot])
+
+    def _depth_of(self, row: Ints) -> int:
+        return int(self._depths[row[self.names.index(DEPTH)]] if DEPTH in self.labels else self._depths[0])
+
     # --- many candidates at once ------------------------------------------------------------------------------------
 
     def random(self, count: int, rng: np.random.Generator) -> Ints:
+        """``count`` rows, rules aside; of listed candidates that many different ones, or all."""
+        if self.listed is not None:
+            return self.listed[rng.permutation(len(self.listed))[:count]]
+        return self._drawn(count, rng)
+
+    def _drawn(self, count: int, rng: np.random.Generator) -> Ints:
         return (rng.random((count, len(self.names))) * self.sizes).astype(np.int64)
 
     def mutated(self, parents: Ints, count: int, rng: np.random.Generator, most: int = 4) -> Ints:
@@ -76,7 +115,7 @@ class Structure:
         rows = parents[rng.integers(len(parents), size=count)].copy()
         changes = rng.integers(1, min(most, len(self.names)) + 1, size=count)
         order = rng.random(rows.shape).argsort(axis=1)
-        drawn = self.random(count, rng)
+        drawn = self._drawn(count, rng)
         return np.where(order < changes[:, None], drawn, rows)
 
     def crossed(self, parents: Ints, count: int, rng: np.random.Generator) -> Ints:

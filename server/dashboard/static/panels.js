@@ -117,12 +117,27 @@ function artifacts(trial) {
 }
 
 export function frontTable(front, trials, widest, selectedId, { pick, sort, order }) {
+  if (!front.members.length && front.nearest_misses.length) return missesTable(front.nearest_misses, widest, selectedId, pick);
   if (!front.members.length) return [h("p.hint", {}, "No candidate is complete yet: it needs a valid measurement on every target device and, if quality is an objective, a quality estimate.")];
   const extra = sizes().filter((key) => !front.objectives.includes(key) && front.members.some((member) => member.costs[key] != null));
   const columns = [...front.objectives, ...extra];
   const head = h("tr", {}, h("th", {}, "Candidate"), h("th", {}, "Layers"), columns.map((key) => header(key, order, sort)), h("th.number", {}, "One piece"));
   const rows = sorted(front, order).map((member) => frontRow(member, columns, front, widest, selectedId, pick));
   return [h("table", {}, h("thead", {}, head), h("tbody", {}, rows))];
+}
+
+/** Where no candidate meets the budgets: those that miss them least. */
+function missesTable(misses, widest, selectedId, pick) {
+  const head = h("tr", {}, ["Candidate", "Layers", "Budgets that it breaks"].map((name) => h("th", {}, name)));
+  const rows = misses.map((miss) => h(`tr.pick${miss.trial_id === selectedId ? ".selected" : ""}`, { onclick: () => pick(miss.trial_id) },
+    h("td.nowrap", {}, h("strong", {}, `#${miss.number}`), " ", miss.name),
+    h("td", { title: miss.layout }, strip(miss.arch, widest)), h("td", {}, miss.broken.map((one) => h("div", {}, brokenText(one))))));
+  return [h("p.hint", {}, "No candidate meets the budgets. These miss them least:"), h("table", {}, h("thead", {}, head), h("tbody", {}, rows))];
+}
+
+function brokenText({ key, value, bound, percent }) {
+  const { unit } = metricOf(key);
+  return `${key} ${quantity(value, unit)}, ${plain(percent)} % ${value > bound ? "over" : "under"} ${quantity(bound, unit)}`;
 }
 
 function header(key, order, sort) {
