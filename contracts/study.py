@@ -59,6 +59,15 @@ class Objective(BaseModel):
 EARLIER_QUALITY_OPTIONS: dict[str, Any] = {"tasks": [], "steps": 200, "width": 64, "seeds": 1}
 
 
+class Finalists(BaseModel):
+    """The ``count`` most promising candidates are judged again with ``options`` instead of the study's, before any is
+    confirmed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    count: int = Field(default=4, ge=1, le=100)
+    options: FreeJson = {}
+
+
 class QualitySpec(BaseModel):
     """How quality is estimated. ``options`` are those of the estimator, which checks them when a study is created.
 
@@ -75,6 +84,13 @@ class QualitySpec(BaseModel):
     executor: Literal["local", "ray"] = "local"
     at_once: int = Field(default=2, ge=1, le=64)
     num_gpus: FiniteFloat | None = Field(default=None, ge=0, le=16)
+    finalists: Finalists | None = None
+
+    @property
+    def final(self) -> QualitySpec:
+        """How finalists are judged: the same estimator with their options."""
+        changed = self.finalists.options if self.finalists else {}
+        return self.model_copy(update={"options": {**self.options, **changed}, "finalists": None})
 
     @model_validator(mode="before")
     @classmethod
@@ -352,6 +368,7 @@ class TrialFacts(BaseModel):
     confirmed: dict[str, StoredMeasurement] = {}  # of the one-piece program
     trained: dict[str, StoredMeasurement] = {}  # of the trained program
     quality: QualityResult | None = None
+    final_quality: QualityResult | None = None  # of a finalist, at a higher fidelity
     program_quality: QualityResult | None = None  # of the exported program, where the candidate itself is judged
     values: dict[str, FiniteFloat] = {}  # objective metric -> value
     artifacts: dict[str, str] = {}  # role (one_piece, onnx, checkpoint) -> sha256

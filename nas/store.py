@@ -51,6 +51,7 @@ class StudyStore(Protocol):
         values: dict[str, float] | None = None,
         artifacts: dict[str, str] | None = None,
         quality: QualityResult | None = None,
+        final_quality: QualityResult | None = None,
         program_quality: QualityResult | None = None,
     ) -> TrialRecord:
         """Changes the given fields; ``artifacts`` are added to existing ones. Raises a HilnasError for a move that

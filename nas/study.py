@@ -6,23 +6,21 @@ point and started again, it continues from the stored trials.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 from contracts.job import MeasureJob
 from contracts.measurement import SPOILED, Verdict
 from contracts.metrics import MetricKey
-from contracts.plan import PRECISION, PROTOCOLS, Check, Plan
+from contracts.plan import Plan
 from contracts.states import StudyState, TrialState
 from contracts.study import QualityResult, StoredMeasurement, TrialFacts, TrialRecord
-from foundation.errors import ExportFailed, HilnasError
+from foundation.errors import HilnasError
 from foundation.measurement_lock import MeasurementLock
-from nas.export.blocks import BlockSpec
-from nas.export.compose import build_plan, chain_of
-from nas.export.one_piece import one_piece_chain
+from nas.confirmation import MAX_SESSIONS, Confirmation
 from nas.feasibility import impossible_budget, nothing_feasible
+from nas.finalists import Finalists
 from nas.front import front_of, reference_point_of, worth_judging
 from nas.history import OPEN, UNMEASURED, History, Plateau
 from nas.objectives import (
@@ -32,20 +30,18 @@ from nas.objectives import (
     objective_values,
     over_budget,
 )  # fmt: skip
-from nas.quality.base import CandidateEstimator
+from nas.plans import Plans, suspect_of
 from nas.quality.contract import estimator
 from nas.samplers.base import Proposal
 from nas.samplers.optuna_sampler import OptunaSampler
 from nas.starters import starters
 from nas.store import StudyStore
-from nas.targets import DeviceGroup, groups_of, on_cores, on_target, unserved
+from nas.targets import DeviceGroup, unserved
 from nas.warm_start import told_earlier
 from nas.workspace import Workspace
-from search_space.arch import ArchConfig
 from search_space.space import space
 
 MAX_GATED_PER_TRIAL = 20  # proposals over a free budget cost nothing, but a search that finds no others must end
-MAX_SESSIONS = 4  # per trial and group of devices, when the machine keeps spoiling them
 POLL_S = 1.0
 
 
@@ -64,8 +60,10 @@ class Study:
         self.history, self.plateau = History(), Plateau(self.spec)
         self.starters = starters(self.spec, self.space)
         self.judgements: dict[str, Future[dict[str, Any]]] = {}
-        self.one_pieces: dict[tuple[str, str], Future[dict[str, Any]]] = {}  # by trial and backend
-        self.attempts: dict[tuple[str, DeviceGroup, str], int] = {}  # by trial, group and form
+        self.attempts: dict[tuple[str, DeviceGroup], int] = {}
+        self.plans = Plans(self.spec, store, workspace)
+        self.finalists = Finalists(self.spec, store, workspace, self.update)
+        self.confirmation = Confirmation(self.spec, store, workspace, self.plans, self.update)
         self.exhausted = ""  # why nothing more is proposed
         self.reference: dict[str, float] = {}  # of the hypervolume, as stored
         self.warmed_for: list[DeviceGroup] | None = None if self.spec.warm_start else []
@@ -96,7 +94,7 @@ class Study:
     def warm(self) -> None:
         """Tells the sampler what other studies know, for the devices that this one measures on; again where these
         changed."""
-        groups = self.groups() if self.spec.warm_start else []
+        groups = self.plans.groups() if self.spec.warm_start else []
         if groups == self.warmed_for:
             return
         self.warmed_for, told = groups, list[TrialFacts]()
@@ -191,18 +189,18 @@ class Study:
         if sentence := over_budget(costs, self.spec):
             self.update(trial, state=TrialState.GATED, reason=sentence, costs=costs)
             return True
-        self.workspace.library.start(self.blocks_of(trial.arch))
+        self.workspace.library.start(self.plans.blocks_of(trial.arch))
         self.update(trial, state=TrialState.PREPARING, costs=costs)
         return True
 
     def prepare(self, trial: TrialRecord) -> bool:
         """Once all blocks are compiled, sends the plan (a few kilobytes) to every group of devices."""
-        specs = self.blocks_of(trial.arch)
+        specs = self.plans.blocks_of(trial.arch)
         self.workspace.library.start(specs)
-        groups = self.groups()
+        groups = self.plans.groups()
         if not groups or unserved(self.spec, groups) or not self.workspace.library.ready(specs):
             return False
-        plans = self.plans_of(trial.arch, groups)
+        plans = self.plans.plans_of(trial.arch, groups)
         blocks = [step.block for plan in plans.values() for step in plan.chain]
         self.update(trial, state=TrialState.MEASURING, blocks=blocks)
         self.measure_on(trial, groups, plans)
@@ -212,7 +210,7 @@ class Study:
         """If two targets need the same measurement, the second waits and later reuses the first one's row."""
         submitted = set()
         for group in groups:
-            job = self.job_of(self.plan_on(plans, group))
+            job = self.plans.job_of(self.plans.plan_on(plans, group))
             where = (job.plan.digest, group.fingerprint, group.device_id)
             if where not in submitted:
                 self.measure_once(trial, group, job)
@@ -232,13 +230,13 @@ class Study:
             return False
         if failed := [job for job in self.store.failed_jobs(trial.id) if job.form == "composed"]:
             raise HilnasError(f"measurement failed: {failed[-1].error}")
-        groups = self.groups()
+        groups = self.plans.groups()
         if not groups or unserved(self.spec, groups):
             return False
         rows = {group: group.row(trial.measurements) for group in groups}
         missing = [group for group, row in rows.items() if row is None]
         if missing:  # killed between the move to MEASURING and the queueing, or a device that enrolled later
-            self.measure_on(trial, missing, self.plans_of(trial.arch, missing))
+            self.measure_on(trial, missing, self.plans.plans_of(trial.arch, missing))
             return True
         invalid = {group: row for group, row in rows.items() if row and row.verdict is not Verdict.VALID}
         if invalid:
@@ -256,16 +254,16 @@ class Study:
         for group, row in invalid.items():
             if row.verdict not in SPOILED or self.next_attempt(trial, group) >= MAX_SESSIONS:
                 raise HilnasError(f"verdict {row.verdict}: {row.reason or 'no valid row'}")
-        plans = self.plans_of(trial.arch, invalid)
+        plans = self.plans.plans_of(trial.arch, invalid)
         for group, row in invalid.items():
-            attempt = self.attempts[trial.id, group, "composed"]
-            job = self.job_of(self.plan_on(plans, group), attempt=attempt)
+            attempt = self.attempts[trial.id, group]
+            job = self.plans.job_of(self.plans.plan_on(plans, group), attempt=attempt)
             self.measure_once(trial, group, job, suspect_of(row))
             self.store.emit("trial_measured_again", trial_id=trial.id, number=trial.number, attempt=attempt)
         return True
 
-    def next_attempt(self, trial: TrialRecord, group: DeviceGroup, form: str = "composed") -> int:
-        key = (trial.id, group, form)
+    def next_attempt(self, trial: TrialRecord, group: DeviceGroup) -> int:
+        key = (trial.id, group)
         self.attempts[key] = self.attempts.get(key, 0) + 1
         return self.attempts[key]
 
@@ -349,7 +347,7 @@ class Study:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def finished(self) -> bool:
-        """When no trial is open: confirms the winners as one-piece programs, then ends the study with a reason."""
+        """When no trial is open: judges finalists again, confirms the winners, then ends the study with a reason."""
         open_states = (TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING, TrialState.JUDGING)
         if self.history.count(*open_states):
             return False
@@ -358,143 +356,16 @@ class Study:
             self.store.finish(StudyState.FINISHED, sentence)
             return True
         front = front_of(trials, self.spec)
-        winners = [trial.id for trial in front.winners[: self.spec.confirm]]
-        if not self.confirm(self.store.trials(ids=winners) if winners else []):
+        if not self.finalists.judged(front):
+            return False
+        winners = self.finalists.winners(front)[: self.spec.confirm]
+        if not self.confirmation.confirmed(self.store.trials(ids=winners) if winners else []):
             return False
         counts = f"{self.history.count(TrialState.COMPLETE)} candidates complete, {len(front.members)} on the front"
         early = len(self.history) - self.history.count(TrialState.GATED) < self.spec.max_trials
         ended = f"; {self.exhausted}" if self.exhausted and early else ""
         self.store.finish(StudyState.FINISHED, f"{counts}{ended}")
         return True
-
-    def confirm(self, winners: list[TrialRecord]) -> bool:
-        """Re-measures winners as one-piece programs beside their composed form; True when all are done."""
-        if self.store.open_jobs():
-            return False
-        done = [self.confirm_one(trial) for trial in winners]  # a list, so that every winner advances
-        return all(done)
-
-    def confirm_one(self, trial: TrialRecord) -> bool:
-        """Exports and measures one winner, once per backend; True when nothing is left to do."""
-        waiting: dict[str, list[DeviceGroup]] = {}
-        for group in self.unconfirmed(trial):
-            waiting.setdefault(self.spec.backend_of(group.target), []).append(group)
-        done = [self.confirm_for(trial, backend, groups) for backend, groups in waiting.items()]
-        return all(done)
-
-    def confirm_for(self, trial: TrialRecord, backend: str, groups: list[DeviceGroup]) -> bool:
-        key = (trial.id, backend)
-        if key not in self.one_pieces:
-            self.one_pieces[key] = self.start_one_piece(trial.arch, backend)
-            self.store.emit("one_piece_started", trial_id=trial.id, number=trial.number)
-        if not self.one_pieces[key].done():
-            return False
-        try:
-            exported = self.one_pieces[key].result()
-        except ExportFailed as error:
-            self.store.emit("one_piece_failed", trial_id=trial.id, reason=str(error))
-            return True
-        self.measure_one_piece(trial, backend, exported, groups)
-        return False
-
-    def start_one_piece(self, arch: ArchConfig, backend: str) -> Future[dict[str, Any]]:
-        """With the weights that were judged, where the candidate itself was."""
-        spec = self.spec
-        if isinstance(self.quality, CandidateEstimator):
-            return self.workspace.start_judged_piece(spec.quality, arch, spec.quantization, backend, spec.cache_dtype)
-        return self.workspace.start_one_piece(arch, spec.quantization, backend)
-
-    def keep_one_piece(self, trial: TrialRecord, backend: str, exported: dict[str, Any]) -> None:
-        """The program, and where it has weights of its own, those and its quality as quantized."""
-        if "weights" not in exported:
-            self.update(trial, artifacts={self.role_of_one_piece(backend): exported["digest"]})
-            return
-        weights = self.store.put_artifact(Path(exported["weights"]), "application/x-tar")
-        artifacts = {self.role_of_one_piece(backend): exported["digest"], "weights": weights}
-        self.update(trial, artifacts=artifacts, program_quality=QualityResult(**exported["quality"]))
-
-    def unconfirmed(self, trial: TrialRecord) -> list[DeviceGroup]:
-        """Groups without a one-piece row, or whose only row is from a device that its peers contradict."""
-        failed = [job for job in self.store.failed_jobs(trial.id) if job.form == "one_piece"]
-        waiting = []
-        for group in self.groups():
-            row = group.row(trial.confirmed)
-            if any(group.queued_as(job) for job in failed) or group.row(trial.measurements) is None:
-                continue
-            doubted = row is not None and row.verdict is Verdict.UNLIKE_TWIN
-            if row is None or (doubted and self.attempts.get((trial.id, group, "one_piece"), 0) < MAX_SESSIONS):
-                waiting.append(group)
-        return waiting
-
-    def measure_one_piece(
-        self, trial: TrialRecord, backend: str, exported: dict[str, Any], groups: list[DeviceGroup]
-    ) -> None:
-        """Queues the one-piece program beside its composed form: alternated in one session, so that they compare."""
-        digest = exported["digest"]
-        composed = self.plan_of(trial.arch, backend).model_copy(update={"check": None})
-        plan = composed.model_copy(
-            update={
-                "chain": one_piece_chain(trial.arch, digest), "id": f"{composed.id}-one-piece",
-                "check": Check(**exported["check"]),
-            }
-        )  # fmt: skip
-        self.publish(composed)
-        self.publish(plan)
-        self.keep_one_piece(trial, backend, exported)
-        for group in groups:
-            row = group.row(trial.confirmed)
-            attempt = self.next_attempt(trial, group, "one_piece") if row else 0
-            beside = self.plan_on({backend: composed}, group)
-            job = self.job_of(self.plan_on({backend: plan}, group), beside=beside, form="one_piece", attempt=attempt)
-            self.store.submit(trial.id, group, job, avoid=suspect_of(row))
-
-    # --- helpers -----------------------------------------------------------------------------------------------------
-
-    def blocks_of(self, arch: ArchConfig) -> list[BlockSpec]:
-        """All blocks that measurements of ``arch`` need, for every backend of the study."""
-        quantization = self.spec.quantization
-        return [spec for backend in self.spec.backends for spec in self.workspace.specs_of(arch, quantization, backend)]
-
-    def plans_of(self, arch: ArchConfig, groups: Iterable[DeviceGroup]) -> dict[str, Plan]:
-        """A plan for every backend of these groups, with its blocks published to agents."""
-        backends = dict.fromkeys(self.spec.backend_of(group.target) for group in groups)
-        plans = {backend: self.plan_of(arch, backend) for backend in backends}
-        for plan in plans.values():
-            self.publish(plan)
-        return plans
-
-    def plan_of(self, arch: ArchConfig, backend: str) -> Plan:
-        library, spec = self.workspace.library, self.spec
-        return build_plan(
-            arch, chain_of(arch, spec.quantization, library, backend), PROTOCOLS[spec.protocol](spec.threads),
-            cache_dtype=spec.cache_dtype, backend=backend,
-            check=self.workspace.check(arch, spec.quantization, spec.cache_dtype, backend),
-            canary=self.workspace.canary(arch.d_model, spec.quantization, backend),
-        )  # fmt: skip
-
-    def role_of_one_piece(self, backend: str) -> str:
-        """With several backends, only the study's own has the plain name."""
-        own = backend == self.spec.backend or len(self.spec.backends) == 1
-        return "one_piece" if own else f"one_piece_{backend}"
-
-    def job_of(self, plan: Plan, **options: Any) -> MeasureJob:
-        half_width, repeats = PRECISION[self.spec.protocol]
-        half_width = self.spec.precision or half_width
-        return MeasureJob(plan=plan, max_half_width=half_width, max_repeats=repeats, **options)
-
-    def publish(self, plan: Plan) -> None:
-        """Makes every block of a plan available to agents."""
-        for digest in plan.blocks:
-            self.store.put_artifact(self.workspace.library.path(digest), "application/x-executorch")
-
-    def plan_on(self, plans: Mapping[str, Plan], group: DeviceGroup) -> Plan:
-        """The plan of the group's backend, with threads and cores from its target, else from its device."""
-        plan = plans[self.spec.backend_of(group.target)]
-        facts = [facts for facts in self.store.devices().values() if facts.fingerprint == group.fingerprint]
-        return on_cores(on_target(plan, self.spec, group.target), facts)
-
-    def groups(self) -> list[DeviceGroup]:
-        return groups_of(self.spec, self.store.devices())
 
     def update_reference(self, values: dict[str, float]) -> None:
         """The hypervolume's reference point is fixed once, from the first completed candidates, and stored. From then
@@ -508,8 +379,3 @@ class Study:
             self.store.set_reference_point(self.reference)
             for trial in complete:
                 self.plateau.add(trial.values, self.reference)
-
-
-def suspect_of(row: StoredMeasurement | None) -> str:
-    """The device to avoid next time: its canary disagrees with those of its peers."""
-    return row.device_id if row is not None and row.verdict is Verdict.UNLIKE_TWIN else ""

@@ -86,12 +86,14 @@ class SqlStudyStore:
         values: dict[str, float] | None = None,
         artifacts: dict[str, str] | None = None,
         quality: QualityResult | None = None,
+        final_quality: QualityResult | None = None,
         program_quality: QualityResult | None = None,
     ) -> TrialRecord:
         given = {
             "state": state, "reason": reason, "costs": costs, "values": values, "artifacts": artifacts,
             "blocks": list(blocks) if blocks is not None else None,
             "quality": quality.model_dump(mode="json") if quality else None,
+            "final_quality": final_quality.model_dump(mode="json") if final_quality else None,
             "program_quality": program_quality.model_dump(mode="json") if program_quality else None,
         }  # fmt: skip
         changes = {name: value for name, value in given.items() if value is not None}

@@ -85,6 +85,9 @@ class TrialRow(Base):
     quality: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True).with_variant(
         JSONB(none_as_null=True), "postgresql"
     ))  # fmt: skip
+    final_quality: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True).with_variant(
+        JSONB(none_as_null=True), "postgresql"
+    ))  # fmt: skip
     program_quality: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True).with_variant(
         JSONB(none_as_null=True), "postgresql"
     ))  # fmt: skip

@@ -64,6 +64,9 @@ def start(
     executor: Annotated[
         str, typer.Option(help="Where judgements run: local, or ray (the cluster at RAY_ADDRESS).")
     ] = "local",
+    finalists: Annotated[
+        str | None, typer.Option(help="Judged again with other options: '4 distil_steps=100' for the best four.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     seed: int = 0,
     warm_start: Annotated[
@@ -84,7 +87,8 @@ def start(
             "name": name, **_space(space), "objectives": [{"metric": key} for key in keys],
             "budgets": dict(map(_budget, budget or [])), "sampler": sampler, "max_trials": trials,
             "max_quality": judged, "protocol": protocol, "quantization": quantization, "backend": backend,
-            "quality": {**judge.model_dump(), "executor": executor}, "threads": threads, "seed": seed,
+            "quality": {**judge.model_dump(), "executor": executor, "finalists": _finalists(finalists)},
+            "threads": threads, "seed": seed,
             "targets": list(map(_target, target or [])), "warm_start": warm_start or [],
         }  # fmt: skip
     rest = RestClient(url)
@@ -242,6 +246,15 @@ def _budget(text: str) -> tuple[str, float]:
         return key, float(value)
     except ValueError:
         raise InvalidConfig(f"write a budget as metric=number, e.g. decode_ms@512=10; got {text!r}") from None
+
+
+def _finalists(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    spec = parse_spec(text, "finalists")
+    if not spec.name.isdigit():
+        raise InvalidConfig(f"finalists {text!r} begin with how many there are, e.g. '4 distil_steps=100'")
+    return {"count": int(spec.name), "options": dict(spec.options)}
 
 
 def _quality(text: str) -> QualitySpec:

@@ -41,6 +41,7 @@ def check_quality(spec: StudySpec) -> None:
     """Raises InvalidConfig for a study whose estimator is unknown, refuses its options, or estimates another metric
     than an objective or a budget asks for."""
     metric = estimator(spec.quality).metric
+    estimator(spec.quality.final)
     for key in [*(objective.metric for objective in spec.all_objectives), *spec.all_budgets]:
         asked = MetricKey.parse(key).metric
         if asked.source == "quality" and asked.name != metric:

@@ -43,8 +43,8 @@ def _member(trial: TrialView, keys: Sequence[str], knee: bool) -> FrontMember:
         values=trial.values | {key: values[key] for key in keys},
         estimates={key: estimate for key, estimate in estimates.items() if estimate is not None},
         confirmed=_by_target(rows, "metrics"), beside=_by_target(rows, "beside"),
-        confirmed_verdicts={row.key: row.verdict for row in rows}, program_quality=trial.program_quality,
-        costs=trial.costs, arch=trial.arch,
+        confirmed_verdicts={row.key: row.verdict for row in rows}, final_quality=trial.final_quality,
+        program_quality=trial.program_quality, costs=trial.costs, arch=trial.arch,
         arch_digest=trial.arch_digest, artifacts=trial.artifacts,
     )  # fmt: skip
 

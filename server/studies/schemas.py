@@ -103,7 +103,8 @@ class StudyView(StudySummary):
 class FrontMember(BaseModel):
     """``estimates`` per objective: the interval behind the value. ``confirmed``: the same for the one-piece program,
     ``beside``: for the composed chain measured alternately with it, ``confirmed_verdicts`` by device (and target).
-    ``program_quality``: of that program, where the candidate itself is judged."""
+    ``final_quality``: of a finalist at a higher fidelity, ``program_quality``: of the one-piece program, where the
+    candidate itself is judged."""
 
     trial_id: str
     number: int
@@ -114,6 +115,7 @@ class FrontMember(BaseModel):
     confirmed: dict[str, Estimate]
     beside: dict[str, Estimate]
     confirmed_verdicts: dict[str, Verdict]
+    final_quality: QualityResult | None = None
     program_quality: QualityResult | None = None
     costs: dict[str, float]
     arch: dict[str, Any]

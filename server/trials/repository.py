@@ -27,7 +27,7 @@ WITHOUT_EVENTS = {"events"}
 WHOSE = {"device_id", "fingerprint", "target", "measured_at"}  # columns of the row, not parts of its body
 DECISIVE = frozenset({"metrics", "beside", "verdict", "plan_digest", "everything"})
 STORED = ("sampler_attrs", "reason", "costs", "blocks", "values", "artifacts", "quality",
-          "program_quality", "created_at", "updated_at")  # fmt: skip
+          "final_quality", "program_quality", "created_at", "updated_at")  # fmt: skip
 FORMS = {"measurements": "composed", "confirmed": "one_piece", "trained": "trained"}
 NO_FILE = "0" * 64
 LEAN: dict[str, Any] = {"environment": {}, "block_ms": {}}

@@ -15,7 +15,7 @@ from contracts.plan import Cache, Check, Plan, Protocol, Step
 from contracts.states import TrialState
 from contracts.study import QualityResult, StudySpec
 from foundation.errors import ExportFailed
-from nas import study as study_module
+from nas import confirmation, plans
 from nas.store import StudyStore
 from nas.study import Study
 from search_space.arch import ArchConfig
@@ -75,10 +75,10 @@ def done(outcome: Any) -> Future[dict[str, Any]]:
 def no_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chains name their architecture instead of compiled blocks."""
     chain = lambda arch, *_: [Step(block=arch.digest, role="model", name="model")]  # noqa: E731
-    monkeypatch.setattr(study_module, "chain_of", chain)
-    monkeypatch.setattr(study_module, "build_plan", plan_of)
+    monkeypatch.setattr(plans, "chain_of", chain)
+    monkeypatch.setattr(plans, "build_plan", plan_of)
     monkeypatch.setattr(
-        study_module, "one_piece_chain", lambda arch, digest: [Step(block=digest, role="model", name="m")]
+        confirmation, "one_piece_chain", lambda arch, digest: [Step(block=digest, role="model", name="m")]
     )
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from contracts.measurement import Verdict
 from contracts.states import FINISHED_TRIALS, StudyState, TrialState
+from contracts.study import QualityResult
+from nas.confirmation import MAX_SESSIONS
 from nas.feasibility import nearest_misses
-from nas.study import MAX_SESSIONS
+from nas.study import Study
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 from search_space.parents import parent_arch
@@ -175,6 +177,46 @@ def test_a_winner_that_was_judged_itself_keeps_its_weights(imported: str) -> Non
     (winner,) = [trial for trial in store.trials() if trial.confirmed]
     assert winner.artifacts == {"one_piece": "ee" * 32, "weights": f"{winner.arch_digest}.tar"}
     assert winner.program_quality is not None and winner.program_quality.score == 2.0
+
+
+class Sharper(FakeWorkspace):
+    """At the higher fidelity what looked best is worst."""
+
+    def start_quality(self, spec: Any, arch: ArchConfig) -> Future[dict[str, Any]]:
+        if spec.options.get("steps") != 400:
+            return super().start_quality(spec, arch)
+        score = 1.0 - self.quality(arch)
+        return done(QualityResult(estimator="fake", score=score, low=score, high=score).model_dump())
+
+
+def attention(arch: ArchConfig) -> float:
+    return 0.2 + 0.1 * sum(layer.mixer.kind == "gqa" for layer in arch.layers) + 0.001 * arch.layers[0].ffn.width
+
+
+def test_finalists_are_judged_again_and_winners_chosen_by_that() -> None:
+    quality = {"finalists": {"count": 3, "options": {"steps": 400}}}
+    store = MemoryStore(spec_of("quality", "decode_ms@256", max_trials=12, confirm=1, quality=quality))
+    run(store, Sharper(attention))
+    finals = [trial for trial in store.trials() if trial.final_quality is not None]
+    assert 1 < len(finals) <= 3 and store.events.count("finalist_judged") == len(finals)
+    assert all(t.final_quality.score == pytest.approx(1 - t.quality.score) for t in finals)  # type: ignore[union-attr]
+    (winner,) = [trial for trial in store.trials() if trial.confirmed]
+    assert winner.final_quality is not None
+    Study(store, Sharper(attention)).run()  # nothing is judged anew
+    assert store.events.count("finalist_judged") == len(finals)
+
+
+def test_a_finalist_that_fails_leaves_the_others() -> None:
+    class Broken(Sharper):
+        def start_quality(self, spec: Any, arch: ArchConfig) -> Future[dict[str, Any]]:
+            final = spec.options.get("steps") == 400
+            return done(MemoryError("no room")) if final else super().start_quality(spec, arch)
+
+    quality = {"finalists": {"count": 2, "options": {"steps": 400}}}
+    store = MemoryStore(spec_of("quality", "decode_ms@256", confirm=1, quality=quality))
+    run(store, Broken(attention))
+    assert store.record.state is StudyState.FINISHED
+    assert store.events.count("finalist_failed") == 2 and not any(t.confirmed for t in store.trials())
 
 
 def test_a_winner_that_cannot_be_exported_ends_the_study_all_the_same() -> None:

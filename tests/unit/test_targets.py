@@ -14,9 +14,9 @@ from contracts.metrics import MetricKey, parse_metric
 from contracts.states import StudyState, TrialState
 from contracts.study import StudySpec, TrialFacts, TrialRecord
 from foundation.errors import InvalidConfig
+from nas.confirmation import MAX_SESSIONS
 from nas.front import front_of, objectives_of, reference_point_of
 from nas.samplers.optuna_sampler import frozen_trial
-from nas.study import MAX_SESSIONS
 from nas.targets import DeviceGroup, groups_of, unserved
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.workspace import FakeWorkspace, no_blocks, run, spec_of  # noqa: F401

@@ -155,7 +155,8 @@ function sorted(front, { key, down }) {
 function frontRow(member, columns, front, widest, selectedId, pick) {
   const cells = columns.map((key) => {
     const { unit } = metricOf(key), value = member.values[key] ?? member.costs[key];
-    return h("td.number", {}, quantity(value, unit), " ", h("small", {}, ["bytes", "count"].includes(unit) ? "" : spread(member.estimates[key])));
+    const again = member.final_quality?.metric === key ? [h("br"), further(member.final_quality, "finalist")] : null;
+    return h("td.number", {}, quantity(value, unit), " ", h("small", {}, ["bytes", "count"].includes(unit) ? "" : spread(member.estimates[key])), again);
   });
   return h(`tr.pick${member.trial_id === selectedId ? ".selected" : ""}`, { onclick: () => pick(member.trial_id) },
     h("td.nowrap", {}, h("strong", {}, `#${member.number}`), " ", member.name ? `${member.name} ` : "", member.knee ? h("span.pill.finished", {}, "knee") : null),
@@ -170,15 +171,15 @@ function onePiece(member, front) {
   const change = 100 * (member.confirmed[key].median / composed[key].median - 1);
   const doubtful = [...new Set(Object.values(member.confirmed_verdicts))].filter((verdict) => verdict !== "valid");
   return h("span", { title: `${key} of the one-piece program against the composed chain` }, `${change >= 0 ? "+" : ""}${change.toFixed(1)} %`,
-    programQuality(member.program_quality),
+    further(member.program_quality, "quantized program"),
     doubtful.map((verdict) => [" ", pill(verdict)]));
 }
 
-/** The quality of the exported program with the weights that were judged. */
-function programQuality(quality) {
+/** A quality beside the search's own: of a finalist, or of the exported program with the weights that were judged. */
+function further(quality, what) {
   if (!quality) return null;
   const { unit, title } = metricOf(quality.metric);
-  return h("small", { title: `${quality.metric} of the quantized program: ${title}` }, ` ${quantity(quality.score, unit)} `, spread({ median: quality.score, low: quality.low, high: quality.high }));
+  return h("small", { title: `${quality.metric} of the ${what}: ${title}` }, ` ${quantity(quality.score, unit)} `, spread({ median: quality.score, low: quality.low, high: quality.high }));
 }
 
 export function jobsTable(jobs) {

@@ -1,4 +1,4 @@
-"""the quality of a winner's exported program, where candidates are judged with weights of their own"""
+"""the quality of a finalist at a higher fidelity, and of a winner's exported program"""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tru
 
 
 def upgrade() -> None:
-    op.add_column("trials", sa.Column("program_quality", JSON, nullable=True))
+    for name in ("final_quality", "program_quality"):
+        op.add_column("trials", sa.Column(name, JSON, nullable=True))
 
 
 def downgrade() -> None:
-    op.execute("ALTER TABLE trials DROP COLUMN program_quality")
+    for name in ("final_quality", "program_quality"):
+        op.execute(f"ALTER TABLE trials DROP COLUMN {name}")
