@@ -109,9 +109,11 @@ class QualitySpec(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out where it is judged unless the study says so, as in specifications stored before executors."""
+        """Leaves out where it is judged, and finalists, unless the study says so, as in specifications stored before
+        there were any."""
         stored: dict[str, Any] = handler(self)
-        defaults = {name: QualitySpec.model_fields[name].default for name in ("executor", "at_once", "num_gpus")}
+        later = ("executor", "at_once", "num_gpus", "finalists")
+        defaults = {name: QualitySpec.model_fields[name].default for name in later}
         return {key: value for key, value in stored.items() if key not in defaults or value != defaults[key]}
 
 

@@ -261,8 +261,7 @@ def test_ray_is_refused_where_it_is_not_installed(client: TestClient, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: name)
         study = client.post("studies", json=body).json()
-    quality = study["spec"]["quality"]
-    assert (quality["estimator"], quality["executor"], quality["at_once"]) == ("mechanistic", "ray", 8)
+    assert study["spec"]["quality"] == {"estimator": "mechanistic", "options": {}, "executor": "ray", "at_once": 8}
     client.post(f"studies/{study['id']}/stop")
 
 
