@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SHARED_BY_BENCHMARKS = {
     "benchmarks.record", "benchmarks.intervals", "benchmarks.resume", "benchmarks.quality_data",
     "benchmarks.quality_truth", "benchmarks.landscape",
-    "benchmarks.landscape_list", "benchmarks.landscape_pack", "benchmarks.landscape_text",
+    "benchmarks.landscape_list", "benchmarks.landscape_pack", "benchmarks.landscape_space", "benchmarks.landscape_text",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "executorch", "optuna", "numpy", "fastapi", "sqlalchemy")
 
