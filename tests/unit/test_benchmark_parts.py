@@ -77,6 +77,26 @@ def test_latencies_are_equal_where_the_whole_interval_is_near_one(ratios: list[f
     assert judge([row])["equal"] is equal
 
 
+@pytest.mark.parametrize("name", ["landscape_costs", "search_efficiency"])
+def test_the_kept_summary_is_what_is_judged_from_the_kept_raw_rows(name: str) -> None:
+    record = json.loads((RESULTS / f"{name}.json").read_text())
+    found = json.loads(json.dumps(importlib.import_module(f"benchmarks.{name}").judge(record["raw"])))
+    assert found == {key: record["summary"][key] for key in found}
+
+
+def test_a_candidate_of_the_landscape_costs_what_its_blocks_do() -> None:
+    from benchmarks.landscape_space import DECODE, Landscape
+
+    landscape = Landscape()
+    assert landscape.space.num_candidates == len(landscape.metrics) == 1640
+    for at in range(0, 1640, 200):
+        assignment, times = landscape.assignments[at], landscape.block_ms
+        mixers = [label for name, label in assignment.items() if name.endswith(".mixer") and label != "skip"]
+        widths = [label for name, label in assignment.items() if name.endswith(".ffn") and label != "0"]
+        blocks = ["embedding", "head", *mixers, *(f"swiglu({width})" for width in widths)]
+        assert landscape.metrics[landscape.at(assignment)][DECODE] == pytest.approx(sum(times[one] for one in blocks))
+
+
 def test_search_efficiency_in_its_quick_form(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ SHARED_BY_BENCHMARKS = {
     "benchmarks.record", "benchmarks.intervals", "benchmarks.resume", "benchmarks.quality_data",
     "benchmarks.quality_truth", "benchmarks.landscape",
     "benchmarks.landscape_list", "benchmarks.landscape_pack", "benchmarks.landscape_parent",
-    "benchmarks.landscape_text",
+    "benchmarks.landscape_space", "benchmarks.landscape_text",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "executorch", "optuna", "numpy", "fastapi", "sqlalchemy")
 
