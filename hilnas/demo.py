@@ -32,7 +32,9 @@ SPEC: dict[str, Any] = {
     "name": NAME,
     "space": "around",
     "space_options": {"parent": PARENT, "windows": [128, 256], "kernels": [3], "shares": [0.5]},
-    "objectives": [{"metric": "bits_per_byte"}, {"metric": "decode_ms@1024"}, {"metric": "memory_bytes@1024"}],
+    "objectives": [
+        {"metric": "bits_per_byte", "budget": 2.0}, {"metric": "decode_ms@1024"}, {"metric": "memory_bytes@1024"},
+    ],
     "sampler": "surrogate",
     "protocol": "quick",
     "max_trials": 44,
@@ -41,9 +43,9 @@ SPEC: dict[str, Any] = {
     "unjudged_ahead": 3,
     "threads": 1,  # a step takes 0.1 to 0.4 ms: a second thread costs more than it brings
     "quality": {"estimator": "inherited", "options": {"parent": PARENT, "lengths": [1024], "held_out_rows": 40,
-                                                       "retrieval": False}},  # fmt: skip
+                                                       "retrieval": False}},
     "confirm": 1,
-}
+}  # fmt: skip
 
 
 @app.command()

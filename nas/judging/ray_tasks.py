@@ -61,7 +61,7 @@ class RayExecutor(Executor):
         from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
         self._connect()
-        task = ray.remote(judge_remotely).options(num_cpus=1, num_gpus=_num_gpus(spec), max_retries=0)
+        task = ray.remote(judge_remotely).options(num_cpus=1, num_gpus=num_gpus_of(spec), max_retries=0)
         for again in (False, True):
             try:
                 result: dict[str, Any] = ray.get(task.remote(_told(), spec.model_dump(), arch.to_dict()))
@@ -103,7 +103,8 @@ def _told() -> dict[str, str]:
     return {**told, VARIABLE: os.environ.get(VARIABLE, "")}
 
 
-def _num_gpus(spec: QualitySpec) -> float:
+def num_gpus_of(spec: QualitySpec) -> float:
+    """GPUs of one task, a share of one or more; 0 where the cluster has none."""
     import ray
 
     asked = DEFAULT_NUM_GPUS if spec.num_gpus is None else spec.num_gpus

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from foundation.measurement_lock import MeasurementLock
 from foundation.workers import Workers
 from nas.judging.base import Executor
 from nas.judging.executors import EXECUTORS, check_executor, executor_of
-from nas.judging.ray_tasks import RayExecutor
+from nas.judging.ray_tasks import RayExecutor, num_gpus_of
 from nas.quality.contract import ESTIMATORS, estimator
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv
@@ -156,6 +158,18 @@ def test_executors_are_those_that_a_study_may_name() -> None:
         QualitySpec(executor="slurm")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="num_gpus is for the executor ray, got executor local"):
         QualitySpec(num_gpus=0.5)
+
+
+@pytest.mark.parametrize(
+    ("resources", "asked", "taken"),
+    [({"CPU": 2.0}, None, 0), ({"CPU": 2.0}, 0.5, 0), ({"GPU": 1.0}, None, 0.25), ({"GPU": 8.0}, 2, 2),
+     ({"GPU": 1.0}, 0, 0)],
+)
+def test_a_task_takes_a_share_of_a_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, resources: dict[str, float], asked: float | None, taken: float
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(cluster_resources=lambda: resources))
+    assert num_gpus_of(QualitySpec(executor="ray", num_gpus=asked)) == taken
 
 
 def test_ray_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

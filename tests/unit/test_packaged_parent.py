@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from contracts.study import QualitySpec, StudySpec
-from foundation.errors import InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 from nas.parent.activations import parent_digest
 from nas.parent.alternatives import Alternative, alternatives_of, as_inherited, contribution, positions, start
 from nas.parent.judge import HeldOut
@@ -162,3 +162,17 @@ def test_other_text_than_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         _ = Parent("bare").text
     with pytest.raises(InvalidConfig, match=r"'tiny-3m' is neither a parent that comes with hilnas \(tiny-2m, smollm2"):
         import_parent("x", "tiny-3m")
+
+
+def test_the_demo_imports_its_parent_once_or_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hilnas import demo
+
+    monkeypatch.setattr(demo, "SOURCE", "tiny-3m")
+    with pytest.raises(HilnasError, match="the demo's parent was not imported: 'tiny-3m' is neither a parent that"):
+        demo.import_parent(tmp_path)
+    monkeypatch.setattr(demo, "SOURCE", "tiny-2m")
+    demo.import_parent(tmp_path)
+    made = (tmp_path / "parents/tiny/parent.json").stat().st_mtime_ns
+    monkeypatch.setattr(demo, "SOURCE", "none")
+    demo.import_parent(tmp_path)
+    assert (tmp_path / "parents/tiny/parent.json").stat().st_mtime_ns == made
