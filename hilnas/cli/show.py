@@ -16,7 +16,7 @@ from contracts.metrics import parse_metric
 from contracts.states import FINISHED_TRIALS, TrialState
 from search_space.mixers import MIXERS, MixerConfig
 
-FURTHER = {"final_quality": "as finalist", "program_quality": "as program"}  # qualities beside the search's own
+FURTHER = {"final_quality": "finalist", "program_quality": "program"}  # qualities beside the search's own
 
 
 def strip_of(arch: dict[str, Any]) -> Text:
@@ -55,14 +55,10 @@ def front_table(front: dict[str, Any], title: str = "Pareto front") -> Table:
     table.add_column("feed-forward widths", overflow="fold")
     for key in front["objectives"]:
         table.add_column(key, justify="right")
-    judged_again = [name for name in FURTHER if any(member.get(name) for member in front["members"])]
-    for name in judged_again:
-        table.add_column(FURTHER[name], justify="right")
     for member in front["members"]:
         mark = f"[bold green]{member['number']} knee[/]" if member["knee"] else str(member["number"])
         mark += f" {member['name']}" if member.get("name") else ""
         cells = [_cell(key, member) for key in front["objectives"]]
-        cells += [_quality(member.get(name)) for name in judged_again]
         table.add_row(mark, strip_of(member["arch"]), widths_of(member["arch"]), *cells)
     return table
 
@@ -118,17 +114,14 @@ def _progress_of(target: dict[str, Any], study: dict[str, Any]) -> str:
     return f"measured [bold]{target['num_measured']}[/]{jobs}   [dim]{devices}[/]"
 
 
-def _quality(result: dict[str, Any] | None) -> str:
-    return number(result["metric"], result["score"]) if result else ""
-
-
 def _cell(key: str, member: dict[str, Any]) -> str:
     estimate = member["estimates"].get(key)
     text = number(key, member["values"][key])
     if estimate and estimate["high"] > estimate["low"] and estimate["median"]:
         half = (estimate["high"] - estimate["low"]) / 2 / estimate["median"]
         text += f" [dim]±{half:.1%}[/]"
-    return text
+    again = [(what, member[name]) for name, what in FURTHER.items() if (member.get(name) or {}).get("metric") == key]
+    return text + "".join(f"\n[dim]{what}[/] {result['score']:.3f}" for what, result in again)
 
 
 def _counts(counts: dict[str, int]) -> str:

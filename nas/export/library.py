@@ -11,14 +11,14 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from foundation.files import write_atomically
 from foundation.measurement_lock import MeasurementLock
-from foundation.workers import worker_pool
+from foundation.workers import Workers
 from nas.export.blocks import BlockSpec, build_block, example_inputs
 from nas.export.delegation import describe_delegation
 from nas.export.stages import compile_program
@@ -44,7 +44,7 @@ class BlockLibrary:
         self.blocks_dir = root / "blocks"
         self._index = root / "index"
         self._workers = workers or max(1, min(8, os.cpu_count() or 1))
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Workers | None = None
         self._pending: dict[str, Future[dict[str, Any]]] = {}
         for folder in (self.blocks_dir, self._index):
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ class BlockLibrary:
         missing = self.missing(specs)
         for spec in missing:
             if spec.key not in self._pending:
-                self._pending[spec.key] = self._executor().submit(compile_block, str(self.root), asdict(spec))
+                self._pending[spec.key] = self._compilers().submit(compile_block, str(self.root), asdict(spec))
         return missing
 
     def ensure(self, specs: Iterable[BlockSpec]) -> dict[BlockSpec, BlockEntry]:
@@ -99,12 +99,12 @@ class BlockLibrary:
 
     def close(self) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.close()
             self._pool = None
 
-    def _executor(self) -> ProcessPoolExecutor:
+    def _compilers(self) -> Workers:
         if self._pool is None:
-            self._pool = worker_pool(self._workers)
+            self._pool = Workers(self._workers)
         return self._pool
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from contracts.study import StudySpec
 from foundation.errors import InvalidConfig
 from hilnas.cli import search
-from hilnas.cli.show import misses_table, progress_panel
+from hilnas.cli.show import front_table, misses_table, progress_panel
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,13 @@ def test_the_nearest_misses_are_shown_where_no_candidate_meets_the_budgets() -> 
     shown = console.export_text()
     assert "decode_ms@256 12.00 ms, 20 % over 10.00 ms" in shown
     assert "quality 0.450, 10 % under 0.500" in shown
+
+
+def test_further_qualities_stand_below_the_searchs_own() -> None:
+    arch = {"layers": [{"mixer": {"kind": "skip"}, "ffn": None}]}
+    member = {"number": 3, "knee": True, "arch": arch, "values": {"bits_per_byte": 1.673}, "estimates": {},
+              "program_quality": {"metric": "bits_per_byte", "score": 1.72}, "final_quality": None}  # fmt: skip
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(front_table({"objectives": ["bits_per_byte"], "members": [member]}))
+    assert "1.673 bits/byte" in shown.get() and "program 1.720" in shown.get() and "finalist" not in shown.get()
