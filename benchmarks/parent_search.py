@@ -47,7 +47,7 @@ class Settings:
     length: int = LENGTH
     held_out_rows: int = 4
     speedup: float = 1.3
-    heal_tokens: int = 400_000
+    heal_tokens: int = 160_000
     heal_rate: float = 2e-4
     compared_rows: int = 8
     text: str = "python:docs"

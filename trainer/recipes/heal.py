@@ -73,7 +73,7 @@ def heal(arch: ArchConfig | None, options: HealOptions) -> Recipe:
         autocast=True, save_every=max(1, steps // 4), in_order=True,
     )  # fmt: skip
     texts = tuple(options.text.split(";")) if options.text else tuple(origin.get("texts") or DEFAULT_TEXTS)
-    settings = Settings(16, options.length, (options.length,))
+    settings = Settings(8, options.length, (options.length,))
     suites = (f"bits_per_byte length={options.length}", f"loss_by_position length={options.length} count=8")
     return Recipe("heal", (
         ModelStage(options.start, identity(options.start)),

@@ -33,7 +33,7 @@ class HealStage(TrainingStage):
     data: str = field(default="data", metadata=source(TokenDir))
     teacher: str = field(default="teacher", metadata=source(LogprobsDir))
     processes: int = field(default=1, metadata=in_digest("never"))
-    eval_rows: int = 16
+    eval_rows: int = 8
 
     def run(self, context: StageContext) -> dict[str, Any]:
         start, tokens = context.read(ModelDir, self.start), context.read(TokenDir, self.data)

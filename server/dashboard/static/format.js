@@ -1,12 +1,15 @@
 // Formatting of numbers and times, and tiny DOM helpers. Text is always inserted as text, never as HTML.
 const UNIT_STEPS = { bytes: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]], count: [[1e9, "B"], [1e6, "M"], [1e3, "k"]], ms: [[1e3, "s"]] };
 
-/** A value in its metric's unit, at three significant digits: 401 MB, 8.31 M, 590 ms. */
+const FINE = new Set(["score", "ratio", "bits/byte"]); // units in which neighbours differ in the third decimal
+
+/** A value in its metric's unit, at three significant digits (401 MB, 8.31 M, 590 ms), or at three decimals. */
 export function quantity(value, unit) {
   if (value == null || Number.isNaN(value)) return "–";
   const step = (UNIT_STEPS[unit] || []).find(([size]) => Math.abs(value) >= size && !(unit === "ms" && value < 1e4));
   const suffix = step ? step[1] : unit === "count" || unit === "score" || unit === "ratio" ? "" : unit;
-  return `${plain(step ? value / step[0] : value)}${suffix ? " " + suffix : ""}`;
+  const number = FINE.has(unit) ? value.toFixed(3) : plain(step ? value / step[0] : value);
+  return `${number}${suffix ? " " + suffix : ""}`;
 }
 
 export function plain(value) {
