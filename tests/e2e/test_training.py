@@ -177,7 +177,7 @@ def test_a_run_at_home_is_shown_and_stopped_from_there(service: Service, hilnas:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--recipe", "huge"), "known: smoke, short, tiny, full, small, lfm2_5_350m"),
+        (("--recipe", "huge"), "known: smoke, short, heal, tiny, full, small, lfm2_5_350m"),
         (("--recipe", "smoke", "--scale", "0.5"), "recipe smoke has no option 'scale'; known: steps"),
         (("--recipe", "lfm2_5_350m"), "a head of 65,536 tokens cut from its teacher's"),
     ],

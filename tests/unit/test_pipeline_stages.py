@@ -136,7 +136,7 @@ def test_recipes_are_frozen_values_that_json_holds(tmp_path: Path) -> None:
     assert [stage["stage"] for stage in described["stages"]][:4] == ["data", "teacher", "pretrain", "evaluate"]
     assert tiny().digests() == tiny(tiny_student()).digests()
     assert tiny(options=RecipeOptions(scale=0.5)).digests()["data"] != tiny().digests()["data"]
-    with pytest.raises(InvalidConfig, match="known: smoke, short, tiny"):
+    with pytest.raises(InvalidConfig, match="known: smoke, short, heal, tiny"):
         recipe_named("huge")
     with pytest.raises(InvalidConfig, match="neither 'smollm2-135m' nor a Hugging Face directory"):
         identity(str(tmp_path))
