@@ -21,7 +21,7 @@ SPEC: dict[str, Any] = {
     "protocol": "quick",
     "max_trials": 4,
     "max_quality": 2,
-    "quality": {"steps": 5, "width": 32, "tasks": ["in_context_recall"]},
+    "quality": {"options": {"steps": 100, "width": 32, "tasks": ["memorization"], "learning_rates": [1e-2]}},
     "confirm": 1,
 }
 pytestmark = [pytest.mark.alone, pytest.mark.e2e, pytest.mark.slow]
