@@ -7,7 +7,6 @@ point and started again, it continues from the stored trials.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future
 from typing import Any
 
 from contracts.job import MeasureJob
@@ -15,7 +14,7 @@ from contracts.measurement import SPOILED, Verdict
 from contracts.metrics import MetricKey
 from contracts.plan import Plan
 from contracts.states import StudyState, TrialState
-from contracts.study import QualityResult, StoredMeasurement, TrialFacts, TrialRecord
+from contracts.study import StoredMeasurement, TrialFacts, TrialRecord
 from foundation.errors import HilnasError
 from foundation.measurement_lock import MeasurementLock
 from nas.confirmation import MAX_SESSIONS, Confirmation
@@ -23,6 +22,7 @@ from nas.feasibility import impossible_budget, nothing_feasible
 from nas.finalists import Finalists
 from nas.front import front_of, reference_point_of, worth_judging
 from nas.history import OPEN, UNMEASURED, History, Plateau
+from nas.judgements import Judgements
 from nas.objectives import (
     free_costs,
     known_values,
@@ -31,7 +31,6 @@ from nas.objectives import (
     over_budget,
 )  # fmt: skip
 from nas.plans import Plans, suspect_of
-from nas.quality.contract import estimator
 from nas.samplers.base import Proposal
 from nas.samplers.optuna_sampler import OptunaSampler
 from nas.starters import starters
@@ -55,11 +54,10 @@ class Study:
         self.store, self.workspace = store, workspace
         self.spec = store.study().spec
         self.space = space(self.spec.space, self.spec.space_options)
-        self.quality = estimator(self.spec.quality) if needs_quality(self.spec) else None
         self.sampler = OptunaSampler(self.spec, self.space)
         self.history, self.plateau = History(), Plateau(self.spec)
         self.starters = starters(self.spec, self.space)
-        self.judgements: dict[str, Future[dict[str, Any]]] = {}
+        self.judgements = Judgements(self.spec.quality, store, workspace) if needs_quality(self.spec) else None
         self.attempts: dict[tuple[str, DeviceGroup], int] = {}
         self.plans = Plans(self.spec, store, workspace)
         self.finalists = Finalists(self.spec, store, workspace, self.update)
@@ -175,13 +173,13 @@ class Study:
     def reason_to_end(self, num_gated: int) -> str:
         if num_gated >= MAX_GATED_PER_TRIAL * self.spec.max_trials:
             return f"{num_gated} candidates were over a budget that needs no device"
-        if self.quality is not None and self.spec.max_quality is not None and not self.room_to_judge():
+        if self.judgements and self.spec.max_quality is not None and not self.room_to_judge():
             return f"{self.spec.max_quality} candidates were judged"
         return self.plateau.sentence if self.plateau.reached else ""
 
     def num_unjudged(self) -> int:
         """Candidates whose quality is still to come."""
-        return self.history.count(TrialState.MEASURED, TrialState.JUDGING) if self.quality is not None else 0
+        return self.history.count(TrialState.MEASURED, TrialState.JUDGING) if self.judgements else 0
 
     def gate(self, trial: TrialRecord) -> bool:
         """Free budgets first: a candidate over one never reaches a device."""
@@ -275,7 +273,7 @@ class Study:
 
     def complete_unjudged(self, trial: TrialRecord) -> bool:
         """Without a quality objective, a trial is complete once it is measured."""
-        if self.quality is not None:
+        if self.judgements:
             return False
         return self.complete(trial)
 
@@ -295,7 +293,7 @@ class Study:
 
     def judge_best(self) -> bool:
         """Starts judging the most promising measured candidate; marks those that cannot win as dominated."""
-        if self.quality is None or not self.may_judge():
+        if self.judgements is None or self.judgements.full or not self.may_judge():
             return False
         states = [TrialState.MEASURED, *([TrialState.DOMINATED] if self.history.judged_since else [])]
         judged = [t for t in self.history.within((TrialState.COMPLETE, TrialState.INFEASIBLE)) if t.quality is not None]
@@ -307,37 +305,19 @@ class Study:
             self.history.judged_since = False  # every dominated one was looked at in the light of the last quality
             return bool(beaten)
         trial = self.update(promising[0], state=TrialState.JUDGING, reason="")
-        self.start_judgement(trial)
+        self.judgements.start(trial)
         return True
 
     def may_judge(self) -> bool:
-        """Whether a judge is free, and something waits or a new quality may have changed who is dominated."""
+        """Whether something waits, or a new quality may have changed who is dominated."""
         waits = self.history.count(TrialState.MEASURED) > 0 or self.history.judged_since
-        return waits and len(self.judgements) < self.spec.quality.at_once and self.room_to_judge()
-
-    def start_judgement(self, trial: TrialRecord) -> None:
-        assert self.quality is not None
-        known = self.store.find_quality(trial.arch.digest, self.quality.key)
-        if known is not None:
-            future: Future[dict[str, Any]] = Future()
-            future.set_result(known.model_dump())
-        else:
-            future = self.workspace.start_quality(self.spec.quality, trial.arch)
-        self.judgements[trial.id] = future
+        return waits and self.room_to_judge()
 
     def collect_judgement(self, trial: TrialRecord) -> bool:
-        assert self.quality is not None
-        if trial.id not in self.judgements:  # a restart lost the worker, not the trial
-            self.start_judgement(trial)
-        future = self.judgements[trial.id]
-        if not future.done():
+        assert self.judgements is not None
+        result = self.judgements.take(trial)
+        if result is None:
             return False
-        del self.judgements[trial.id]
-        try:
-            result = QualityResult(**future.result())
-        except Exception as error:  # a training process may die of anything; the trial fails, the study continues
-            raise HilnasError(f"quality estimate failed: {type(error).__name__}: {error}") from error
-        self.store.record_quality(trial.arch_digest, self.quality.key, result)
         trial = self.update(trial, quality=result)
         if sentence := over_budget(known_values(trial), self.spec):
             self.update(trial, state=TrialState.INFEASIBLE, reason=sentence)
