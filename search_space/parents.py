@@ -16,7 +16,7 @@ from typing import Any
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 
-RECORD = "parent.json"
+RECORD, TEXT = "parent.json", "text"
 COMPOSED_FROM = "composed_from.json"  # beside the weights of a candidate: whose child it is
 
 

@@ -20,9 +20,8 @@ from nas.parent.alternatives import Alternative
 from nas.parent.judge import HeldOut
 from nas.parent.learn import BlockStore, LearntBlock, given_key
 from search_space.modeling.model import HilnasForCausalLM
-from search_space.parents import RECORD, parent_folder
+from search_space.parents import RECORD, TEXT, parent_folder
 
-TEXT = "text"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
                    "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")  # fmt: skip
 

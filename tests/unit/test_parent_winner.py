@@ -127,5 +127,5 @@ def test_heal_says_what_it_lacks(winner: tuple[ArchConfig, QualitySpec], tmp_pat
     with pytest.raises(InvalidConfig, match="another architecture than the trial"):
         recipe_named("heal", other, {"start": start})
     (tmp_path / "there/checkpoint/composed_from.json").unlink()
-    with pytest.raises(InvalidConfig, match="does not say what its parent is; give --teacher"):
+    with pytest.raises(InvalidConfig, match="does not say what its parent is; give --teacher a Hugging Face"):
         recipe_named("heal", arch, {"start": start})

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
+from foundation.files import file_digest
 from search_space.arch import ArchConfig
-from search_space.parents import COMPOSED_FROM, parent_folder, parent_names, parent_record
+from search_space.parents import COMPOSED_FROM, TEXT, parent_folder, parent_names, parent_record
 from trainer.pipeline.stage import Recipe
 from trainer.teacher.directory import SMOLLM2, SMOLLM2_PACKAGE, identity
 
@@ -24,7 +25,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
 @dataclass(frozen=True)
 class HealOptions:
     """``start``: the winner as a Hugging Face directory; a trainer puts that of its trial here. ``teacher``: its
-    parent, found by itself where it is imported. ``tokens`` are read once, ``rows`` of ``length`` a step."""
+    parent, found by itself where it is imported. At most ``tokens`` are read, once, ``rows`` of ``length`` a step: of
+    the text that the parent was imported with, or of ``text``."""
 
     start: str = ""
     teacher: str = ""
@@ -57,7 +59,7 @@ def heal(arch: ArchConfig | None, options: HealOptions) -> Recipe:
     from trainer.stages.evaluate import EvaluateStage
     from trainer.stages.heal import HealStage
     from trainer.stages.model import ModelStage, check_model_folder
-    from trainer.stages.own_text import OwnTextStage
+    from trainer.stages.own_text import OwnTextStage, ParentTextStage
     from trainer.stages.result import ResultStage
     from trainer.stages.teacher import TeacherStage
 
@@ -65,19 +67,21 @@ def heal(arch: ArchConfig | None, options: HealOptions) -> Recipe:
     origin = _origin_of(options.start)
     parent = options.teacher or _parent_of(origin)
     parent_id = identity(parent)
-    steps = max(1, options.tokens // (options.rows * options.length))
+    text = _text_of(options, origin, Path(parent))
+    steps = _steps(options, text)
     read = steps * options.rows * options.length + 1
     loop = LoopConfig(
         steps=steps, batch=options.rows, micro_batch=1, length=options.length, learning_rate=options.learning_rate,
         schedule="cosine", warmup=max(1, steps // 10), final_share=0.05, weight_decay=0.0, kd_weight=options.kd_weight,
         autocast=True, save_every=max(1, steps // 4), in_order=True,
     )  # fmt: skip
-    texts = tuple(options.text.split(";")) if options.text else tuple(origin.get("texts") or DEFAULT_TEXTS)
     settings = Settings(8, options.length, (options.length,))
     suites = (f"bits_per_byte length={options.length}", f"loss_by_position length={options.length} count=8")
     return Recipe("heal", (
         ModelStage(options.start, identity(options.start)),
-        OwnTextStage(texts, _needed(read), label="data"),
+        ParentTextStage(str(text), _sum_of(text), label="data") if text else
+        OwnTextStage((options.text,) if options.text else tuple(origin.get("texts") or DEFAULT_TEXTS), _needed(read),
+                     label="data"),
         TeacherStage(parent, parent_id, k=min(options.top, config["vocab_size"]), max_tokens=read,
                      window=options.length),
         HealStage(parent, parent_id, loop=loop, processes=options.processes),
@@ -111,8 +115,43 @@ def _parent_of(origin: dict[str, Any]) -> str:
         return str(parent_folder(name))
     if origin.get("origin") == SMOLLM2_PACKAGE:
         return SMOLLM2
-    said = f"its parent {name!r} is not imported here" if name else "it does not say what its parent is"
-    raise InvalidConfig(f"a winner is healed by its parent, and {said}; give --teacher a Hugging Face directory")
+    if not name:
+        raise InvalidConfig(
+            "a winner is healed by its parent, and this one does not say what its parent is; give --teacher a Hugging"
+            " Face directory"
+        )
+    source = str(origin.get("origin", "")).partition(":")[0] or "DIR"
+    raise InvalidConfig(
+        f"a winner is healed by its parent, and {name!r} is not imported here: `hilnas parent import {name} {source}`"
+        " imports it (beside the trainer, under HILNAS_VAR), or give --teacher a Hugging Face directory"
+    )
+
+
+def _text_of(options: HealOptions, origin: dict[str, Any], parent: Path) -> Path | None:
+    """The folder of the text that the parent was imported with, unless another is asked for: what candidates were
+    judged on is held out there."""
+    folder = parent / TEXT
+    own = not options.text and bool(origin) and (folder / "train.npy").exists()
+    return folder if own else None
+
+
+def _steps(options: HealOptions, text: Path | None) -> int:
+    """Raises InvalidConfig for a text that makes no step."""
+    import numpy as np
+
+    step, there = options.rows * options.length, options.tokens
+    if text is not None:
+        there = min(there, len(np.load(text / "train.npy", mmap_mode="r")) - 1)
+    if there < step:
+        raise InvalidConfig(
+            f"the parent's text has {there:,} tokens and a step takes {step:,}; give fewer or shorter rows, or another"
+            " text, e.g. --set text=python:docs"
+        )
+    return there // step
+
+
+def _sum_of(folder: Path) -> str:
+    return " ".join(file_digest(path) for path in sorted(folder.glob("*.npy")))
 
 
 def _needed(read: int) -> int:

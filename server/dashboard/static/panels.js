@@ -59,7 +59,7 @@ export function candidate(trial, study, widest, isKnee, { short = false, train, 
     h("div.cand-head", {}, `#${trial.number} ${knownName(trial)}`.trim(), pill(trial.state), isKnee ? h("span.pill.finished", {}, "knee") : null),
     strip(trial.arch, widest, { cell, letters: true }),
     trial.reason ? h("p.small.muted", {}, trial.reason) : null,
-    h("dl.facts", {}, keys.flatMap((key) => fact(trial, study, key))),
+    h("dl.facts", {}, keys.flatMap((key) => fact(trial, study, key)), laterQualities(trial)),
     ...(short ? [] : [byTarget(trial, study), verdicts(trial), artifacts(trial), kinds, trainer(trial, train, trainings)]),
   ].filter(Boolean);
 }
@@ -104,6 +104,12 @@ function fact(trial, study, key) {
   return [h("dt", { title }, key), h("dd", {}, quantity(estimate?.median, unit), " ", h("small", {}, scale ? "" : spread(estimate)))];
 }
 
+/** Of a finalist and of the exported program, where there are any. */
+function laterQualities(trial) {
+  const rows = [[trial.final_quality, "as finalist"], [trial.program_quality, "as program"]];
+  return rows.filter(([quality]) => quality).flatMap(([quality, what]) => [h("dt", {}, `${quality.metric} ${what}`), h("dd", {}, further(quality, what))]);
+}
+
 function verdicts(trial) {
   const rows = Object.values(trial.measurements);
   if (!rows.length) return null;
@@ -120,9 +126,8 @@ export function frontTable(front, trials, widest, selectedId, { pick, sort, orde
   if (!front.members.length && front.nearest_misses.length) return missesTable(front.nearest_misses, widest, selectedId, pick);
   if (!front.members.length) return [h("p.hint", {}, "No candidate is complete yet: it needs a valid measurement on every target device and, if quality is an objective, a quality estimate.")];
   const extra = sizes().filter((key) => !front.objectives.includes(key) && front.members.some((member) => member.costs[key] != null));
-  const columns = [...front.objectives, ...extra];
-  const head = h("tr", {}, h("th", {}, "Candidate"), h("th", {}, "Layers"), columns.map((key) => header(key, order, sort)), h("th.number", {}, "One piece"));
-  const rows = sorted(front, order).map((member) => frontRow(member, columns, front, widest, selectedId, pick));
+  const head = h("tr", {}, h("th", {}, "Candidate"), h("th", {}, "Layers"), front.objectives.map((key) => header(key, order, sort)), h("th.number", {}, "One piece"), extra.map((key) => header(key, order, sort)));
+  const rows = sorted(front, order).map((member) => frontRow(member, extra, front, widest, selectedId, pick));
   return [h("table", {}, h("thead", {}, head), h("tbody", {}, rows))];
 }
 
@@ -152,15 +157,15 @@ function sorted(front, { key, down }) {
   return [...front.members].sort((a, b) => (down ? -1 : 1) * (value(a) - value(b)));
 }
 
-function frontRow(member, columns, front, widest, selectedId, pick) {
+function frontRow(member, extra, front, widest, selectedId, pick) {
   const cells = columns.map((key) => {
     const { unit } = metricOf(key), value = member.values[key] ?? member.costs[key];
     const again = member.final_quality?.metric === key ? [h("br"), further(member.final_quality, "finalist")] : null;
     return h("td.number", {}, quantity(value, unit), " ", h("small", {}, ["bytes", "count"].includes(unit) ? "" : spread(member.estimates[key])), again);
-  });
+  };
   return h(`tr.pick${member.trial_id === selectedId ? ".selected" : ""}`, { onclick: () => pick(member.trial_id) },
     h("td.nowrap", {}, h("strong", {}, `#${member.number}`), " ", member.name ? `${member.name} ` : "", member.knee ? h("span.pill.finished", {}, "knee") : null),
-    h("td", {}, strip(member.arch, widest)), cells, h("td.number", {}, onePiece(member, front)));
+    h("td", {}, strip(member.arch, widest)), front.objectives.map(cell), h("td.number", {}, onePiece(member, front)), extra.map(cell));
 }
 
 /** The difference between the one-piece program and the chain of blocks in the same session, on the first measured objective. */
