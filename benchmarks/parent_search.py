@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import publish
+from benchmarks.resume import KeptRows
 from contracts.job import MeasureJob
 from contracts.plan import PROTOCOLS, Check, Plan
-from foundation.files import write_atomically
 from hilnas.cli.search import watch_study
 from hilnas.local import LocalMeasurer
 from hilnas.service import local_service
 from search_space.arch import ArchConfig
 
+NAME = "parent"
 CONTEXT, PROMPT, LENGTH = 4096, 2048, 2048
 DECODE, PREFILL = f"decode_ms@{CONTEXT}", f"prefill_ms@{PROMPT}"
 COLD_RUNS = 5
@@ -48,7 +49,7 @@ class Settings:
     held_out_rows: int = 4
     speedup: float = 1.3
     heal_tokens: int = 160_000
-    heal_rate: float = 2e-4
+    heal_rate: float = 1e-4
     compared_rows: int = 8
     text: str = "python:docs"
     max_tokens: int = 1_500_000
@@ -75,7 +76,6 @@ class Settings:
         }  # fmt: skip
 
 
-NAME = "parent"
 QUICK = Settings(
     steps=3, calibration_rows=8, calibration_length=64, trials=5, judged=3, confirmed=1, length=128, held_out_rows=2,
     speedup=0.0, heal_tokens=2048, compared_rows=2, windows=(64,), max_tokens=60_000, text="python:topics",
@@ -83,28 +83,21 @@ QUICK = Settings(
 
 
 class Steps:
-    """What was done, in ``steps.json``; a step that is there is not done again."""
+    """What was done, with its seconds; a step that an earlier start finished is not done again."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
-        self.path = folder / "steps.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        told = json.loads(json.dumps(asdict(settings)))
-        kept = json.loads(self.path.read_text()) if self.path.exists() else {"settings": told, "done": {}}
-        if kept["settings"] != told:
-            raise SystemExit(f"{folder} was begun with other settings; give another --var or remove it")
-        self.kept = kept
+        self._kept, self.seconds = KeptRows(folder, "parent_search", asdict(settings)), dict[str, float]()
 
     def once(self, name: str, work: Callable[[], Any]) -> Any:
-        if name not in self.kept["done"]:
-            begun = time.monotonic()
-            found = work()
-            self.kept["done"][name] = {"seconds": time.monotonic() - begun, "found": found}
-            write_atomically(self.path, json.dumps(self.kept, indent=1))
-        return self.kept["done"][name]["found"]
+        row = self._kept.once(name, 0, lambda: _timed(work))
+        self.seconds[name] = round(row["seconds"], 1)
+        return row["found"]
 
-    @property
-    def seconds(self) -> dict[str, float]:
-        return {name: round(step["seconds"], 1) for name, step in self.kept["done"].items()}
+
+def _timed(work: Callable[[], Any]) -> dict[str, Any]:
+    begun = time.monotonic()
+    found = work()
+    return {"found": found, "seconds": time.monotonic() - begun}
 
 
 def main() -> None:
@@ -128,7 +121,7 @@ def measure(settings: Settings, var: Path, port: int) -> tuple[dict[str, Any], d
     study = steps.once("search", lambda: searched(settings, var, port))
     chosen = steps.once("choose", lambda: choice(study, settings.speedup))
     healed = steps.once("heal", lambda: heal(settings, var, chosen))
-    quality = steps.once("quality", lambda: qualities(settings, Path(healed["model"])))
+    quality = steps.once("quality", lambda: qualities(settings, Path(healed["start"]), Path(healed["model"])))
     latency = steps.once("confirm", lambda: compared(var, Path(healed["model"])))
     found = {"blocks": blocks, "winners": study["winners"], "counts": study["counts"], "chosen": chosen,
              "healed": healed["bits"], "quality": quality, "latency": latency}  # fmt: skip
@@ -177,7 +170,7 @@ def learned(settings: Settings) -> int:
 def searched(settings: Settings, var: Path, port: int) -> dict[str, Any]:
     """The study's candidates and winners, through coordinator and agent as processes of their own."""
     with local_service(var, port) as rest:
-        begun = [study["id"] for study in rest.get("/studies")]
+        begun = [one["id"] for one in rest.get("/studies") if _is_of(settings, rest.get(f"/studies/{one['id']}"))]
         study = watch_study(rest, begun[0] if begun else str(rest.post("/studies", settings.study)["id"]))
         front = rest.get(f"/studies/{study['id']}/front")
         trials = rest.get(f"/studies/{study['id']}/trials")
@@ -186,6 +179,13 @@ def searched(settings: Settings, var: Path, port: int) -> dict[str, Any]:
     winners = [row for row in rows if row["trial"] in confirmed]
     counts = {"measured": len(rows), "judged": sum(row["bits_per_byte"] is not None for row in rows)}
     return {"reason": study["reason"], "rows": rows, "winners": winners, "counts": counts}
+
+
+def _is_of(settings: Settings, study: dict[str, Any]) -> bool:
+    """Whether an earlier start with these settings began the study."""
+    wanted = json.loads(json.dumps(settings.study))
+    decisive = ("name", "space_options", "max_trials", "max_quality", "confirm", "quality")
+    return all(study["spec"][key] == wanted[key] for key in decisive)
 
 
 def _row(trial: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def heal(settings: Settings, var: Path, chosen: dict[str, Any]) -> dict[str, Any
             "bits": done["heal"]["metrics"]["held_out_bits_per_byte"]}  # fmt: skip
 
 
-def qualities(settings: Settings, healed: Path) -> dict[str, float]:
+def qualities(settings: Settings, start: Path, healed: Path) -> dict[str, float]:
     """Bits per byte on text that no step has read but the search, at ``length``: float models, and programs as
     quantized."""
     from nas.export.backends import BACKENDS
@@ -251,7 +251,6 @@ def qualities(settings: Settings, healed: Path) -> dict[str, float]:
     text = parent.text
     rows = HeldOut.cut(text.held_out, text.num_bytes, settings.length, settings.compared_rows)
     reader = Reader(parent.model(), rows, at_once=1)
-    start = Path(json.loads((var_of() / "steps.json").read_text())["done"]["heal"]["found"]["start"])
     models = {"healed": HilnasForCausalLM.from_pretrained(healed, dtype="float32").eval(),
               "winner": HilnasForCausalLM.from_pretrained(start, dtype="float32").eval()}  # fmt: skip
     found = {"parent": reader.bits_per_byte(reader.own)}
@@ -261,10 +260,6 @@ def qualities(settings: Settings, healed: Path) -> dict[str, float]:
         program = EagerProgram(quantized, model.config.to_arch())  # type: ignore[arg-type]
         found[f"{name}_program"] = reader.bits_per_byte(reader.read_logits(program.logits))
     return found
-
-
-def var_of() -> Path:
-    return Path(os.environ["HILNAS_VAR"])
 
 
 def compared(var: Path, healed: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class HealOptions:
     tokens: int = 400_000
     length: int = 2048
     rows: int = 4
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4  # higher ones spoil a winner that is nearly whole (docs/parents.md)
     kd_weight: float = 0.9
     top: int = 64
     processes: int = 1
