@@ -252,7 +252,7 @@ def _finalists(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     spec = parse_spec(text, "finalists")
-    if not spec.name.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", spec.name):
         raise InvalidConfig(f"finalists {text!r} begin with how many there are, e.g. '4 distil_steps=100'")
     return {"count": int(spec.name), "options": dict(spec.options)}
 

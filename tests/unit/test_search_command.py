@@ -116,3 +116,13 @@ def test_further_qualities_stand_below_the_searchs_own() -> None:
     with console.capture() as shown:
         console.print(front_table({"objectives": ["bits_per_byte"], "members": [member]}))
     assert "1.673 bits/byte" in shown.get() and "program 1.720" in shown.get() and "finalist" not in shown.get()
+
+
+def test_finalists_begin_with_a_count() -> None:
+    from hilnas.cli.search import _finalists
+
+    assert _finalists(None) is None
+    assert _finalists("4 distil_steps=100") == {"count": 4, "options": {"distil_steps": "100"}}
+    for wrong in ("four", "\u00b2", "-1", "1.5", "9" * 5000):
+        with pytest.raises(InvalidConfig, match="begin with how many there are"):
+            _finalists(wrong)
