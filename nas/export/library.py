@@ -21,7 +21,7 @@ from foundation.measurement_lock import MeasurementLock
 from foundation.workers import Workers
 from nas.export.blocks import BlockSpec, build_block, example_inputs
 from nas.export.delegation import describe_delegation
-from nas.export.stages import compile_program
+from nas.export.stages import compile_program, staged
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,9 @@ def compile_block(root: str, spec_fields: dict[str, Any]) -> dict[str, Any]:
     spec, library = BlockSpec(**spec_fields), BlockLibrary(Path(root))
     with MeasurementLock().shared():
         start = time.monotonic()
+        block = staged("build", lambda: build_block(spec))
         program, edge = compile_program(
-            build_block(spec), example_inputs(spec), spec.quantization, spec.role != "head", spec.backend
+            block, example_inputs(spec), spec.quantization, spec.role != "head", spec.backend
         )
     digest = library.store(program)
     entry = BlockEntry(spec.key, digest, len(program), time.monotonic() - start, spec_fields, describe_delegation(edge))
