@@ -117,7 +117,7 @@ def places(data: Any, path: str = "") -> Iterator[str]:
 
 
 WRONG = st.one_of(
-    st.none(), st.booleans(), st.text(max_size=5), st.floats(), st.integers(), st.just([]), st.just({}), st.just("false")
+    st.none(), st.booleans(), st.text(max_size=5), st.floats(), st.integers(), st.sampled_from([[], {}, "false"])
 )
 
 

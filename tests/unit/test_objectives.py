@@ -100,7 +100,8 @@ def test_keys_have_one_form() -> None:
     assert spec.budgets == {"cache_bytes@1024": 5}
     with pytest.raises(ValidationError, match="cache_bytes@64 has two budgets; give one"):
         spec_of(budgets={"cache_bytes@64": 5, "cache_bytes@064": 6})
-    targets = [{"name": "a", "kind": "host", "budgets": {"decode_ms@0256": 3}, "objectives": [{"metric": "ttft_ms@07"}]}]
+    objectives = [{"metric": "ttft_ms@07"}]
+    targets = [{"name": "a", "kind": "host", "budgets": {"decode_ms@0256": 3}, "objectives": objectives}]
     assert set(spec_of(targets=targets).all_budgets) == {"decode_ms@256:a"}
 
 
