@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from contracts.device import DeviceKind, describe_kind
+from contracts.device import DEFAULT_THREADS, DeviceKind, describe_kind
 from contracts.measurement import Measurement, Verdict
 from contracts.metrics import METRICS, TARGET_NAME, MetricKey
 from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
@@ -216,7 +216,7 @@ class StudySpec(BaseModel):
     max_quality: Count | None = None  # most candidates to judge; None: all that may reach the front
     protocol: str = "screening"
     precision: FiniteFloat | None = Field(default=None, gt=0)  # widest valid half width over median; None: protocol's
-    threads: int = Field(default=2, ge=1, le=256)
+    threads: int = Field(default=DEFAULT_THREADS, ge=1, le=256)
     quality: QualitySpec = QualitySpec()
     devices: list[str] = Field(default=[], max_length=256)  # ids; empty: any enrolled device that serves measurements
     targets: list[Target] = Field(default=[], max_length=8)

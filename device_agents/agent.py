@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from contracts.client import CoordinatorClient
-from contracts.device import DeviceFacts
+from contracts.device import DEFAULT_THREADS, DeviceFacts
 from contracts.http import Refused, Unreachable
 from contracts.job import JobResult, Lease, MeasureJob
 from contracts.leasing import Heartbeats, enrol_once
@@ -155,5 +155,5 @@ def require_cores(plan: Plan, facts: DeviceFacts) -> None:
     """Raises InvalidConfig for more threads than the device has cores: they would wait for each other. A device that
     does not say how many it has, or that plays recorded runs, takes any."""
     threads = plan.protocol.threads
-    if facts.kind != "replay" and 0 < facts.cores < threads:
+    if facts.kind != "replay" and facts.cores > 0 and threads > max(facts.cores, DEFAULT_THREADS):
         raise InvalidConfig(f"{facts.name} has {facts.cores} cores, too few for {threads} threads")

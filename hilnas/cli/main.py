@@ -6,14 +6,17 @@ candidate, 4 the coordinator does not answer, 130 interrupted.
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
+from typing import Any
 
 import click
 import structlog
 import typer
 
-from foundation.errors import HilnasError
+from foundation.errors import HilnasError, InvalidConfig
 from hilnas.plugins import load
 
 GROUP = "hilnas.cli.mains"
@@ -21,7 +24,8 @@ GROUP = "hilnas.cli.mains"
 _ClickException: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )  # type: ignore[assignment]
-EXIT_FAILED, EXIT_INFEASIBLE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 3, 4, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INFEASIBLE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+REFUSED_BODY = (400, 422)
 HELP = {
     "serve": "Start the coordinator (API and dashboard).",
     "agent": "Run a measurement agent on this machine.",
@@ -48,12 +52,36 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         for point in entry_points(group=GROUP, name=name):
             command: click.Command = typer.main.get_command(point.load())  # type: ignore[assignment]
+            refuse_non_finite(command)
             return command
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, HELP.get(name, "")) for name in self.list_commands(ctx)])
+
+
+def refuse_non_finite(command: Any) -> None:
+    """NaN and infinity pass the bounds of options, and then every comparison that would refuse them."""
+    for parameter in command.params:
+        parameter.callback = _finite(parameter.callback)
+    for one in getattr(command, "commands", {}).values():
+        refuse_non_finite(one)
+
+
+def _finite(then: Callable[..., Any] | None) -> Callable[..., Any]:
+    def check(ctx: Any, parameter: Any, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise typer.BadParameter(f"a finite number is needed, got {value}", ctx=ctx, param=parameter)
+        return then(ctx, parameter, value) if then is not None else value
+
+    return check
+
+
+def exit_code_of(error: HilnasError) -> int:
+    """A value that cannot work is wrong usage, also where the coordinator said so."""
+    wrong_usage = isinstance(error, InvalidConfig) or getattr(error, "status", 0) in REFUSED_BODY
+    return int(getattr(error, "exit_code", EXIT_USAGE if wrong_usage else EXIT_FAILED))
 
 
 def main() -> None:
@@ -78,7 +106,7 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except HilnasError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(getattr(error, "exit_code", EXIT_FAILED))
+        sys.exit(exit_code_of(error))
     except BrokenPipeError:
         sys.exit(0)
     except ModuleNotFoundError as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from contracts.device import RUNNER_DELEGATES, DeviceFacts
+from contracts.device import DEFAULT_THREADS, RUNNER_DELEGATES, DeviceFacts
 from contracts.states import FINISHED_TRIALS, JobState, StudyState
 from contracts.study import MAX_TRIALS, StudyRecord, StudySpec
 from foundation.errors import InvalidConfig
@@ -95,7 +95,7 @@ def _check_devices_able(session: Session, spec: StudySpec) -> None:
 def _require_cores(threads: int, chosen: Sequence[DeviceFacts], whose: str) -> None:
     """A device that is not enrolled yet, or that does not say how many cores it has, may have enough."""
     most = max((facts.cores or threads for facts in chosen), default=threads)
-    if threads > most:
+    if threads > max(most, DEFAULT_THREADS):
         cores = ", ".join(f"{facts.name} has {facts.cores}" for facts in chosen[:4])
         raise InvalidConfig(
             f"no enrolled device {whose}has {threads} cores for {threads} threads ({cores}): give at most {most}"

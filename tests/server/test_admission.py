@@ -36,7 +36,7 @@ REFUSED = [
     ({"space_options": {"colour": 1}}, "debug_space: options ['colour'] do not fit; known options: depth"),
     ({"quality": {"estimator": "oracle"}}, "unknown quality estimator 'oracle'"),
     ({"quality": {"options": {"tasks": ["chess"]}}}, "unknown task 'chess'; known tasks: in_context_recall"),
-    ({"quality": {"width": 17}}, "input should be greater than or equal to 32, got '17'"),
+    ({"quality": {"width": 17}}, "option width: input should be a multiple of 32, got '17'"),
     ({"quality": {"options": {"width": 48}}}, "input should be a multiple of 32, got '48'"),
     ({"max_quality": 0}, "max_quality is 0, so no candidate would be judged: give at least 1, or leave it out"),
     ({"max_quality": -3}, "max_quality: input should be greater than or equal to 0, got -3"),
