@@ -15,8 +15,10 @@ from typing import Any
 import click
 import structlog
 import typer
+from pydantic import ValidationError
 
 from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import shown
 from hilnas.plugins import load
 
 GROUP = "hilnas.cli.mains"
@@ -84,8 +86,17 @@ def exit_code_of(error: HilnasError) -> int:
     return int(getattr(error, "exit_code", EXIT_USAGE if wrong_usage else EXIT_FAILED))
 
 
+def sentence_of(error: ValidationError) -> str:
+    """The first value that a model refused."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said[:1].lower()}{said[1:]}, got {str(first['input'])[:80]!r}" if where else said
+
+
 def main() -> None:
-    """Entry point: a HilnasError becomes one sentence and an exit code."""
+    """Entry point: a HilnasError, a value that a model refuses and a file that cannot be used each become one sentence
+    and an exit code."""
     group = Commands(
         name="hilnas", help="Search small language models on the devices they will run on.",
         no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
@@ -109,6 +120,14 @@ def main() -> None:
         sys.exit(exit_code_of(error))
     except BrokenPipeError:
         sys.exit(0)
+    except ValidationError as error:
+        click.echo(f"error: {sentence_of(error)}", err=True)
+        sys.exit(EXIT_USAGE)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"error: {shown(str(error.filename))}: {error.strerror}", err=True)
+        sys.exit(EXIT_FAILED)
     except ModuleNotFoundError as error:
         click.echo(f"error: this command needs the package {error.name}: pip install 'hilnas[all]'", err=True)
         sys.exit(EXIT_FAILED)

@@ -15,8 +15,10 @@ from typing import IO, Any
 
 from rich.console import Console
 
+from search_space.parents import parents_folder
+
 Say = Callable[[str], None]
-LOG = "library.log"  # in the folder of a block library
+LOG = "library.log"  # in the folder of a block library, or beside everything else that is kept
 _open_logs: list[IO[Any]] = []  # handlers that libraries made keep writing to theirs
 
 
@@ -48,6 +50,11 @@ def _shown_on(screen: IO[str]) -> Iterator[Say]:
             yield lambda text: status.update(text)
     else:
         yield lambda text: print(text, file=screen, flush=True)
+
+
+def kept_folder() -> Path:
+    """Where everything is kept: HILNAS_VAR, by default ``var``."""
+    return parents_folder().parent
 
 
 def compiling(say: Say) -> Callable[[int, int, float | None], None]:

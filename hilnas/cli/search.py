@@ -110,7 +110,7 @@ def start(
         for note in study["notes"]:
             console.print(f"[yellow]{note}[/]")
     if watch:
-        _end(watch_study(rest, study["id"]), as_json)
+        _end(watch_study(rest, study["id"], as_json), as_json)
 
 
 @app.command()
@@ -127,7 +127,7 @@ def status(
         _list(studies, as_json)
         return
     if watch:
-        _end(watch_study(rest, study_id), as_json)
+        _end(watch_study(rest, study_id, as_json), as_json)
         return
     study = rest.get(f"/studies/{study_id}")
     if as_json:
@@ -206,10 +206,11 @@ def export_optuna(
     console.print(f"{count} trials written to {out}")
 
 
-def watch_study(rest: RestClient, study_id: str) -> dict[str, Any]:
-    """Shows live progress until the study ends; returns its final state. Ctrl-C leaves the study running."""
+def watch_study(rest: RestClient, study_id: str, as_json: bool = False) -> dict[str, Any]:
+    """Shows live progress until the study ends; returns its final state. Ctrl-C leaves the study running. With
+    ``as_json`` standard output is left to the result."""
     if not console.is_terminal:
-        return _watch_by_lines(rest, study_id)
+        return _watch_by_lines(rest, study_id, as_json)
     with Live(console=console, refresh_per_second=2, transient=False) as live:
         while True:
             study = rest.get(f"/studies/{study_id}")
@@ -219,14 +220,14 @@ def watch_study(rest: RestClient, study_id: str) -> dict[str, Any]:
             time.sleep(POLL_S)
 
 
-def _watch_by_lines(rest: RestClient, study_id: str) -> dict[str, Any]:
-    """Into a file or a pipe: a line on standard error whenever a count changed."""
+def _watch_by_lines(rest: RestClient, study_id: str, to_error: bool) -> dict[str, Any]:
+    """Into a file or a pipe: a line whenever a count changed."""
     shown = ""
     while True:
         study: dict[str, Any] = rest.get(f"/studies/{study_id}")
         if (line := progress_line(study)) != shown:
             left = f", about {duration(study['eta_s'])} left" if study.get("eta_s") else ""
-            typer.echo(f"{line}{left}", err=True)
+            typer.echo(f"{line}{left}", err=to_error)
             shown = line
         if study["state"] in ENDED:
             return study
