@@ -88,7 +88,7 @@ def architecture(text: str) -> ArchConfig:
     if text.lstrip()[:1] in ("{", "["):
         raise InvalidConfig("that is JSON itself: write it to a file and give the file's path, or name a preset")
     if not is_file(text):
-        raise InvalidConfig(f"{shown(text)!r} is neither a preset ({PRESETS.known}) nor a file")
+        raise InvalidConfig(f"{shown(text)!r} is neither a preset ({PRESETS.known}) nor a JSON file")
     return arch_of(text, read_text(Path(text)))
 
 

@@ -155,7 +155,7 @@ def test_a_study_that_cannot_be_is_refused(service: Service, options: list[str],
 
 def test_a_second_coordinator_on_the_same_port(service: Service, tmp_path: Path) -> None:
     done = run_hilnas("serve", "--port", str(service.port), "--var", str(tmp_path / "var"))
-    said = sentence(done, 1)
+    said = sentence(done, 2)
     assert str(service.port) in said
     assert service.get("/health")["status"] == "ok"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 from search_space.mixers import Gqa, MixerConfig
 from search_space.rope import Llama3Scaling, Yarn
 
+M = TypeVar("M", bound=MixerConfig)
 LENGTH = "original_max_position_embeddings"
 OPTIONS = {
     "default": frozenset[str](),
@@ -64,10 +65,10 @@ def _attention_factor(told: dict[str, Any], yarn: Yarn) -> float:
     return yarn.attention_factor
 
 
-def own_theta(mixer: MixerConfig, arch: ArchConfig) -> MixerConfig:
+def own_theta(mixer: M, arch: ArchConfig) -> M:
     """Attention whose base is the architecture's own, said or not, is written one way: without a base of its own."""
     same = isinstance(mixer, Gqa) and mixer.rope_theta == arch.rope_theta
-    return replace(mixer, rope_theta=0.0) if isinstance(mixer, Gqa) and same else mixer
+    return replace(mixer, rope_theta=0.0) if same else mixer  # type: ignore[call-arg]
 
 
 def write_positions(arch: ArchConfig) -> dict[str, Any]:
