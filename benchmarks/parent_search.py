@@ -20,6 +20,7 @@ from benchmarks.record import publish
 from benchmarks.resume import KeptRows
 from contracts.job import MeasureJob
 from contracts.plan import PROTOCOLS, Check, Plan
+from foundation.cpus import usable_cpus
 from hilnas.cli.search import watch_study
 from hilnas.local import LocalMeasurer
 from hilnas.service import local_service
@@ -163,7 +164,7 @@ def learned(settings: Settings) -> int:
 
     wanted = all_alternatives(NAME, settings.windows, settings.kernels, settings.shares)
     calibration = (settings.calibration_length, settings.calibration_rows)
-    learn_blocks(NAME, wanted, LearnSettings(steps=settings.steps), calibration, os.cpu_count() or 1)
+    learn_blocks(NAME, wanted, LearnSettings(steps=settings.steps), calibration, usable_cpus())
     return len(wanted)
 
 

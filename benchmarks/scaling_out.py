@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -20,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.record import publish
+from foundation.cpus import usable_cpus
 from search_space import cost
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
@@ -50,7 +50,7 @@ def main() -> None:
     rows, curves, on_gpu = measure(given.launchers)
     summary = {
         **judge(rows, curves), "steps": CONFIG.steps, "params": cost.params(ARCH), "launchers": given.launchers,
-        "cores": os.cpu_count(), "gpu": on_gpu,
+        "cores": usable_cpus(), "gpu": on_gpu,
     }  # fmt: skip
     publish("scaling_out", summary, rows, curves)
 
@@ -93,7 +93,7 @@ def trained(root: Path, launcher: str, processes: int, stop: bool) -> dict[str, 
     """Curve and weights of a whole run; with ``stop`` it ends once in the middle and is started again."""
     folder = root / f"{launcher}-{processes}-{stop}"
     folder.mkdir()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    torch.set_num_threads(max(1, usable_cpus() // processes))
     job = Job(ARCH.to_dict(), asdict(CONFIG), str(root / "data"), str(root / "teacher"), str(folder))
     if stop:
         try:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.values import Count, FreeJson, Name, Sentence
 
+DEFAULT_THREADS = 2  # of a measurement; taken by any device, one with a single core too
 DeviceKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 """Kinds are open: an agent may serve one that a plugin provides (device_agents.devices.kinds)."""
 KINDS = {"host": "a host", "android": "an Android phone", "replay": "a replay device"}

@@ -71,7 +71,8 @@ METRICS: dict[str, Metric] = {
 }
 
 
-CONTEXT = re.compile(r"[0-9]{1,9}")
+CONTEXT = re.compile(r"0*[1-9][0-9]{0,8}")
+MAX_QUOTED = 60  # characters of a key in a message
 TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
@@ -87,19 +88,25 @@ class MetricKey:
     def parse(cls, key: str) -> MetricKey:
         """Raises InvalidConfig with the known metrics, or with what the key is missing."""
         base, colon, target = key.partition(":")
-        name, _, context = base.partition("@")
-        metric = METRICS.get(name)
+        name, at, context = base.partition("@")
+        metric, given = METRICS.get(name), _quoted(key)
         if metric is None:
-            raise InvalidConfig(f"unknown metric {name!r}; known metrics: {', '.join(METRICS)}")
+            raise InvalidConfig(f"unknown metric {_quoted(name)}; known metrics: {', '.join(METRICS)}")
         if metric.takes_context and not CONTEXT.fullmatch(context):
-            raise InvalidConfig(f"{name} needs a context, e.g. {name}@512; got {key!r}")
-        if not metric.takes_context and context:
-            raise InvalidConfig(f"{name} takes no context; got {key!r}")
+            wanted = "takes a context of 1 to 999999999 tokens" if context else "needs a context"
+            raise InvalidConfig(f"{name} {wanted}, e.g. {name}@512; got {given}")
+        if not metric.takes_context and at:
+            raise InvalidConfig(f"{name} takes no context; got {given}")
         if colon and metric.source != "device":
-            raise InvalidConfig(f"{name} is the same on every device, so it takes no target; got {key!r}")
+            raise InvalidConfig(f"{name} is the same on every device, so it takes no target; got {given}")
         if colon and not TARGET_NAME.fullmatch(target):
-            raise InvalidConfig(f"expected a target name after the colon, e.g. {base}:s24; got {key!r}")
+            raise InvalidConfig(f"expected a target name after the colon, e.g. {base}:s24; got {given}")
         return cls(metric, int(context) if context else None, target)
+
+    @property
+    def text(self) -> str:
+        """The one way to write this key: ``decode_ms@0512`` is ``decode_ms@512``."""
+        return self.on(self.target) if self.target else self.base
 
     @property
     def base(self) -> str:
@@ -109,6 +116,10 @@ class MetricKey:
     def on(self, target: str) -> str:
         """The same metric on one target."""
         return f"{self.base}:{target}"
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")
 
 
 def parse_metric(key: str) -> tuple[Metric, int | None]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -20,9 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from contracts.device import DeviceKind, describe_kind
+from contracts.device import DEFAULT_THREADS, DeviceKind, describe_kind
 from contracts.measurement import Measurement, Verdict
-from contracts.metrics import METRICS, TARGET_NAME, MetricKey, parse_metric
+from contracts.metrics import METRICS, TARGET_NAME, MetricKey
 from contracts.plan import DEFAULT_BACKEND, PROTOCOLS, CacheDtype
 from contracts.states import StudyState, TrialState
 from contracts.values import Count, FreeJson, Identifier, whole_json
@@ -30,11 +31,33 @@ from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
 
 Quantization = Literal["8da4w", "8da8w", "fp32"]
-Budgets = Annotated[dict[str, FiniteFloat], Field(max_length=32)]
 SpaceName = Annotated[str, Field(max_length=120)]
 Core = Annotated[int, Field(ge=0, lt=1024)]
 MAX_TRIALS = 100_000
 MAX_OBJECTIVES = 8  # the exact hypervolume of more takes too long to follow a search
+
+
+def _canonical_budgets(budgets: dict[str, float]) -> dict[str, float]:
+    """Keys as ``MetricKey.text`` writes them. Raises ValueError for a bound that no candidate could meet, or for two of
+    one metric."""
+    found: dict[str, float] = {}
+    for key, bound in budgets.items():
+        parsed = MetricKey.parse(key)
+        _require_bound(parsed, bound)
+        if parsed.text in found:
+            raise ValueError(f"{parsed.text} has two budgets; give one")
+        found[parsed.text] = bound
+    return found
+
+
+def _require_bound(key: MetricKey, bound: float) -> None:
+    """Costs and measurements are above 0; a score may be any number."""
+    metric = key.metric
+    if bound <= 0 and not (metric.source == "quality" and metric.direction == "max"):
+        raise ValueError(f"the budget of {key.text} must be above 0 {metric.unit}, got {bound:g}")
+
+
+Budgets = Annotated[dict[str, FiniteFloat], Field(max_length=32), AfterValidator(_canonical_budgets)]
 
 
 class Objective(BaseModel):
@@ -48,11 +71,12 @@ class Objective(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> Objective:
-        metric, _ = parse_metric(self.metric)
+        parsed = MetricKey.parse(self.metric)
+        object.__setattr__(self, "metric", parsed.text)
         if self.direction is None:
-            object.__setattr__(self, "direction", metric.direction)
-        if self.budget is not None and self.budget <= 0:
-            raise ValueError(f"the budget of {self.metric} must be above 0 {metric.unit}, got {self.budget:g}")
+            object.__setattr__(self, "direction", parsed.metric.direction)
+        if self.budget is not None:
+            _require_bound(parsed, self.budget)
         return self
 
 
@@ -153,7 +177,6 @@ class Target(BaseModel):
                 raise ValueError(f"{key} is the same on every device: give it for the study, not for a target")
             if parsed.target:
                 raise ValueError(f"inside target {self.name} write {parsed.base}, got {key!r}")
-        _check_budgets(self.budgets)
         return self
 
     @model_serializer(mode="wrap")
@@ -193,7 +216,7 @@ class StudySpec(BaseModel):
     max_quality: Count | None = None  # most candidates to judge; None: all that may reach the front
     protocol: str = "screening"
     precision: FiniteFloat | None = Field(default=None, gt=0)  # widest valid half width over median; None: protocol's
-    threads: int = Field(default=2, ge=1, le=256)
+    threads: int = Field(default=DEFAULT_THREADS, ge=1, le=256)
     quality: QualitySpec = QualitySpec()
     devices: list[str] = Field(default=[], max_length=256)  # ids; empty: any enrolled device that serves measurements
     targets: list[Target] = Field(default=[], max_length=8)
@@ -208,12 +231,6 @@ class StudySpec(BaseModel):
     @classmethod
     def _space(cls, space: Any) -> Any:
         return whole_json(space)
-
-    @field_validator("budgets")
-    @classmethod
-    def _budgets(cls, budgets: dict[str, float]) -> dict[str, float]:
-        _check_budgets(budgets)
-        return budgets
 
     @field_validator("protocol")
     @classmethod
@@ -230,6 +247,7 @@ class StudySpec(BaseModel):
             self._check_target(key)
         if self.targets:
             self._check_targets()
+        _require_different("objective", [objective.metric for objective in self.all_objectives])
         return self
 
     def _check_target(self, key: str) -> None:
@@ -242,14 +260,9 @@ class StudySpec(BaseModel):
     def _check_targets(self) -> None:
         if self.devices:
             raise ValueError("a study takes targets or devices, not both: give the device as a target")
-        names = [target.name for target in self.targets]
-        keys = [objective.metric for objective in self.all_objectives]
-        for what, given in (("target", names), ("objective", keys)):
-            twice = [one for one in given if given.count(one) > 1]
-            if twice:
-                raise ValueError(f"{what} {twice[0]} is given twice")
-        if len(keys) > MAX_OBJECTIVES:
-            raise ValueError(f"at most {MAX_OBJECTIVES} objectives, those of targets included, got {len(keys)}")
+        _require_different("target", [target.name for target in self.targets])
+        if (count := len(self.all_objectives)) > MAX_OBJECTIVES:
+            raise ValueError(f"at most {MAX_OBJECTIVES} objectives, those of targets included, got {count}")
 
     @property
     def all_objectives(self) -> list[Objective]:
@@ -270,6 +283,11 @@ class StudySpec(BaseModel):
             bounds |= {f"{key}:{target.name}": bound for key, bound in target.budgets.items()}
         return bounds
 
+    def direction_of(self, key: str) -> str:
+        """Which way is better: an objective's own direction, else the metric's."""
+        chosen = next((one.direction for one in self.all_objectives if one.metric == key), None)
+        return chosen or MetricKey.parse(key).metric.direction
+
     def backend_of(self, target: str = "") -> str:
         """The backend that programs are compiled for on this target; without targets, the study's own."""
         return (self.target(target).backend if target else None) or self.backend
@@ -288,11 +306,10 @@ class StudySpec(BaseModel):
         raise InvalidConfig(f"unknown target {name!r}; known targets: {known}")
 
 
-def _check_budgets(budgets: dict[str, float]) -> None:
-    for key, value in budgets.items():
-        metric, _ = parse_metric(key)
-        if value <= 0:
-            raise ValueError(f"the budget of {key} must be above 0 {metric.unit}, got {value:g}")
+def _require_different(what: str, given: list[str]) -> None:
+    twice = [one for one in given if given.count(one) > 1]
+    if twice:
+        raise ValueError(f"{what} {twice[0]} is given twice; give it once")
 
 
 class QualityResult(BaseModel):

@@ -10,15 +10,17 @@ from pathlib import Path
 import structlog
 
 from contracts.client import CoordinatorClient
+from contracts.device import DEFAULT_THREADS, DeviceFacts
 from contracts.http import Refused, Unreachable
 from contracts.job import JobResult, Lease, MeasureJob
 from contracts.leasing import Heartbeats, enrol_once
+from contracts.plan import Plan
 from contracts.values import require_digest
 from device_agents.canary import CanaryBook
 from device_agents.devices.base import Device
 from device_agents.outbox import Outbox
 from device_agents.session import measure
-from foundation.errors import DeviceLost, HilnasError
+from foundation.errors import DeviceLost, HilnasError, InvalidConfig
 
 log = structlog.get_logger()
 LEASE_WAIT_S = 20.0
@@ -98,6 +100,7 @@ class Agent:
     def result_of(self, job: MeasureJob, lease: Lease, beats: Heartbeats) -> JobResult:
         token = lease.fencing_token
         try:
+            require_cores(job.plan, self.device.facts)
             self.fetch_blocks([*job.plan.blocks, *(job.beside.blocks if job.beside else [])])
             self.device.begin(lease.job_id)
             row = measure(job, self.device, self.canaries, beats.cancelled.is_set)
@@ -146,3 +149,11 @@ class Agent:
             else:
                 log.info("result_sent", job_id=job_id, accepted=reply.accepted, reason=reply.reason)
             self.outbox.remove(job_id)
+
+
+def require_cores(plan: Plan, facts: DeviceFacts) -> None:
+    """Raises InvalidConfig for more threads than the device has cores: they would wait for each other. A device that
+    does not say how many it has, or that plays recorded runs, takes any."""
+    threads = plan.protocol.threads
+    if facts.kind != "replay" and facts.cores > 0 and threads > max(facts.cores, DEFAULT_THREADS):
+        raise InvalidConfig(f"{facts.name} has {facts.cores} cores, too few for {threads} threads")

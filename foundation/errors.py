@@ -11,11 +11,27 @@ HilnasError
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Self
+
 
 class HilnasError(Exception):
-    """An error that is explained in one sentence. ``code`` is stable and machine readable."""
+    """An error that is explained in one sentence. ``code`` is stable and machine readable.
+
+    Every subclass crosses processes as it is, whatever its constructor takes: a pickle restores it without a call of
+    ``__init__``.
+    """
 
     code = "hilnas_error"
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[Any, ...]]:
+        return type(self)._restored, (self.args, dict(vars(self)))
+
+    @classmethod
+    def _restored(cls, arguments: tuple[Any, ...], state: dict[str, Any]) -> Self:
+        error = cls.__new__(cls, *arguments)
+        vars(error).update(state)
+        return error
 
 
 class InvalidConfig(HilnasError):
@@ -30,7 +46,7 @@ class ExportFailed(HilnasError):
     code = "export_failed"
 
     def __init__(self, stage: str, message: str) -> None:
-        super().__init__(stage, message)  # both, so that it survives a pickle between processes
+        super().__init__(stage, message)
         self.stage, self.message = stage, message
 
     def __str__(self) -> str:

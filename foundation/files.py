@@ -13,6 +13,9 @@ from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
+from foundation.errors import InvalidConfig
+
+MAX_SHOWN = 120  # characters of a path in a message
 MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # process ids mean something on one machine only
 
 
@@ -83,6 +86,31 @@ def copy_folder(source: Path, target: Path, without: Sequence[str] = ()) -> None
         if not f"/{file.name}".endswith(tuple(without)):
             with atomic_path(target / file.name) as partial:
                 shutil.copyfile(file, partial)
+
+
+def is_file(text: str) -> bool:
+    """Whether ``text`` is the path of a file; what cannot be a path (too long, NUL) is not."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_text(path: Path) -> str:
+    """Raises InvalidConfig for a file that is absent, not readable or not text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidConfig(f"{shown(str(path))} is not a text file (UTF-8)") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidConfig(f"{shown(str(path))} cannot be read: {reason}") from None
+
+
+def shown(text: str) -> str:
+    """As a message shows what was given for a path."""
+    short = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    return short if short.isprintable() else repr(short)
 
 
 def _is_alive(pid: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -11,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any
 
-from foundation.errors import WorkerLost
+from foundation.errors import HilnasError, WorkerLost
 from foundation.plugin_loader import load_plugins
 
 MAX_WAITING = 64  # calls that are waited for at once; more of them queue
@@ -21,7 +22,8 @@ class Workers:
     """A pool of processes, started at the first call.
 
     A process that is killed (out of memory, say) takes down the pool and every call in it. Each of these calls runs
-    once more in a process of its own, and raises WorkerLost when that one is lost too; the pool starts anew.
+    once more in a process of its own, and raises WorkerLost when that one is lost too; the pool starts anew. What a
+    call raises is raised here; an exception that no pickle restores comes as a HilnasError with its text.
     """
 
     def __init__(self, num_workers: int) -> None:
@@ -46,7 +48,7 @@ class Workers:
     def _call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         pool = self._running()
         try:
-            return pool.submit(function, *arguments).result()
+            return pool.submit(_carried, function, arguments).result()
         except BrokenProcessPool:
             self._forget(pool)
             return self._call_alone(function, arguments)
@@ -56,7 +58,7 @@ class Workers:
             raise WorkerLost("the worker processes have ended")
         with worker_pool(1) as alone:
             try:
-                return alone.submit(function, *arguments).result()
+                return alone.submit(_carried, function, arguments).result()
             except BrokenProcessPool:
                 raise WorkerLost("a worker process was lost twice; it may have run out of memory") from None
 
@@ -76,6 +78,23 @@ def worker_pool(num_workers: int) -> ProcessPoolExecutor:
     """Fresh interpreters ("spawn"): a fork of a process with torch threads may hang."""
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
+
+
+def _carried(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Runs in the worker. An exception that the other side cannot restore would break its pool."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if _survives(error):
+            raise
+        raise HilnasError(f"{type(error).__name__}: {error}") from None
+
+
+def _survives(error: Exception) -> bool:
+    try:
+        return isinstance(pickle.loads(pickle.dumps(error)), type(error))
+    except Exception:  # a class may fail in any way when it is restored
+        return False
 
 
 def _start_worker() -> None:

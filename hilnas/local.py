@@ -22,7 +22,7 @@ from device_agents.session import measure
 from search_space.arch import ArchConfig
 
 if TYPE_CHECKING:
-    from nas.export.library import BlockLibrary
+    from nas.export.library import BlockLibrary, Told
     from nas.export.reference import EagerChain
 
 HOST = "host"
@@ -69,13 +69,14 @@ class LocalMeasurer:
 
     # --- from architectures to plans --------------------------------------------------------------------------------
 
-    def compile(self, archs: Sequence[ArchConfig]) -> int:
-        """Compiles every missing block of ``archs`` (canaries included) in parallel; returns their number."""
+    def compile(self, archs: Sequence[ArchConfig], told: Told | None = None) -> int:
+        """Compiles every missing block of ``archs`` (canaries included) in parallel; returns their number. ``told`` is
+        that of ``BlockLibrary.ensure``."""
         from nas.export.compose import measured_blocks
 
         specs = [spec for arch in archs for spec in measured_blocks(arch, self.quantization, self.backend)]
         num_started = len(self.library.start(specs))
-        self.library.ensure(specs)
+        self.library.ensure(specs, told)
         return num_started
 
     def plan(self, arch: ArchConfig, protocol: Protocol, check: bool = True, canary: bool = True) -> Plan:

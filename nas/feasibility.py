@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from contracts.metrics import parse_metric
 from contracts.states import TrialState
 from contracts.study import StudySpec, TrialFacts
-from nas.objectives import known_values
+from nas.objectives import excess, known_values
 from search_space.arch import ArchConfig
 from search_space.cost import closed_form
 from search_space.space import SearchSpace
@@ -27,10 +27,13 @@ def impossible_budget(spec: StudySpec, space: SearchSpace) -> str:
         metric, context = parse_metric(key)
         if metric.source != "closed_form" or metric.name == "embedding_share":
             continue
-        best = extreme(space, partial(_cost, spec, metric.name, context), "min")
-        if best > bound:
+        direction = spec.direction_of(key)
+        best = extreme(space, partial(_cost, spec, metric.name, context), "max" if direction == "max" else "min")
+        if excess(best, bound, direction) > 0:
+            sign, which = (">=", "largest") if direction == "max" else ("<=", "smallest")
             return (
-                f"no candidate of {space.name} can meet {key} <= {bound:.6g} {metric.unit}: the smallest has {best:.6g}"
+                f"no candidate of {space.name} can meet {key} {sign} {bound:.6g} {metric.unit}:"
+                f" the {which} has {best:.6g}"
             )
     return ""
 
@@ -51,12 +54,13 @@ class Broken:
 
     @property
     def percent(self) -> float:
-        return 100 * abs(self.value - self.bound) / self.bound
+        """Of a bound of 0, percent of 1."""
+        return 100 * abs(self.value - self.bound) / (abs(self.bound) or 1.0)
 
     @property
     def sentence(self) -> str:
         metric, _ = parse_metric(self.key)
-        side = "over" if metric.direction == "min" else "under"
+        side = "over" if self.value > self.bound else "under"
         return f"{self.key} {self.value:.6g} {metric.unit}, {self.percent:.3g} % {side} {self.bound:.6g}"
 
 
@@ -85,8 +89,7 @@ def broken_budgets(trial: TrialFacts, spec: StudySpec) -> list[Broken]:
     values = known_values(trial)
     found = []
     for key, bound in spec.all_budgets.items():
-        sign = 1 if parse_metric(key)[0].direction == "min" else -1
-        if key in values and sign * (values[key] - bound) > 0:
+        if key in values and excess(values[key], bound, spec.direction_of(key)) > 0:
             found.append(Broken(key, values[key], bound))
     return sorted(found, key=lambda one: -one.percent)
 
@@ -107,10 +110,10 @@ def nothing_feasible(trials: Sequence[TrialFacts], spec: StudySpec) -> str:
 def _hardest(rejected: Sequence[TrialFacts], spec: StudySpec) -> str:
     """The first budget that no candidate met with its best value, else that only all together were too much."""
     for key, bound in spec.all_budgets.items():
-        metric, _ = parse_metric(key)
+        metric, direction = parse_metric(key)[0], spec.direction_of(key)
         seen = [values[key] for values in map(known_values, rejected) if key in values]
-        best = (min if metric.direction == "min" else max)(seen, default=None)
-        if best is not None and (best > bound if metric.direction == "min" else best < bound):
+        best = (max if direction == "max" else min)(seen, default=None)
+        if best is not None and excess(best, bound, direction) > 0:
             return (
                 f"none of {len(rejected)} candidates met the budget {key} {bound:.6g} {metric.unit}: "
                 f"the best had {best:.6g}"

@@ -14,7 +14,7 @@ from contracts.metrics import MetricKey
 from contracts.states import TrialState
 from contracts.study import Objective, StudySpec, TrialFacts, TrialRecord
 from nas.hypervolume import hypervolume
-from nas.objectives import known_values
+from nas.objectives import finite, known_values
 from nas.pareto import as_losses, knee_index, non_domination_rank, pareto_mask
 from nas.quality.contract import metric_of
 from nas.quality.optimism import optimistic_quality
@@ -42,7 +42,7 @@ def objectives_of(spec: StudySpec, target: str | None = None) -> list[Objective]
 
 @dataclass(frozen=True)
 class Front(Generic[Trial]):
-    """Complete ``trials`` on the axes ``objectives``; trials that lack a value are left out."""
+    """Complete ``trials`` on the axes ``objectives``; trials that lack a finite value are left out."""
 
     objectives: Sequence[Objective]
     trials: Sequence[Trial]
@@ -68,7 +68,8 @@ class Front(Generic[Trial]):
 
     def values_of(self, trial: Trial) -> dict[str, float]:
         """Known values on the axes; stored values come first, since they were decisive."""
-        known = trial.values if all(key in trial.values for key in self.keys) else known_values(trial) | trial.values
+        stored = finite(trial.values)
+        known = stored if all(key in stored for key in self.keys) else known_values(trial) | stored
         return {key: known[key] for key in self.keys if key in known}
 
     @cached_property

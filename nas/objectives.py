@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from contracts.measurement import Verdict
@@ -38,12 +39,15 @@ def over_budget(values: dict[str, float], spec: StudySpec) -> str:
     for key, bound in spec.all_budgets.items():
         if key not in values:
             continue
-        metric, _ = parse_metric(key)
-        broken = values[key] > bound if metric.direction == "min" else values[key] < bound
-        if broken:
-            side = "over" if metric.direction == "min" else "under"
-            return f"{key} is {values[key]:.6g} {metric.unit}, {side} the budget of {bound:.6g} {metric.unit}"
+        if excess(values[key], bound, spec.direction_of(key)) > 0:
+            unit, side = parse_metric(key)[0].unit, "over" if values[key] > bound else "under"
+            return f"{key} is {values[key]:.6g} {unit}, {side} the budget of {bound:.6g} {unit}"
     return ""
+
+
+def excess(value: float, bound: float, direction: str) -> float:
+    """How far a value is on the wrong side of its bound, in the metric's unit; 0 and below where it keeps it."""
+    return bound - value if direction == "max" else value - bound
 
 
 def device_values(rows: Mapping[str, StoredMeasurement]) -> dict[str, float]:
@@ -61,11 +65,15 @@ def device_values(rows: Mapping[str, StoredMeasurement]) -> dict[str, float]:
 
 
 def known_values(trial: TrialFacts) -> dict[str, float]:
-    """Everything known of a trial so far, by metric key."""
+    """Everything known of a trial so far, by metric key; a value that is not finite is unknown."""
     values = {**trial.costs, **device_values(trial.measurements)}
     if trial.quality is not None:
         values[trial.quality.metric] = trial.quality.score
-    return values
+    return finite(values)
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
 def known_deviations(trial: TrialFacts) -> dict[str, float]:
@@ -82,7 +90,7 @@ def known_deviations(trial: TrialFacts) -> dict[str, float]:
 
 
 def objective_values(trial: TrialFacts, spec: StudySpec) -> dict[str, float] | None:
-    """The objectives of a trial, None while one is unknown."""
+    """The objectives of a trial, None where one is unknown."""
     values = known_values(trial)
     keys = [objective.metric for objective in spec.all_objectives]
     return {key: values[key] for key in keys} if all(key in values for key in keys) else None

@@ -23,9 +23,10 @@ def dominates(a: Array, b: Array) -> bool:
 
 
 def pareto_mask(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> NDArray[np.bool_]:
-    """True on the rows no other row dominates; equal rows are kept together."""
+    """True on the rows no other row dominates; equal rows are kept together, rows with NaN never."""
     losses = as_losses(points, directions)
     left = np.lexsort(losses.T[::-1])  # not by sums: those are equal for rows that differ, beside 1e16 or infinity
+    left = left[~np.isnan(losses[left]).any(axis=1)]
     kept = np.zeros(len(losses), dtype=bool)
     while left.size:  # the first of the rest is beaten by none of them: one pass for each row of the front
         best = losses[left[0]]
@@ -36,12 +37,13 @@ def pareto_mask(points: Sequence[Sequence[float]] | Array, directions: Sequence[
 
 
 def non_domination_rank(points: Sequence[Sequence[float]] | Array, directions: Sequence[str]) -> NDArray[np.int64]:
-    """0 for the front, 1 for the front of the rest, and so on."""
+    """0 for the front, 1 for the front of the rest, and so on; rows with NaN come last."""
     losses = as_losses(points, directions)
     ranks = np.full(len(losses), -1, dtype=np.int64)
     rank, left = 0, np.arange(len(losses))
     while left.size:
         front = pareto_mask(losses[left], ["min"] * losses.shape[1])
+        front |= not front.any()  # only rows with NaN are left
         ranks[left[front]] = rank
         rank, left = rank + 1, left[~front]
     return ranks

@@ -279,7 +279,10 @@ class Study:
 
     def complete(self, trial: TrialRecord) -> bool:
         values = objective_values(trial, self.spec)
-        assert values is not None, "every axis is known once a trial was measured and judged"
+        if values is None:
+            known = known_values(trial)
+            unknown = [one.metric for one in self.spec.all_objectives if one.metric not in known]
+            raise HilnasError(f"no finite value of {unknown[0]} is known of this candidate")
         self.update(trial, state=TrialState.COMPLETE, values=values)
         self.update_reference(values)
         self.store.emit("trial_completed", trial_id=trial.id, number=trial.number, values=values)

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from foundation.errors import InvalidConfig
+from foundation.typed_fields import build, check_types, quoted
 from search_space.mixers import MixerConfig, mixer_from_dict
 from search_space.mixers.base import Linear, require_positive
 from search_space.rope import Llama3Scaling, Yarn, llama3_from, yarn_from
@@ -26,6 +27,7 @@ class SwiGLU:
     activation: str = "silu"
 
     def validate(self) -> None:
+        check_types("swiglu", self)
         require_positive("swiglu", width=self.width)
         if self.activation not in ACTIVATIONS:
             raise InvalidConfig(f"swiglu: unknown activation {self.activation!r}; known: {', '.join(ACTIVATIONS)}")
@@ -52,11 +54,9 @@ class LayerConfig:
     def from_dict(cls, data: dict[str, Any]) -> LayerConfig:
         reject_unknown("layer", data, ("mixer", "ffn"))
         if not isinstance(data.get("mixer"), dict):
-            raise InvalidConfig(f"layer: 'mixer' must be an object with its `kind`, got {data.get('mixer')!r}")
+            raise InvalidConfig(f"'mixer' must be an object with its `kind`, got {quoted(data.get('mixer'))}")
         ffn = data.get("ffn")
-        if ffn is not None:
-            reject_unknown("ffn", ffn, ("width", "activation"))
-        return cls(mixer_from_dict(data["mixer"]), SwiGLU(**ffn) if ffn else None)
+        return cls(mixer_from_dict(data["mixer"]), None if ffn is None else build(SwiGLU, "ffn", ffn))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class ArchConfig:
         self.validate()
 
     def validate(self) -> None:
+        check_types("architecture", self)
         require_positive("architecture", d_model=self.d_model, vocab_size=self.vocab_size)
+        self._check_numbers()
         if self.d_model % 32:
             raise InvalidConfig(
                 f"d_model must be a multiple of 32 (4-bit weights come in groups of 32), got {self.d_model}"
@@ -98,11 +100,21 @@ class ArchConfig:
             raise InvalidConfig("an architecture needs at least one layer, got none")
         for index, layer in enumerate(self.layers):
             try:
+                check_types(layer.mixer.kind, layer.mixer)
                 layer.mixer.validate(self.d_model)
                 if layer.ffn:
                     layer.ffn.validate()
             except InvalidConfig as error:
                 raise InvalidConfig(f"layer {index}: {error}") from None
+
+    def _check_numbers(self) -> None:
+        if not 0 < self.norm_eps <= 1:
+            raise InvalidConfig(f"architecture: norm_eps must be above 0 and at most 1, got {self.norm_eps:g}")
+        if self.rope_theta < 1 or (self.yarn and self.rope_theta == 1):
+            raise InvalidConfig(f"architecture: rope_theta must be above 1, got {self.rope_theta:g}")
+        if self.embedding_multiplier <= 0:
+            given = self.embedding_multiplier
+            raise InvalidConfig(f"architecture: embedding_multiplier must be above 0, got {given:g}")
 
     @property
     def depth(self) -> int:
@@ -121,7 +133,9 @@ class ArchConfig:
         missing = [name for name in ("d_model", "vocab_size", "layers") if name not in data]
         if missing:
             raise InvalidConfig(f"architecture: {missing[0]!r} is missing")
-        return cls(**{**data, "layers": tuple(LayerConfig.from_dict(layer) for layer in data["layers"])})
+        if not isinstance(data["layers"], list | tuple):
+            raise InvalidConfig(f"architecture: layers must be a list of layers, got {quoted(data['layers'])}")
+        return cls(**{**data, "layers": tuple(_layer(index, one) for index, one in enumerate(data["layers"]))})
 
     def canonical_json(self) -> str:
         """The canonical text of this architecture: sorted keys, no spaces, numbers as Python prints them."""
@@ -145,10 +159,17 @@ class ArchConfig:
         return ", ".join(f"{n} {kind}" if n > 1 else kind for kind, n in ((k, len(list(g))) for k, g in runs))
 
 
+def _layer(index: int, data: Any) -> LayerConfig:
+    try:
+        return LayerConfig.from_dict(data)
+    except InvalidConfig as error:
+        raise InvalidConfig(f"layer {index}: {error}") from None
+
+
 def reject_unknown(owner: str, data: dict[str, Any], known: tuple[str, ...]) -> None:
     """Raises InvalidConfig unless ``data`` is an object with ``known`` fields only."""
     if not isinstance(data, dict):
-        raise InvalidConfig(f"{owner}: expected an object with {', '.join(known)}, got {data!r}")
+        raise InvalidConfig(f"{owner}: expected an object with {', '.join(known)}, got {quoted(data)}")
     unknown = sorted(str(key) for key in set(data) - set(known))
     if unknown:
         raise InvalidConfig(f"{owner}: unknown field {unknown[0]!r}; known fields: {', '.join(known)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from foundation.errors import InvalidConfig
+from foundation.files import is_file, read_text, shown
+from foundation.json_text import read_json
 from foundation.registry import Registry
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa, SlidingWindow
@@ -84,13 +85,20 @@ def architecture(text: str) -> ArchConfig:
     """The architecture of a preset, or of a JSON file given by its path."""
     if text in PRESETS:
         return preset(text)
-    path = Path(text)
-    if not path.exists():
-        raise InvalidConfig(f"{text!r} is neither a preset ({PRESETS.known}) nor a file")
+    if text.lstrip()[:1] in ("{", "["):
+        raise InvalidConfig("that is JSON itself: write it to a file and give the file's path, or name a preset")
+    if not is_file(text):
+        raise InvalidConfig(f"{shown(text)!r} is neither a preset ({PRESETS.known}) nor a JSON file")
+    return arch_of(text, read_text(Path(text)))
+
+
+def arch_of(name: str, text: str) -> ArchConfig:
+    """The architecture in a JSON text; ``name`` is where it was found. Raises InvalidConfig with the first field that
+    is wrong."""
     try:
-        return ArchConfig.from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise InvalidConfig(f"{text} is not an architecture in JSON: {error}") from error
+        return ArchConfig.from_dict(read_json(text))
+    except (ValueError, InvalidConfig) as error:
+        raise InvalidConfig(f"{shown(name)} is not an architecture in JSON: {error}") from None
 
 
 def debug_size(arch: ArchConfig, d_model: int = 128, vocab_size: int = 512, depth: int = 6) -> ArchConfig:

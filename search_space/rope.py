@@ -4,10 +4,11 @@ Llama 3's."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from foundation.errors import InvalidConfig
+from foundation.typed_fields import build, check_types
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ class Yarn:
     beta_slow: float = 1.0
 
     def __post_init__(self) -> None:
+        check_types("yarn", self)
         if self.factor < 1 or self.original_length < 1:
             raise InvalidConfig(f"yarn: factor {self.factor} and original_length {self.original_length} must be >= 1")
         if not 0 < self.beta_slow < self.beta_fast:
@@ -57,6 +59,7 @@ class Llama3Scaling:
     high_freq_factor: float = 4.0
 
     def __post_init__(self) -> None:
+        check_types("llama3", self)
         if self.factor < 1 or self.original_length < 1:
             raise InvalidConfig(f"llama3: factor {self.factor} and original_length {self.original_length} must be >= 1")
         if not 0 < self.low_freq_factor < self.high_freq_factor:
@@ -90,8 +93,4 @@ def llama3_from(data: Any) -> Llama3Scaling | None:
 def _from(kind: type[T], name: str, data: Any) -> T | None:
     if data is None or isinstance(data, kind):
         return data
-    try:
-        return kind(**data)
-    except TypeError:
-        known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
-        raise InvalidConfig(f"architecture: {name} takes {known}, got {data!r}") from None
+    return build(kind, f"architecture: {name}", data)

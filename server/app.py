@@ -8,13 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from contracts.study import StudySpec
-from foundation.errors import InvalidConfig
-from nas.export.backends import BACKENDS
-from nas.samplers import SAMPLERS
-from nas.starters import starters
-from search_space.cost import params
-from search_space.space import space
-from search_space.space.counting import extreme
+from nas.admission import check_study
 from server.artifacts.endpoints import router as artifacts
 from server.artifacts.storage import ArtifactFiles
 from server.auth.endpoints import router as tokens
@@ -39,8 +33,6 @@ from server.studies.endpoints import router as studies
 from server.trainings.endpoints import router as trainings
 from server.trials.endpoints import router as trials
 
-MAX_LAYERS = 512
-MAX_PARAMS = 20_000_000_000  # a block of more would not fit where it is compiled
 ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, registry, meta)
 
 
@@ -53,13 +45,13 @@ def create_app(
     supervise: bool = True,
 ) -> FastAPI:
     """``run_study`` defaults to ``nas.study.run_study``, imported at first use because it imports torch; ``check_spec``
-    to a check of all names in the study. ``supervise=False`` runs no study loops and no lease sweeps: for API tests."""
+    to ``nas.admission.check_study``. ``supervise=False`` runs no study loops and no lease sweeps: for API tests."""
     settings = settings or Settings.from_environment()
     settings.var.mkdir(parents=True, exist_ok=True)
     database = Database(settings.url)
     if settings.migrate:
         upgrade(database.engine)
-    ctx = Context(settings, database, ArtifactFiles(settings.artifacts_dir), clock, check_spec or _default_check_spec)
+    ctx = Context(settings, database, ArtifactFiles(settings.artifacts_dir), clock, check_spec or check_study)
     supervisor = Coordinator(ctx, run_study or NasLoop(settings.var)) if supervise else NoSupervisor()
     app = FastAPI(title="hilnas", version="1", summary="Hardware-in-the-loop architecture search", lifespan=_lifespan)
     app.state.context, app.state.supervisor = ctx, supervisor
@@ -95,17 +87,3 @@ class NoSupervisor:
     def launch(self, study_id: str) -> None: ...
 
     def close(self) -> None: ...
-
-
-def _default_check_spec(spec: StudySpec) -> None:
-    """Raises InvalidConfig with the known parts when the study names an unknown one."""
-    SAMPLERS.get_or_raise(spec.sampler)
-    for backend in spec.backends:
-        BACKENDS.get_or_raise(backend).check(spec.quantization)
-    found = space(spec.space, spec.space_options)
-    if found.depth > MAX_LAYERS:
-        raise InvalidConfig(f"a candidate has at most {MAX_LAYERS} layers, got depth {found.depth}")
-    largest = extreme(found, params, "max")
-    if largest > MAX_PARAMS:
-        raise InvalidConfig(f"a candidate has at most {MAX_PARAMS:,} parameters, and of this space up to {largest:,}")
-    starters(spec, found)

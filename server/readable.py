@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from contracts.values import clean_json
+from foundation.errors import InvalidConfig
 
 Model = TypeVar("Model", bound=BaseModel)
 ATTEMPTS = 4  # leaving one field out may reveal the next invalid one
@@ -18,7 +19,7 @@ def readable(cls: type[Model], stored: Mapping[str, Any], filler: Mapping[str, A
     """The record and the names of the fields left out; ``filler`` has values for required fields."""
     try:
         return cls.model_validate(stored), []
-    except ValidationError:
+    except (ValidationError, InvalidConfig):
         data: dict[str, Any] = clean_json(dict(stored), depth=16)
     left_out: list[str] = []
     for _ in range(ATTEMPTS):
@@ -27,6 +28,8 @@ def readable(cls: type[Model], stored: Mapping[str, Any], filler: Mapping[str, A
         except ValidationError as error:
             for one in error.errors():
                 left_out += _leave_out(data, one["loc"], filler)
+        except InvalidConfig:  # a metric of a plugin that is not loaded, say
+            break
     return cls.model_validate(dict(filler)), ["everything"]
 
 

@@ -76,7 +76,7 @@ def _apt(apt: Path, *arguments: str) -> None:
         "Acquire::Languages": "none", "Acquire::Retries": 3, "APT::Sandbox::User": "root", "Debug::NoLocking": "true",
     }  # fmt: skip
     command = ["apt-get", "-qq", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         last = (done.stderr.strip() or "no message from apt-get").splitlines()[-1]
         raise InvalidConfig(f"adbd could not be fetched from Debian's {SUITE}: {last}")

@@ -145,7 +145,7 @@ class AdbProxy:
             if kind == SIGNATURE and self._keys.knows(token, data):
                 return True
             if kind == RSA_KEY:
-                return self._asks_owner(client, data.rstrip(b"\x00").decode())
+                return self._asks_owner(client, data.rstrip(b"\x00").decode(errors="replace"))
 
     def _asks_owner(self, client: socket.socket, key: str) -> bool:
         while not self._keys.accepts:

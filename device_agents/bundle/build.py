@@ -182,7 +182,7 @@ def _lock() -> Iterator[None]:
 
 def _run(command: list[str], failure: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
         env={**os.environ, **(env or {})}, cwd=cwd,
     )  # fmt: skip
     if done.returncode != 0:

@@ -85,7 +85,9 @@ def executorch_sdk(version: str, cache: Path) -> Path:
 
 def _download(requirement: str, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *WHEEL_PLATFORM]
-    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--dest", str(folder), requirement], capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode != 0:
         last = (done.stderr.strip() or "no message from pip").splitlines()[-1]
         raise InvalidConfig(f"pip could not download the aarch64 wheel of {requirement}: {last}")
@@ -108,4 +110,4 @@ def build_tool(name: str) -> str:
 
 
 def _output(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout.strip()

@@ -17,6 +17,7 @@ from contracts.plan import Plan
 from contracts.runner_events import RunnerEvent, parse_run
 from contracts.values import require_digest
 from device_agents.devices.base import DeviceDefaults
+from foundation.cpus import usable_cpus
 from foundation.errors import InvalidConfig
 from foundation.files import atomic_writer
 from foundation.measurement_lock import MeasurementLock
@@ -71,7 +72,7 @@ def run_process(command: list[str], plan: dict[str, Any], cancelled: Callable[[]
     """One cold run: the plan on standard input, JSON lines on standard output. A cancelled or endless run gets SIGTERM
     and is killed after GRACE_S."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     )
     text: str | None = json.dumps(plan)
     started, terminated = time.monotonic(), 0.0
@@ -100,7 +101,7 @@ def find_runner(given: Path | None) -> Path:
 
 
 def runner_version(runner: Path) -> str:
-    done = subprocess.run([str(runner), "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(runner), "--version"], capture_output=True, text=True, errors="replace", check=False)
     return done.stdout.strip()
 
 
@@ -111,7 +112,7 @@ def host_facts(name: str, version: str) -> DeviceFacts:
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return DeviceFacts(
         kind="host", name=name, model=model or platform.machine(), arch=platform.machine(),
-        cores=len(os.sched_getaffinity(0)), memory_bytes=pages * page, os=f"{platform.system()} {platform.release()}",
+        cores=usable_cpus(), memory_bytes=pages * page, os=f"{platform.system()} {platform.release()}",
         cpu_features=[flag for flag in FEATURES if flag in flags], runner_version=version,
     )  # fmt: skip
 

@@ -16,7 +16,8 @@ from contracts.device import DeviceFacts
 from contracts.plan import Plan
 from contracts.runner_events import RunnerEvent, parse_event
 from device_agents.devices.base import DeviceDefaults
-from foundation.errors import DeviceLost, RunnerCrashed
+from foundation.errors import DeviceLost, InvalidConfig, RunnerCrashed
+from foundation.files import read_text
 
 
 class ReplayDevice(DeviceDefaults):
@@ -28,7 +29,11 @@ class ReplayDevice(DeviceDefaults):
 
     @classmethod
     def load(cls, path: Path) -> ReplayDevice:
-        return cls(json.loads(path.read_text()))
+        """Raises InvalidConfig for a file that cannot be read or is no trace."""
+        try:
+            return cls(json.loads(read_text(path)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InvalidConfig(f"{path} is no trace of recorded runs: {type(error).__name__}: {error}"[:300]) from None
 
     @property
     def facts(self) -> DeviceFacts:

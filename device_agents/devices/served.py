@@ -83,7 +83,7 @@ class ServedHostDevice(HostDevice):
             self.close()
             self._process = subprocess.Popen(
                 [str(self.runner), "--serve", "--pool-bytes", str(POOL_BYTES)], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
             )  # fmt: skip
         return self._process
 

@@ -129,7 +129,8 @@ class AdbServerTransport:
         command = [*(self._server() if own else self._to_phone()), *arguments]
         try:
             return subprocess.run(
-                command, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL, check=False
+                command, capture_output=True, text=True, errors="replace", timeout=timeout_s,
+                stdin=subprocess.DEVNULL, check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise PhoneOffline(self._serial, f"no answer within {timeout_s:.0f} s") from error

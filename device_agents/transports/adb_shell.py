@@ -17,6 +17,7 @@ from adb_shell import exceptions
 from adb_shell.adb_device import AdbDevice, AdbDeviceUsb
 from adb_shell.transport.tcp_transport import TcpTransport
 
+from device_agents.transports.address import split_address
 from device_agents.transports.base import OnLine, Progress, ShellResult, Traffic
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline, PhoneUnauthorized, absent_or_blocked
 from device_agents.transports.keys import default_key, load_signer
@@ -80,9 +81,9 @@ class AdbShellTransport:
         self._device = device
 
     def _open(self) -> AdbDevice:
-        host, colon, port = self._address.rpartition(":")
-        if colon:
-            return AdbDevice(PromptTcp(host, int(port)), default_transport_timeout_s=CONNECT_S)
+        if ":" in self._address:
+            host, port = split_address(self._address)
+            return AdbDevice(PromptTcp(host, port), default_transport_timeout_s=CONNECT_S)
         try:
             return AdbDeviceUsb(serial=self._address, default_transport_timeout_s=CONNECT_S)
         except (exceptions.UsbDeviceNotFoundError, exceptions.InvalidTransportError) as error:

@@ -10,10 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from foundation.errors import InvalidConfig
+from foundation.files import is_file, read_text
+from foundation.json_text import read_json
+from hilnas.cli.checks import require_writable_file, require_writable_folder
+from hilnas.cli.progress import LOG, working
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from search_space.arch import ArchConfig
 from search_space.cost import QUANTIZATIONS
 from search_space.presets import architecture
+from search_space.quantizable import require_quantizable
 
 app = typer.Typer(help="Export an architecture.")
 
@@ -26,19 +31,27 @@ def export(
     out: Annotated[Path, typer.Option(help="File to write: .pte or .onnx.")] = Path("model.pte"),
     quantization: Annotated[str, typer.Option(help=f"One of: {', '.join(QUANTIZATIONS)} (.pte only).")] = "8da4w",
     backend: Annotated[str, typer.Option(help=f"One of: {BACKENDS.known}.")] = DEFAULT_BACKEND,
-    context: Annotated[int, typer.Option(help="Context of the delegation report.")] = 4096,
-    library: Annotated[Path, typer.Option(help="Where programs are kept.")] = Path("var/library"),
+    context: Annotated[int, typer.Option(min=1, max=10**9, help="Context of the delegation report.")] = 4096,
+    library: Annotated[
+        Path, typer.Option(help=f"Where programs are kept; what torch and its exporter print goes to {LOG} in it.")
+    ] = Path("var/library"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Write one program and say what share of its work XNNPACK does not take."""
     if out.suffix not in (".pte", ".onnx"):
         raise InvalidConfig(f"--out must end in .pte or .onnx, got {out.name!r}")
     BACKENDS.get_or_raise(backend).check(quantization)
+    require_writable_file(out, "--out")
     arch = _arch(target)
-    if out.suffix == ".onnx":
-        report = _onnx(arch, target, out)
-    else:
-        report = _pte(arch, target, out, quantization, backend, library, context)
+    if out.suffix == ".pte":
+        require_quantizable(arch, quantization)
+    require_writable_folder(library, "--library")
+    with working(library / LOG) as say:
+        say(f"exporting {arch.label}; a large one takes minutes")
+        if out.suffix == ".onnx":
+            report = _onnx(arch, target, out)
+        else:
+            report = _pte(arch, target, out, quantization, backend, library, context)
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -79,14 +92,22 @@ def _onnx(arch: ArchConfig, target: str, out: Path) -> dict[str, Any]:
 
 
 def _is_checkpoint(target: str) -> bool:
-    return (Path(target) / "config.json").exists()
+    return is_file(f"{target}/config.json")
+
+
+def arch_of_config(folder: Path) -> ArchConfig:
+    """That of a Hugging Face directory of ours. Raises InvalidConfig for any other."""
+    try:
+        config = read_json(read_text(folder / "config.json"))
+    except ValueError as error:
+        raise InvalidConfig(f"{folder}/config.json is not JSON: {error}") from None
+    if not isinstance(config, dict) or "arch" not in config:
+        raise InvalidConfig(f"{folder} is a Hugging Face directory, but not one of ours: `arch` is missing")
+    return ArchConfig.from_dict(config["arch"])
 
 
 def _arch(target: str) -> ArchConfig:
     """Read before torch is imported, so that a mistyped name fails at once."""
     if _is_checkpoint(target):
-        config = json.loads((Path(target) / "config.json").read_text())
-        if "arch" not in config:
-            raise InvalidConfig(f"{target} is a Hugging Face directory, but not one of ours: `arch` is missing")
-        return ArchConfig.from_dict(config["arch"])
+        return arch_of_config(Path(target))
     return architecture(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.measurement import Measurement, Verdict
-from contracts.plan import PROTOCOLS, CacheDtype
+from contracts.plan import PROTOCOLS, CacheDtype, Protocol
 from foundation.errors import HilnasError, InvalidConfig
+from hilnas.cli.checks import require_threads, require_writable_folder
+from hilnas.cli.progress import LOG, Say, compiling, working
 from hilnas.local import HOST, LocalMeasurer
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.targets import on_cores
+from search_space.arch import ArchConfig
 from search_space.cost import QUANTIZATIONS
 from search_space.presets import architecture
+from search_space.quantizable import require_quantizable
 
 app = typer.Typer(help="Measure one preset or architecture file.")
 console = Console()
@@ -34,12 +37,14 @@ def measure(
     quantization: Annotated[str, typer.Option(help=f"One of: {', '.join(QUANTIZATIONS)}.")] = "8da4w",
     backend: Annotated[str, typer.Option(help=f"One of: {BACKENDS.known}.")] = DEFAULT_BACKEND,
     cache_dtype: Annotated[CacheDtype, typer.Option(help="Of keys and values.")] = "fp32",
-    threads: Annotated[int, typer.Option(min=1)] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="At most the device's cores.")] = 2,
     one_piece: Annotated[
         bool, typer.Option(help="Export as one program instead of composing blocks (minutes).")
     ] = False,
     phone: Annotated[str | None, typer.Option(help="Serial number or HOST:PORT of a phone to measure on.")] = None,
-    library: Annotated[Path, typer.Option(help="Block library.")] = Path("var/library"),
+    library: Annotated[
+        Path, typer.Option(help=f"Block library; what torch and its exporter print goes to {LOG} in it.")
+    ] = Path("var/library"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the measurement as JSON.")] = False,
 ) -> None:
     """Compile what is missing, check parity, measure; exit code 3 when the verdict is not valid."""
@@ -47,18 +52,29 @@ def measure(
         raise InvalidConfig(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     BACKENDS.get_or_raise(backend).check(quantization)
     arch = architecture(target)
+    require_quantizable(arch, quantization)
+    if phone is None:
+        require_threads(threads)
+    require_writable_folder(library, "--library")
     local = LocalMeasurer(
         phone or HOST, library, quantization=quantization, cache_dtype=cache_dtype, backend=backend
     )
     with local:
-        with nullcontext() if as_json else console.status("compiling missing blocks"):
-            local.compile([arch])
-        settings = PROTOCOLS[protocol](threads)
-        plan = local.one_piece_plan(arch, settings, local.export(arch)) if one_piece else local.plan(arch, settings)
-        row = local.measure_plan(on_cores(plan, [local.facts]) if phone else plan)
+        require_threads(threads, local.facts.cores)
+        with working(library / LOG) as say:
+            row = _measured(local, arch, PROTOCOLS[protocol](threads), one_piece, say)
     typer.echo(row.model_dump_json()) if as_json else show(target, row)
     if row.verdict is not Verdict.VALID:
         raise NotValid(f"verdict {row.verdict}: {row.reason}")
+
+
+def _measured(local: LocalMeasurer, arch: ArchConfig, protocol: Protocol, one_piece: bool, say: Say) -> Measurement:
+    say("looking for missing blocks")
+    local.compile([arch], compiling(say))
+    say("exporting one program, which takes minutes" if one_piece else "computing the logits to compare with")
+    plan = local.one_piece_plan(arch, protocol, local.export(arch)) if one_piece else local.plan(arch, protocol)
+    say(f"measuring on {local.facts.name} by the protocol {protocol.name}")
+    return local.measure_plan(plan if local.facts.kind == HOST else on_cores(plan, [local.facts]))
 
 
 def show(name: str, row: Measurement) -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hilnas.cli.progress import LOG, kept_folder, working
 from hilnas.cli.show import strip_of, widths_of
 from search_space import cost
 from search_space.parents import parent_arch, parent_folder, parent_names, parent_record
@@ -38,10 +39,12 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import a Llama, Qwen3 or Lfm2 model with its weights; whatever would be lost is refused by name."""
-    from hilnas.parents import import_parent
+    with working(kept_folder() / LOG) as say:
+        from hilnas.parents import import_parent
 
-    texts = () if no_text else tuple(text) if text else None
-    import_parent(name, directory, texts, max_tokens)
+        say(f"importing {directory} as {name}")
+        texts = () if no_text else tuple(text) if text else None
+        import_parent(name, directory, texts, max_tokens)
     show(name, as_json)
 
 

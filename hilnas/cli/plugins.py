@@ -12,6 +12,7 @@ from rich.table import Table
 
 from foundation.errors import InvalidConfig
 from foundation.registry import Registry, title_of
+from hilnas.cli.progress import LOG, kept_folder, working
 from hilnas.plugins import all_registries
 
 app = typer.Typer(help="List everything that plugins can add to.")
@@ -25,7 +26,8 @@ def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """List mixers, spaces, samplers, recipes and all other parts, including those of plugins."""
-    registries = all_registries()
+    with working(kept_folder() / LOG):
+        registries = all_registries()
     if kind is not None and kind not in registries:
         raise InvalidConfig(f"unknown kind of part {kind!r}; known: {', '.join(registries)}")
     shown = {noun: registry for noun, registry in registries.items() if kind in (None, noun)}

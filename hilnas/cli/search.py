@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -14,11 +15,17 @@ from rich.live import Live
 
 from contracts.device import KINDS
 from contracts.http import RestClient
+from contracts.metrics import MetricKey
 from contracts.plan import PROTOCOLS
 from contracts.study import QualitySpec
+from contracts.values import MAX_INTEGER
 from foundation.errors import HilnasError, InvalidConfig
+from foundation.files import is_file, read_text
+from foundation.json_text import read_json
 from foundation.part_spec import parse_spec
-from hilnas.cli.show import front_table, misses_table, progress_panel
+from hilnas.cli.checks import number_of
+from hilnas.cli.progress import duration
+from hilnas.cli.show import front_table, misses_table, progress_line, progress_panel
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.quality.contract import ESTIMATORS, metric_of
 from nas.samplers import SAMPLERS
@@ -31,6 +38,7 @@ app = typer.Typer(help="Start, watch and stop searches.", no_args_is_help=True)
 console = Console()
 Url = Annotated[str | None, typer.Option(help="Coordinator, default HILNAS_URL or http://127.0.0.1:8000")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+POLL_S = 1.0
 ENDED = ("finished", "stopped", "failed")
 
 
@@ -54,7 +62,7 @@ def start(
     ] = None,
     sampler: Annotated[str, typer.Option(help=f"One of: {SAMPLERS.known}.")] = "surrogate",
     trials: Annotated[int, typer.Option(min=1, help="Candidates to propose.")] = 24,
-    judged: Annotated[int | None, typer.Option(help="At most this many get a quality estimate.")] = None,
+    judged: Annotated[int | None, typer.Option(min=1, help="At most this many get a quality estimate.")] = None,
     protocol: Annotated[str, typer.Option(help=f"One of: {', '.join(PROTOCOLS)}.")] = "screening",
     quantization: Annotated[str, typer.Option(help=f"One of: {', '.join(QUANTIZATIONS)}.")] = "8da4w",
     backend: Annotated[str, typer.Option(help=f"One of: {BACKENDS.known}.")] = DEFAULT_BACKEND,
@@ -67,8 +75,8 @@ def start(
     finalists: Annotated[
         str | None, typer.Option(help="Judged again with other options: '4 distil_steps=100' for the best four.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1)] = 2,
-    seed: int = 0,
+    threads: Annotated[int, typer.Option(min=1, max=256)] = 2,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_INTEGER)] = 0,
     warm_start: Annotated[
         list[str] | None, typer.Option(help="A study of the same space whose results the sampler learns from; repeat.")
     ] = None,
@@ -102,7 +110,7 @@ def start(
         for note in study["notes"]:
             console.print(f"[yellow]{note}[/]")
     if watch:
-        _end(watch_study(rest, study["id"]), as_json)
+        _end(watch_study(rest, study["id"], as_json), as_json)
 
 
 @app.command()
@@ -119,7 +127,7 @@ def status(
         _list(studies, as_json)
         return
     if watch:
-        _end(watch_study(rest, study_id), as_json)
+        _end(watch_study(rest, study_id, as_json), as_json)
         return
     study = rest.get(f"/studies/{study_id}")
     if as_json:
@@ -198,15 +206,32 @@ def export_optuna(
     console.print(f"{count} trials written to {out}")
 
 
-def watch_study(rest: RestClient, study_id: str) -> dict[str, Any]:
-    """Shows live progress until the study ends; returns its final state. Ctrl-C leaves the study running."""
+def watch_study(rest: RestClient, study_id: str, as_json: bool = False) -> dict[str, Any]:
+    """Shows live progress until the study ends; returns its final state. Ctrl-C leaves the study running. With
+    ``as_json`` standard output is left to the result."""
+    if not console.is_terminal:
+        return _watch_by_lines(rest, study_id, as_json)
     with Live(console=console, refresh_per_second=2, transient=False) as live:
         while True:
             study = rest.get(f"/studies/{study_id}")
             live.update(_panel(rest, study))
             if study["state"] in ENDED:
                 return study
-            time.sleep(1.0)
+            time.sleep(POLL_S)
+
+
+def _watch_by_lines(rest: RestClient, study_id: str, to_error: bool) -> dict[str, Any]:
+    """Into a file or a pipe: a line whenever a count changed."""
+    shown = ""
+    while True:
+        study: dict[str, Any] = rest.get(f"/studies/{study_id}")
+        if (line := progress_line(study)) != shown:
+            left = f", about {duration(study['eta_s'])} left" if study.get("eta_s") else ""
+            typer.echo(f"{line}{left}", err=to_error)
+            shown = line
+        if study["state"] in ENDED:
+            return study
+        time.sleep(POLL_S)
 
 
 def _list(studies: list[dict[str, Any]], as_json: bool) -> None:
@@ -233,19 +258,21 @@ def _end(study: dict[str, Any], as_json: bool) -> None:
 
 def _space(text: str) -> dict[str, Any]:
     """A file travels as the data that it holds: the coordinator need not have it."""
-    is_file = Path(text).is_file() or Path(text).suffix in (".yaml", ".yml", ".json")
-    if is_file and text not in SPACES:
+    if text.lstrip()[:1] in ("{", "["):
+        raise InvalidConfig("that is JSON itself: write it to a file and give the file's path, or name a search space")
+    named_file = is_file(text) or text.endswith((".yaml", ".yml", ".json"))
+    if named_file and text not in SPACES:
         return {"space": read_data(Path(text))}
     name, _, options = text.partition(" ")
     return {"space": name, "space_options": named(text)[1] if options else {}}
 
 
 def _budget(text: str) -> tuple[str, float]:
-    key, _, value = text.rpartition("=")
-    try:
-        return key, float(value)
-    except ValueError:
-        raise InvalidConfig(f"write a budget as metric=number, e.g. decode_ms@512=10; got {text!r}") from None
+    key, equals, value = text.rpartition("=")
+    example = "write a budget as metric=number, e.g. decode_ms@512=10"
+    if not (key and equals):
+        raise InvalidConfig(f"{example}; got {text!r}")
+    return MetricKey.parse(key).text, number_of(value, example)
 
 
 def _finalists(text: str | None) -> dict[str, Any] | None:
@@ -268,9 +295,12 @@ def _value(text: str) -> Any:
     if "," in text:
         return [_value(part) for part in text.split(",") if part]
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidConfig(f"an option of an estimator takes finite numbers, got {text!r}")
+    return value
 
 
 def _target(text: str) -> dict[str, Any]:
@@ -287,6 +317,9 @@ def _target(text: str) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError) as error:
-        raise InvalidConfig(f"{file} is not a study specification in JSON: {error}") from error
+        found = read_json(read_text(file))
+    except ValueError as error:
+        raise InvalidConfig(f"{file} is not a study specification in JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise InvalidConfig(f"{file} is not a study specification: expected an object, got {str(found)[:80]}")
+    return found

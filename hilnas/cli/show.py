@@ -106,6 +106,17 @@ def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str,
     return Panel(Group(*parts), title=f"{study['name']}  [dim]{study['state']}[/]", title_align="left")
 
 
+def progress_line(study: dict[str, Any]) -> str:
+    """``demo running: 12 of 44 candidates, 9 complete  3 measuring, 4 on the front``."""
+    trials = study["trials"]
+    done = sum(trials.get(state, 0) for state in FINISHED_TRIALS | {TrialState.MEASURED})
+    counts = "  ".join(f"{count} {state}" for state, count in trials.items() if count) or "none yet"
+    return (
+        f"{study['name']} {study['state']}: {done} of {study['max_trials']} candidates, {counts},"
+        f" {study['front_size']} on the front"
+    )
+
+
 def _progress_of(target: dict[str, Any], study: dict[str, Any]) -> str:
     """``12 measured  1 running  3 queued   galaxy-s24-a, galaxy-s24-b``."""
     counts = {what: target[f"num_{what}"] for what in ("running", "queued", "failed")}
@@ -118,7 +129,7 @@ def _cell(key: str, member: dict[str, Any]) -> str:
     estimate = member["estimates"].get(key)
     text = number(key, member["values"][key])
     if estimate and estimate["high"] > estimate["low"] and estimate["median"]:
-        half = (estimate["high"] - estimate["low"]) / 2 / estimate["median"]
+        half = (estimate["high"] - estimate["low"]) / 2 / abs(estimate["median"])
         text += f" [dim]±{half:.1%}[/]"
     again = [(what, member[name]) for name, what in FURTHER.items() if (member.get(name) or {}).get("metric") == key]
     return text + "".join(f"\n[dim]{what}[/] {result['score']:.3f}" for what, result in again)

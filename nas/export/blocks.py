@@ -21,6 +21,7 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import Skip, mixer_from_dict
 from search_space.modeling.layers import RMSNorm
 from search_space.modeling.model import Layer
+from search_space.quantizable import require_quantizable
 
 FORMAT_VERSION = 1  # raise it when the export form of any block changes
 Role = Literal["embedding", "mixer", "ffn", "head"]
@@ -82,8 +83,10 @@ def toolchain() -> str:
 
 
 def blocks_of(arch: ArchConfig, quantization: str, backend: str = DEFAULT_BACKEND) -> list[PlacedBlock]:
-    """The chain of a candidate, in execution order."""
+    """The chain of a candidate, in execution order. Raises InvalidConfig for widths that the quantization cannot
+    pack."""
     form = ProgramForm(quantization, backend)
+    require_quantizable(arch, quantization)
     ends = {"vocab_size": arch.vocab_size}
     placed = [_placed("embedding", "embedding", arch, form, {**ends, "multiplier": arch.embedding_multiplier})]
     for index, layer in enumerate(arch.layers):

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from foundation.cpus import usable_cpus
 from foundation.files import write_atomically
 from foundation.measurement_lock import MeasurementLock
 from foundation.workers import Workers
 from nas.export.blocks import BlockSpec, build_block, example_inputs
 from nas.export.delegation import describe_delegation
-from nas.export.stages import compile_program
+from nas.export.stages import compile_program, staged
+
+Told = Callable[[int, int, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class BlockLibrary:
         self.root = root
         self.blocks_dir = root / "blocks"
         self._index = root / "index"
-        self._workers = workers or max(1, min(8, os.cpu_count() or 1))
+        self._workers = workers or min(8, usable_cpus())
         self._pool: Workers | None = None
         self._pending: dict[str, Future[dict[str, Any]]] = {}
         for folder in (self.blocks_dir, self._index):
@@ -70,10 +72,17 @@ class BlockLibrary:
                 self._pending[spec.key] = self._compilers().submit(compile_block, str(self.root), asdict(spec))
         return missing
 
-    def ensure(self, specs: Iterable[BlockSpec]) -> dict[BlockSpec, BlockEntry]:
-        """Compiles every missing block; raises the first ExportFailed. Finished blocks are kept in any case."""
+    def ensure(self, specs: Iterable[BlockSpec], told: Told | None = None) -> dict[BlockSpec, BlockEntry]:
+        """Compiles every missing block; raises the first ExportFailed. Finished blocks are kept in any case.
+
+        ``told`` is called before the wait for each one with its number, how many are missing, and the seconds left once
+        a block has shown how long one takes."""
         required = list(dict.fromkeys(specs))
-        for spec in self.start(required):
+        missing, begun = self.start(required), time.monotonic()
+        for done, spec in enumerate(missing):
+            if told is not None:
+                spent = time.monotonic() - begun
+                told(done + 1, len(missing), spent / done * (len(missing) - done) if done else None)
             try:
                 self._pending[spec.key].result()
             finally:
@@ -116,8 +125,9 @@ def compile_block(root: str, spec_fields: dict[str, Any]) -> dict[str, Any]:
     spec, library = BlockSpec(**spec_fields), BlockLibrary(Path(root))
     with MeasurementLock().shared():
         start = time.monotonic()
+        block = staged("build", lambda: build_block(spec))
         program, edge = compile_program(
-            build_block(spec), example_inputs(spec), spec.quantization, spec.role != "head", spec.backend
+            block, example_inputs(spec), spec.quantization, spec.role != "head", spec.backend
         )
     digest = library.store(program)
     entry = BlockEntry(spec.key, digest, len(program), time.monotonic() - start, spec_fields, describe_delegation(edge))

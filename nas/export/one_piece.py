@@ -22,7 +22,7 @@ from nas.export.eager_program import EagerProgram
 from nas.export.library import BlockLibrary
 from nas.export.modules import DeployedModel, MixerBlock, deploy
 from nas.export.prompts import token_ids
-from nas.export.stages import MAX_CHUNK, compile_program
+from nas.export.stages import MAX_CHUNK, compile_program, staged
 from search_space.arch import ArchConfig
 
 
@@ -74,7 +74,7 @@ def export_candidate(
         return dict(json.loads(record.read_text()))
     with MeasurementLock().shared():
         start = time.monotonic()
-        model = model_of_blocks(arch, quantization, distinct, backend)
+        model = staged("build", lambda: model_of_blocks(arch, quantization, distinct, backend))
         program, edge = compile_model(model, arch, quantization, backend)
         seconds = time.monotonic() - start
         check = check_model(model, arch, quantization, backend=backend)

@@ -1,4 +1,4 @@
-"""Export as named stages: quantize -> capture -> lower -> serialize. An error names its stage."""
+"""Export as named stages: build -> quantize -> capture -> lower -> serialize. An error names its stage."""
 
 from __future__ import annotations
 
@@ -50,13 +50,14 @@ def compile_program(
 ) -> tuple[bytes, Any]:
     """(program bytes, lowered edge manager for reports). Raises ExportFailed with the stage."""
     target = BACKENDS.get_or_raise(backend)
-    _staged("quantize", lambda: target.quantize(module, quantization))
-    captured = _staged("capture", lambda: capture(module, inputs, dynamic and target.dynamic_shapes))
-    edge = _staged("lower", lambda: lower(captured, target))
-    return _staged("serialize", lambda: serialize(edge)), edge
+    staged("quantize", lambda: target.quantize(module, quantization))
+    captured = staged("capture", lambda: capture(module, inputs, dynamic and target.dynamic_shapes))
+    edge = staged("lower", lambda: lower(captured, target))
+    return staged("serialize", lambda: serialize(edge)), edge
 
 
-def _staged(stage: str, work: Callable[[], T]) -> T:
+def staged(stage: str, work: Callable[[], T]) -> T:
+    """Raises ExportFailed with the stage for whatever goes wrong in ``work``, apart from errors that are explained."""
     try:
         return work()
     except HilnasError:

@@ -7,10 +7,9 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from contracts.metrics import parse_metric
 from contracts.states import TrialState as OurState
 from contracts.study import StudySpec, TrialFacts
-from nas.objectives import decisive_metrics, known_deviations, known_values
+from nas.objectives import decisive_metrics, excess, finite, known_deviations, known_values
 from nas.samplers.block_times import block_times
 
 Distributions = dict[str, BaseDistribution]
@@ -26,7 +25,7 @@ def user_attrs(trial: TrialFacts, spec: StudySpec) -> dict[str, Any]:
     decisive = decisive_metrics(spec)
     metrics = {key: value for key, value in known_values(trial).items() if key in decisive}
     if trial.state is OurState.COMPLETE:
-        metrics |= {key: value for key, value in trial.values.items() if key in decisive}
+        metrics |= {key: value for key, value in finite(trial.values).items() if key in decisive}
     deviations = {key: value for key, value in known_deviations(trial).items() if key in metrics}
     return {
         "hilnas_trial_id": trial.id, "hilnas_state": str(trial.state), "reason": trial.reason,
@@ -39,17 +38,18 @@ def constraints(metrics: dict[str, float], spec: StudySpec) -> dict[str, float]:
     found = {}
     for key, bound in spec.all_budgets.items():
         if key in metrics:
-            sign = 1.0 if parse_metric(key)[0].direction == "min" else -1.0
-            found[key] = sign * (metrics[key] - bound)
+            found[key] = excess(metrics[key], bound, spec.direction_of(key))
     return found
 
 
 def optuna_state(trial: TrialFacts, spec: StudySpec, ended: bool = False) -> tuple[TrialState, list[float] | None]:
-    """Only real values count: a trial that failed, broke a budget or was not worth judging has none. ``ended`` where
+    """Only real values count: a trial that failed, broke a budget, was not worth judging or has a value that is not
+    finite has none. ``ended`` where
     nothing will change any more."""
     keys = [objective.metric for objective in spec.all_objectives]
-    if trial.state is OurState.COMPLETE and all(key in trial.values for key in keys):
-        return TrialState.COMPLETE, [trial.values[key] for key in keys]
+    values = finite(trial.values)
+    if trial.state is OurState.COMPLETE and all(key in values for key in keys):
+        return TrialState.COMPLETE, [values[key] for key in keys]
     goes_on = UNFINISHED if ended else MAY_GO_ON
     return (TrialState.RUNNING if trial.state in goes_on else TrialState.FAIL), None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from foundation.errors import InvalidConfig
 from foundation.registry import Registry
+from foundation.typed_fields import build, quoted
 from search_space.states import StateSpec
 
 if TYPE_CHECKING:
@@ -132,14 +133,10 @@ def mixer_from_dict(data: dict[str, Any]) -> MixerConfig:
     kind = data.get("kind")
     cls = MIXERS.get_or_raise(kind)  # type: ignore[arg-type]
     options = {key: value for key, value in data.items() if key != "kind"}
-    known = [f.name for f in fields(cls)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise InvalidConfig(f"{kind}: unknown option {unknown[0]!r}; known options: {', '.join(known) or 'none'}")
-    return cls(**options)
+    return build(cls, cls.kind, options, "option")
 
 
 def require_positive(owner: str, **values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise InvalidConfig(f"{owner}: {name} must be a positive whole number, got {value!r}")
+            raise InvalidConfig(f"{owner}: {name} must be a positive whole number, got {quoted(value)}")

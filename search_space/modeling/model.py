@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.modeling.cache import HilnasCache
 from search_space.modeling.configuration import HilnasConfig
@@ -157,9 +158,17 @@ class HilnasForCausalLM(HilnasPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)  # type: ignore[arg-type]
 
     def _prepare_cache_for_generation(  # type: ignore[override]
-        self, generation_config: Any, model_kwargs: dict[str, Any], *_: Any, **__: Any
+        self, generation_config: Any, model_kwargs: dict[str, Any], *how: Any, **__: Any
     ) -> None:
-        """Stock caches do not support conv-only nets, so generation always starts with ours."""
+        """Stock caches do not support conv-only nets, so generation always starts with ours.
+
+        Raises InvalidConfig for assisted decoding, which takes rejected tokens out of the cache again.
+        """
+        if any(getattr(one, "value", "") == "assisted_generation" for one in how):
+            raise InvalidConfig(
+                "the states of convolutions cannot give tokens back, so drafts cannot be rejected: leave out"
+                " assistant_model and prompt_lookup_num_tokens"
+            )
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = HilnasCache()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
+from foundation.files import read_text
+from foundation.json_text import read_json
 from search_space.arch import SwiGLU, reject_unknown
 from search_space.mixers import MIXERS, MixerConfig, mixer_from_dict
 from search_space.space.choices import AUTO, Ffn, FfnTemplate, LayerChoices, Mixer, MixerTemplate
@@ -64,13 +65,10 @@ def space_from_file(path: Path) -> SearchSpace:
 
 def read_data(path: Path) -> Any:
     """What a YAML or JSON file holds. Raises InvalidConfig with the place of an error."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    text = read_text(path)
     if path.suffix == ".json":
         try:
-            return json.loads(text)
+            return read_json(text)
         except ValueError as error:
             raise InvalidConfig(f"{path} is not JSON: {error}") from None
     import yaml

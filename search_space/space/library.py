@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
+from foundation.files import is_file, shown
 from foundation.part_spec import parse_spec
 from foundation.registry import Registry
 from search_space.space.around import around
@@ -66,10 +67,12 @@ def space(name: str | Mapping[str, Any], options: dict[str, Any] | None = None) 
 
 def space_of(text: str) -> SearchSpace:
     """A space as a command line names it: ``named`` with options, or a YAML or JSON file given by its path."""
-    if Path(text).is_file() and text not in SPACES:
+    if is_file(text) and text not in SPACES:
         return space_from_file(Path(text))
+    if text.lstrip()[:1] in ("{", "["):
+        raise InvalidConfig("that is JSON itself: write it to a file and give the file's path, or name a search space")
     if text.split()[:1] and text.split()[0] not in SPACES:
-        raise InvalidConfig(f"{text!r} is neither a search space ({SPACES.known}) nor a file")
+        raise InvalidConfig(f"{shown(text)!r} is neither a search space ({SPACES.known}) nor a file")
     return space(*named(text))
 
 

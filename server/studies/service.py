@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from contracts.device import RUNNER_DELEGATES, DeviceFacts
+from contracts.device import DEFAULT_THREADS, RUNNER_DELEGATES, DeviceFacts
 from contracts.states import FINISHED_TRIALS, JobState, StudyState
 from contracts.study import MAX_TRIALS, StudyRecord, StudySpec
 from foundation.errors import InvalidConfig
@@ -14,6 +14,7 @@ from nas.export.backends import BACKENDS
 from nas.feasibility import KEPT, REJECTED
 from nas.targets import matches
 from search_space.arch import ArchConfig
+from search_space.quantizable import require_quantizable
 from search_space.space import space
 from server.context import Context, new_id
 from server.devices import repository as devices
@@ -41,7 +42,7 @@ def create(session: Session, ctx: Context, spec: StudySpec, idempotency_key: str
     _check_devices(session, spec)
     ctx.check_spec(spec)
     _check_warm_start(session, spec)
-    _check_backends(session, spec)
+    _check_devices_able(session, spec)
     row = StudyRow(
         id=new_id("study"), name=spec.name, state=StudyState.RUNNING, spec=spec.model_dump(mode="json"),
         reason="", reference_point={}, generation=1, idempotency_key=idempotency_key or None, created_at=ctx.now(),
@@ -75,17 +76,30 @@ def _check_warm_start(session: Session, spec: StudySpec) -> None:
             )
 
 
-def _check_backends(session: Session, spec: StudySpec) -> None:
-    """Raises InvalidConfig if programs would be compiled that no device can run."""
+def _check_devices_able(session: Session, spec: StudySpec) -> None:
+    """Raises InvalidConfig if programs would be compiled, or threads asked for, that no device can run."""
     measuring = devices.measuring_facts(session)
     for target in spec.targets:
         chosen = [facts for device_id, facts in measuring.items() if matches(target, device_id, facts)]
         _require_able(spec.backend_of(target.name), chosen, f"of target {target.name} ")
+        _require_cores(target.threads or spec.threads, chosen, f"of target {target.name} ")
     for device_id in spec.devices:
         chosen = [measuring[device_id]] if device_id in measuring else []
         _require_able(spec.backend, chosen, f"{device_id} ")
+        _require_cores(spec.threads, chosen, f"{device_id} ")
     if not spec.targets and not spec.devices:
         _require_able(spec.backend, list(measuring.values()), "")
+        _require_cores(spec.threads, list(measuring.values()), "")
+
+
+def _require_cores(threads: int, chosen: Sequence[DeviceFacts], whose: str) -> None:
+    """A device that is not enrolled yet, or that does not say how many cores it has, may have enough."""
+    most = max((facts.cores or threads for facts in chosen), default=threads)
+    if threads > max(most, DEFAULT_THREADS):
+        cores = ", ".join(f"{facts.name} has {facts.cores}" for facts in chosen[:4])
+        raise InvalidConfig(
+            f"no enrolled device {whose}has {threads} cores for {threads} threads ({cores}): give at most {most}"
+        )
 
 
 def _require_able(name: str, chosen: Sequence[DeviceFacts], whose: str) -> None:
@@ -153,6 +167,7 @@ def enqueue(session: Session, ctx: Context, study_id: str, arch: ArchConfig, nam
     if row.state != StudyState.RUNNING:
         raise Conflict(f"study {row.name!r} is {row.state}: extend or resume it first", code="not_running")
     spec = repository.record_of(row).spec
+    require_quantizable(arch, spec.quantization)
     assignment = space(spec.space, spec.space_options).encode(arch)
     known = trials.find_by_arch(session, study_id, arch.digest)
     if known is not None:

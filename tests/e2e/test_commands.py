@@ -85,22 +85,22 @@ def test_an_unknown_command_is_wrong_usage() -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    said = sentence(run_hilnas("measure", "lfm9_tiny"), 1)
+    said = sentence(run_hilnas("measure", "lfm9_tiny"), 2)
     assert "lfm9_tiny" in said
     assert "lfm2_350m" in said
-    said = sentence(run_hilnas("export", "lfm9_tiny"), 1)
+    said = sentence(run_hilnas("export", "lfm9_tiny"), 2)
     assert "lfm9_tiny" in said
     assert "lfm2_350m" in said
 
 
 def test_an_unknown_operator_names_the_known_ones(tmp_path: Path) -> None:
-    said = sentence(run_hilnas("measure", architecture(tmp_path / "a.json", kind="mamba")), 1)
+    said = sentence(run_hilnas("measure", architecture(tmp_path / "a.json", kind="mamba")), 2)
     assert "mamba" in said
     assert "gated_short_conv" in said
 
 
 def test_heads_that_do_not_divide_are_told_what_would(tmp_path: Path) -> None:
-    said = sentence(run_hilnas("export", architecture(tmp_path / "a.json", num_kv_heads=3)), 1)
+    said = sentence(run_hilnas("export", architecture(tmp_path / "a.json", num_kv_heads=3)), 2)
     assert "got 3 for 4 heads" in said
     assert "1, 2, 4" in said
 
@@ -114,22 +114,22 @@ def test_heads_that_do_not_divide_are_told_what_would(tmp_path: Path) -> None:
 def test_a_file_that_is_no_architecture(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
-    assert words in sentence(run_hilnas("measure", str(path)), 1)
-    assert "JSON" in sentence(run_hilnas("export", str(tmp_path)), 1)
+    assert words in sentence(run_hilnas("measure", str(path)), 2)
+    assert "JSON" in sentence(run_hilnas("export", str(tmp_path)), 2)
 
 
 def test_an_unknown_protocol_names_the_known_ones() -> None:
-    said = sentence(run_hilnas("measure", "lfm2_350m", "--protocol", "slow"), 1)
+    said = sentence(run_hilnas("measure", "lfm2_350m", "--protocol", "slow"), 2)
     assert "slow" in said
     assert "screening" in said
 
 
 def test_export_wants_a_known_suffix() -> None:
-    assert ".pte or .onnx" in sentence(run_hilnas("export", "lfm2_350m", "--out", "model.gguf"), 1)
+    assert ".pte or .onnx" in sentence(run_hilnas("export", "lfm2_350m", "--out", "model.gguf"), 2)
 
 
 def test_an_unknown_benchmark_names_the_known_ones() -> None:
-    assert "search_throughput" in sentence(run_hilnas("bench", "speed"), 1)
+    assert "search_throughput" in sentence(run_hilnas("bench", "speed"), 2)
 
 
 # --- coordinator -----------------------------------------------------------------------------------------
@@ -148,14 +148,14 @@ def test_an_unknown_benchmark_names_the_known_ones() -> None:
     ],
 )
 def test_a_study_that_cannot_be_is_refused(service: Service, options: list[str], words: list[str]) -> None:
-    said = sentence(run_hilnas("search", "start", *options, "--url", service.url), 1)
+    said = sentence(run_hilnas("search", "start", *options, "--url", service.url), 2)
     assert all(word in said for word in words), said
     assert service.get("/studies") == []
 
 
 def test_a_second_coordinator_on_the_same_port(service: Service, tmp_path: Path) -> None:
     done = run_hilnas("serve", "--port", str(service.port), "--var", str(tmp_path / "var"))
-    said = sentence(done, 1)
+    said = sentence(done, 2)
     assert str(service.port) in said
     assert service.get("/health")["status"] == "ok"
 
@@ -170,7 +170,7 @@ def test_tokens_are_asked_for_when_the_address_is_open(tmp_path: Path) -> None:
     done = run_hilnas(
         "serve", "--port", str(free_port()), "--var", str(tmp_path), HILNAS_HOST="0.0.0.0", HILNAS_AUTH="local"
     )
-    assert "loopback only" in sentence(done, 1)
+    assert "loopback only" in sentence(done, 2)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +189,14 @@ def test_no_coordinator_is_exit_code_4(words: list[str]) -> None:
 def test_an_agent_without_a_runner(tmp_path: Path) -> None:
     missing = tmp_path / "hilnas-runner"
     words = ["agent", "host", "--home", str(tmp_path / "agent"), "--url", f"http://127.0.0.1:{free_port()}"]
-    said = sentence(run_hilnas(*words, "--runner", str(missing)), 1)
+    said = sentence(run_hilnas(*words, "--runner", str(missing)), 2)
     assert str(missing) in said
     assert "make setup" in said
 
 
 def test_an_agent_without_a_token(tmp_path: Path, runner: Path) -> None:
     words = ["agent", "host", "--home", str(tmp_path / "agent"), "--url", f"http://127.0.0.1:{free_port()}"]
-    assert "token" in sentence(run_hilnas(*words), 1)
+    assert "token" in sentence(run_hilnas(*words), 2)
 
 
 # --- setup -----------------------------------------------------------------------------------------------

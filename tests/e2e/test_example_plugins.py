@@ -85,5 +85,5 @@ def test_without_its_plugin_a_mixer_is_refused_by_name(tmp_path: Path) -> None:
     layer = {"mixer": {"kind": "gated_ema"}, "ffn": None}
     (tmp_path / "arch.json").write_text(json.dumps({"d_model": 64, "vocab_size": 64, "layers": [layer]}))
     done = run_hilnas("measure", str(tmp_path / "arch.json"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "unknown mixer 'gated_ema'; known: gated_short_conv" in done.stderr

@@ -210,3 +210,16 @@ def test_points_outside_the_reference_add_nothing(case: tuple[Points, list[str]]
     assert hypervolume(outside, reference, directions) == 0.0
     volume = hypervolume(points, reference, directions)
     assert hypervolume([*points, *outside], reference, directions) == pytest.approx(volume)
+
+
+@given(sets(), st.data())
+def test_rows_with_nan_change_nothing(case: tuple[Points, list[str]], data: st.DataObject) -> None:
+    points, directions = case
+    at = data.draw(st.integers(0, len(points)))
+    mixed = [*points[:at], [math.nan, *points[0][1:]], *points[at:]]
+    rest = [index for index in range(len(mixed)) if index != at]
+    assert pareto_mask(mixed, directions)[rest].tolist() == pareto_mask(points, directions).tolist()
+    assert not pareto_mask(mixed, directions)[at]
+    ranks = non_domination_rank(mixed, directions)
+    assert ranks[at] > ranks[rest].max()
+    assert knee_index(mixed, directions) != at

@@ -126,3 +126,30 @@ def test_finalists_begin_with_a_count() -> None:
     for wrong in ("four", "\u00b2", "-1", "1.5", "9" * 5000):
         with pytest.raises(InvalidConfig, match="begin with how many there are"):
             _finalists(wrong)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_watching_into_a_file_writes_a_line_per_change(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = [{"measuring": 1}, {"measuring": 1}, {"complete": 1, "measuring": 1}, {"complete": 2}]
+    answers = [
+        {"name": "s", "state": "running" if at < 3 else "finished", "max_trials": 2, "trials": trials, "front_size": at,
+         "eta_s": 125.0 if at == 2 else None, "reason": "2 candidates complete"} for at, trials in enumerate(counts)
+    ]  # fmt: skip
+    answers[1]["front_size"] = 0
+    monkeypatch.setattr(search, "POLL_S", 0.0)
+    monkeypatch.setattr(search, "console", Console(file=io.StringIO()))
+
+    class Rest:
+        def get(self, path: str) -> dict[str, Any]:
+            return answers.pop(0)
+
+    assert search.watch_study(Rest(), "s", as_json)["state"] == "finished"  # type: ignore[arg-type]
+    shown = capsys.readouterr()
+    assert (shown.err if as_json else shown.out).splitlines() == [
+        "s running: 0 of 2 candidates, 1 measuring, 0 on the front",
+        "s running: 1 of 2 candidates, 1 complete  1 measuring, 2 on the front, about 2 min left",
+        "s finished: 2 of 2 candidates, 2 complete, 3 on the front",
+    ]
+    assert (shown.out if as_json else shown.err) == ""

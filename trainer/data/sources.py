@@ -156,7 +156,7 @@ def _glosses(path: Path, at_once: int = 40) -> Iterator[str]:
 
 def _run(command: list[str], folder: Path, what: str) -> None:
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     except (FileNotFoundError, PermissionError):
         raise InvalidConfig(f"{what} needs {command[0]}, which is not here; leave this source out") from None
     if done.returncode:

@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from foundation.cpus import usable_cpus
 from foundation.errors import HilnasError, InvalidConfig
 from foundation.files import write_atomically
 from search_space.arch import ArchConfig
@@ -113,7 +114,7 @@ def launch(job: Job, num_processes: int, progress: Progress = lambda *_: None, l
     write_atomically(folder / JOB, json.dumps(asdict(job)))
     for reports in folder.glob("error-*.json"):
         reports.unlink()
-    threads = max(1, (os.cpu_count() or 1) // num_processes)
+    threads = max(1, usable_cpus() // num_processes)
     with open(folder / f"{launcher}.log", "wb") as log:
         started = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,

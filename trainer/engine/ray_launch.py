@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from foundation.cpus import usable_cpus
 from trainer.engine.launch import Job, end_with_parent, run_or_tell
 from trainer.engine.processes import joined
 
@@ -50,7 +51,7 @@ def drive(job: Job, num_workers: int, scratch: Path) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     cuda = torch.cuda.is_available()
-    given = {"job": vars(job), "threads": max(1, (os.cpu_count() or 1) // num_workers)}
+    given = {"job": vars(job), "threads": max(1, usable_cpus() // num_workers)}
     with started(num_workers, scratch):
         TorchTrainer(
             work, train_loop_config=given, torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),

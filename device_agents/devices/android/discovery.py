@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from device_agents.transports.address import split_address
 from device_agents.transports.base import Transport
 from device_agents.transports.errors import USB_DEVICES, usb_phones
 from foundation.errors import InvalidConfig
@@ -15,8 +16,7 @@ ADB_SERVER = ("127.0.0.1", 5037)
 def named_phones(serials: list[str], addresses: list[str], usb: Path = USB_DEVICES) -> list[str]:
     """The given phones, else every phone on USB that offers debugging."""
     for address in addresses:
-        if not address.rpartition(":")[2].isdigit() or ":" not in address:
-            raise InvalidConfig(f"--connect takes HOST:PORT, e.g. 192.168.1.20:5555; got {address!r}")
+        split_address(address)
     found = [*serials, *addresses] or usb_phones(usb)
     if not found:
         raise InvalidConfig(
@@ -27,7 +27,10 @@ def named_phones(serials: list[str], addresses: list[str], usb: Path = USB_DEVIC
 
 
 def choose_transport(address: str, adb: str | None, key: Path | None) -> Transport:
-    """Google's adb server if requested or if it already owns USB; else the built-in client."""
+    """Google's adb server if requested or if it already owns USB; else the built-in client. Raises InvalidConfig for
+    what is neither a serial number nor HOST:PORT."""
+    if ":" in address:
+        split_address(address)
     if adb is not None or (":" not in address and server_runs()):
         from device_agents.transports.adb_server import AdbServerTransport
 

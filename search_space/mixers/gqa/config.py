@@ -49,6 +49,9 @@ class Gqa(MixerConfig):
                 f"{self.kind}: num_kv_heads must divide num_heads, got {self.num_kv_heads} for {self.num_heads} heads"
                 f" (would work: {', '.join(map(str, divisors))})"
             )
+        if self.rope_theta and self.rope_theta <= 1:
+            given = self.rope_theta
+            raise InvalidConfig(f"{self.kind}: rope_theta must be above 1, or 0 for the architecture's, got {given:g}")
         if self.head_dim % 2:
             raise InvalidConfig(f"{self.kind}: head_dim must be even for rotary positions, got {self.head_dim}")
 

@@ -12,7 +12,7 @@ from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import GatedShortConv, Gqa
 from search_space.modeling.families.base import FAMILIES, Family, from_stock, per_layer, refuse, to_stock
 from search_space.modeling.families.llama import head_width
-from search_space.modeling.families.positions import read_positions, write_positions
+from search_space.modeling.families.positions import own_theta, read_positions, write_positions
 from search_space.modeling.model import HilnasForCausalLM
 
 CONV = {
@@ -61,7 +61,7 @@ class Lfm2(Family):
 
     def config_of(self, arch: ArchConfig) -> PreTrainedConfig:
         conv = {layer.mixer for layer in arch.layers if isinstance(layer.mixer, GatedShortConv)}
-        attention = {layer.mixer for layer in arch.layers if type(layer.mixer) is Gqa}
+        attention = {own_theta(layer.mixer, arch) for layer in arch.layers if type(layer.mixer) is Gqa}
         others = {layer.mixer.kind for layer in arch.layers} - {"gated_short_conv", "gqa"}
         ffns = {layer.ffn for layer in arch.layers}
         head, ffn = next(iter(attention), Gqa(max(1, arch.d_model // 64), 1, 64)), next(iter(ffns))

@@ -10,7 +10,7 @@ from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig, LayerConfig, SwiGLU
 from search_space.mixers import Gqa
 from search_space.modeling.families.base import FAMILIES, Family, per_layer, refuse, the_only
-from search_space.modeling.families.positions import read_positions, write_positions
+from search_space.modeling.families.positions import own_theta, read_positions, write_positions
 
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}  # transformers' name -> ours
 ATTENTION = {f"mixer.{name}.weight": f"self_attn.{name}.weight" for name in ("q_proj", "k_proj", "v_proj", "o_proj")}
@@ -69,7 +69,7 @@ class Llama(Family):
         return ArchConfig(layers=(layer,) * config.num_hidden_layers, **shared_settings(config))
 
     def config_of(self, arch: ArchConfig) -> PreTrainedConfig:
-        attention, ffn = the_only(x.mixer for x in arch.layers), the_only(x.ffn for x in arch.layers)
+        attention, ffn = the_only(own_theta(x.mixer, arch) for x in arch.layers), the_only(x.ffn for x in arch.layers)
         head = attention if type(attention) is Gqa else Gqa(qk_norm=False)
         refuse("LlamaForCausalLM", (
             (type(attention) is not Gqa, "it has one attention over the whole context for all layers"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
 from foundation.errors import InvalidConfig
 from search_space.arch import ArchConfig
+from search_space.mixers import Gqa, MixerConfig
 from search_space.rope import Llama3Scaling, Yarn
 
+M = TypeVar("M", bound=MixerConfig)
 LENGTH = "original_max_position_embeddings"
 OPTIONS = {
     "default": frozenset[str](),
@@ -61,6 +63,12 @@ def _attention_factor(told: dict[str, Any], yarn: Yarn) -> float:
         scaled = [0.1 * told[name] * math.log(yarn.factor) + 1.0 for name in ("mscale", "mscale_all_dim")]
         return scaled[0] / scaled[1]
     return yarn.attention_factor
+
+
+def own_theta(mixer: M, arch: ArchConfig) -> M:
+    """Attention whose base is the architecture's own, said or not, is written one way: without a base of its own."""
+    same = isinstance(mixer, Gqa) and mixer.rope_theta == arch.rope_theta
+    return replace(mixer, rope_theta=0.0) if same else mixer  # type: ignore[call-arg]
 
 
 def write_positions(arch: ArchConfig) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from search_space.modeling.families.llama import (
     shared_settings,
     written_settings,
 )
+from search_space.modeling.families.positions import own_theta
 
 NORMS = {f"mixer.{name}.weight": f"self_attn.{name}.weight" for name in ("q_norm", "k_norm")}
 
@@ -39,7 +40,7 @@ class Qwen3(Family):
         return ArchConfig(layers=layers, **shared_settings(config))
 
     def config_of(self, arch: ArchConfig) -> PreTrainedConfig:
-        mixers = [layer.mixer for layer in arch.layers]
+        mixers = [own_theta(layer.mixer, arch) for layer in arch.layers]
         attention, ffn = the_only(_whole(mixer) for mixer in mixers), the_only(layer.ffn for layer in arch.layers)
         windows = {mixer.window for mixer in mixers if isinstance(mixer, SlidingWindow)}
         refuse("Qwen3ForCausalLM", (
