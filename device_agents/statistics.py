@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from contracts.measurement import Estimate
 
@@ -76,3 +77,88 @@ def drift_factor(canary_ms: Sequence[float], reference_ms: float) -> float:
     noise = _MEDIAN_EFFICIENCY * deviation(canary_ms) / present / math.sqrt(len(canary_ms))
     trust = drift**2 / (drift**2 + noise**2) if drift or noise else 0.0
     return 1.0 + trust * drift
+
+
+# --- two models, cold run by cold run -------------------------------------------------------------------------------
+
+
+class Ratio(NamedTuple):
+    """Of two models' times, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def probability_lower(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> float:
+    """Probability that ``a`` takes less time than ``b``. Each is one sequence of samples for each cold run.
+
+    Student's t of the logarithms of the runs' medians: of the paired differences where both have as many runs (run i
+    of both in the same round), Welch's otherwise. Raises ValueError for fewer than two runs of either.
+    """
+    mean, error, degrees = _log_difference(a, b)
+    if error == 0.0:
+        return 0.5 if mean == 0.0 else float(mean < 0)
+    return student_cdf(-mean / error, degrees)
+
+
+def ratio_interval(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Ratio:
+    """Times of ``a`` over those of ``b``; runs as in ``probability_lower``. Raises ValueError for fewer than two."""
+    mean, error, degrees = _log_difference(a, b)
+    half = student_quantile(0.975, degrees) * error
+    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+
+
+def _log_difference(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Mean of log(a) - log(b), its standard error, and degrees of freedom."""
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"two cold runs of each are the fewest that can be compared, got {len(a)} and {len(b)}")
+    logs_a, logs_b = ([math.log(statistics.median(run)) for run in runs] for runs in (a, b))
+    if len(a) == len(b):
+        differences = [x - y for x, y in zip(logs_a, logs_b, strict=True)]
+        return statistics.mean(differences), statistics.stdev(differences) / math.sqrt(len(a)), len(a) - 1
+    mean = statistics.mean(logs_a) - statistics.mean(logs_b)
+    parts = [statistics.variance(logs) / len(logs) for logs in (logs_a, logs_b)]
+    total = sum(parts)
+    if total == 0.0:
+        return mean, 0.0, len(a) + len(b) - 2
+    weights = sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (logs_a, logs_b), strict=True))
+    return mean, math.sqrt(total), total**2 / weights
+
+
+def student_cdf(t: float, degrees: float) -> float:
+    """Probability below ``t`` of Student's distribution, by the incomplete beta function."""
+    tail = 0.5 * _incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))
+    return 1.0 - tail if t > 0 else tail
+
+
+def student_quantile(share: float, degrees: float) -> float:
+    """The inverse of ``student_cdf`` for shares above one half, by bisection."""
+    low, high = 0.0, 1.0
+    while student_cdf(high, degrees) < share:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_cdf(middle, degrees) < share else (low, middle)
+    return (low + high) / 2
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """Regularized; continued fraction by Lentz's method (Numerical Recipes, 6.4)."""
+    if x in (0.0, 1.0):
+        return x
+    if x > (a + 1) / (a + b + 2):
+        return 1.0 - _incomplete_beta(b, a, 1.0 - x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    c, d = 1.0, 1.0 / (1.0 - (a + b) * x / (a + 1))
+    fraction = d
+    for m in range(1, 300):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        d, c = 1.0 / (1.0 + even * d), 1.0 + even / c
+        fraction *= d * c
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        d, c = 1.0 / (1.0 + odd * d), 1.0 + odd / c
+        fraction *= d * c
+        if abs(d * c - 1.0) < 1e-14:
+            break
+    return front * fraction
