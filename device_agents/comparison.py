@@ -68,7 +68,7 @@ def needed_runs(rounds: int) -> int:
 def measure_in_turn(
     entrants: Sequence[Entrant], rounds: int, journal: Journal, told: Told = lambda turn, name: None
 ) -> list[Series]:
-    """``rounds`` rounds, and up to half as many again while a model has too few undisturbed runs.
+    """``rounds`` rounds, and up to as many again while a model has too few undisturbed runs.
 
     Raises DeviceLost when the device is gone or cannot measure now; what was finished is in ``journal``.
     """
@@ -93,7 +93,7 @@ def needs_round(series: Sequence[Series], turn: int, rounds: int) -> bool:
     if turn < rounds or not running:
         return bool(running)
     short = any(len(one.clean()) < needed_runs(rounds) for one in running)
-    return short and turn < rounds + math.ceil(rounds / 2)
+    return short and turn < 2 * rounds
 
 
 def restored(entrants: Sequence[Entrant], journal: Journal) -> list[Series]:

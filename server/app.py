@@ -19,6 +19,7 @@ from server.artifacts.endpoints import router as artifacts
 from server.artifacts.storage import ArtifactFiles
 from server.auth.endpoints import router as tokens
 from server.clock import Clock, utc_now
+from server.comparisons.endpoints import router as comparisons
 from server.context import Context
 from server.coordinator import Coordinator, RunStudy
 from server.dashboard import mount_dashboard
@@ -41,7 +42,7 @@ from server.trials.endpoints import router as trials
 
 MAX_LAYERS = 512
 MAX_PARAMS = 20_000_000_000  # a block of more would not fit where it is compiled
-ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, registry, meta)
+ROUTERS = (studies, trials, trainings, comparisons, jobs, devices, artifacts, events, tokens, registry, meta)
 
 
 def create_app(

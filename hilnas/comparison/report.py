@@ -38,9 +38,10 @@ def headline(result: Comparison) -> list[str]:
     cores = f" on cores {' '.join(map(str, settings.affinity))}" if settings.affinity else f" of {device.cores} cores"
     soc = f" ({device.details['soc']})" if "soc" in device.details else ""
     return [
-        f"{device.model}{soc}, {device.os}, {settings.threads} threads{cores}, fingerprint {device.fingerprint}",
-        f"{settings.rounds} rounds of one cold process each, {result.minutes:.1f} minutes of measuring, "
-        f"{settings.quantization}, {settings.cache_dtype} cache, {result.measured_at:%Y-%m-%d %H:%M} UTC",
+        f"{device.model}{soc}, {device.os}, fingerprint {device.fingerprint}",
+        f"{settings.threads} threads{cores}, {settings.quantization}, {settings.cache_dtype} cache, {settings.rounds} "
+        "rounds of one cold process each",
+        f"{result.measured_at:%Y-%m-%d %H:%M} UTC, {result.minutes:.1f} minutes of measuring",
     ]
 
 
