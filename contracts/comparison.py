@@ -101,7 +101,7 @@ class Sustained(_Record):
 
 
 class Comparison(_Record):
-    """``minutes`` are those of measuring; compiling comes before."""
+    """``minutes`` are those of measuring, after compiling; waits for other measurements on the machine count."""
 
     format: Literal[1] = 1
     title: Name

@@ -42,6 +42,14 @@ def named_models(texts: Sequence[str]) -> list[NamedModel]:
 
 
 def named_model(text: str) -> NamedModel:
+    """Raises InvalidConfig that names ``text``."""
+    try:
+        return _named_model(text)
+    except InvalidConfig as error:
+        raise error if text in str(error) else InvalidConfig(f"{text}: {error}") from None
+
+
+def _named_model(text: str) -> NamedModel:
     path = Path(text)
     if text in PRESETS:
         return NamedModel(text, architecture(text))

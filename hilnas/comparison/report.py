@@ -39,8 +39,8 @@ def headline(result: Comparison) -> list[str]:
     soc = f" ({device.details['soc']})" if "soc" in device.details else ""
     return [
         f"{device.model}{soc}, {device.os}, fingerprint {device.fingerprint}",
-        f"{settings.threads} threads{cores}, {settings.quantization}, {settings.cache_dtype} cache, {settings.rounds} "
-        "rounds of one cold process each",
+        f"{settings.threads} thread{'s' * (settings.threads > 1)}{cores}, {settings.quantization}, "
+        f"{settings.cache_dtype} cache, {settings.rounds} rounds of one cold process each",
         f"{result.measured_at:%Y-%m-%d %H:%M} UTC, {result.minutes:.1f} minutes of measuring",
     ]
 
@@ -147,6 +147,8 @@ def interval(estimate: Estimate) -> str:
 
 def short(value: float) -> str:
     """Three digits, without an exponent."""
+    if value == 0:
+        return "0"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 

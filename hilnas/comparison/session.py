@@ -116,7 +116,7 @@ def _measured(
             told(f"continuing: {kept_sentence(journal)}")
         start = journal.records[0]["at"] if journal.records else time.time()
         local.device.begin(f"compare-{secrets.token_hex(4)}")
-        progress = lambda turn, name: told(f"round {turn + 1} of {request.rounds}: {name}")  # noqa: E731
+        progress = lambda turn, name: told(f"{round_of(turn, request.rounds)}: {name}")  # noqa: E731
         series = measure_in_turn(entrants, request.rounds, journal, progress)
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{session[:8]}"
         rows = rows_of(request, local, series, weights, name)
@@ -130,10 +130,15 @@ def _measured(
     return result
 
 
+def round_of(turn: int, rounds: int) -> str:
+    extra = "; some runs were disturbed, so one more" if turn >= rounds else f" of {rounds}"
+    return f"round {turn + 1}{extra}"
+
+
 def on_device(protocol: Protocol, facts: DeviceFacts) -> Protocol:
     """On the cores that the device picks. Raises InvalidConfig for more threads than it has cores."""
     if protocol.threads > facts.cores:
-        raise InvalidConfig(f"--threads {protocol.threads}: {facts.name} has {facts.cores} cores")
+        raise InvalidConfig(f"--threads {protocol.threads}: {facts.name} has {facts.cores} cores; give at most as many")
     return protocol.model_copy(update={"affinity": cores_for(facts, protocol.threads) or None})
 
 

@@ -292,7 +292,7 @@ def test_no_probability_is_one(value: float, text: str) -> None:
 
 
 def test_numbers_have_no_exponent() -> None:
-    assert [short(x) for x in (1234.4, 99.94, 12.345, 0.01234)] == ["1234", "99.9", "12.3", "0.0123"]
+    assert [short(x) for x in (0.0, 1234.4, 99.94, 12.345, 0.01234)] == ["0", "1234", "99.9", "12.3", "0.0123"]
 
 
 def test_the_command_repeats_the_measuring() -> None:
