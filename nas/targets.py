@@ -94,16 +94,15 @@ def on_target(plan: Plan, spec: StudySpec, name: str) -> Plan:
 def on_cores(plan: Plan, facts: Iterable[DeviceFacts]) -> Plan:
     """``plan`` on the cores that the device itself picks for that many threads (phones do), unless the plan sets
     them."""
-    threads = str(plan.protocol.threads)
-    picked = next((cores for one in facts if (cores := _picked(one, threads))), None)
+    picked = next((cores for one in facts if (cores := cores_for(one, plan.protocol.threads))), None)
     if plan.protocol.affinity is not None or picked is None:
         return plan
     return plan.model_copy(update={"protocol": plan.protocol.model_copy(update={"affinity": picked})})
 
 
-def _picked(facts: DeviceFacts, threads: str) -> list[int]:
+def cores_for(facts: DeviceFacts, threads: int) -> list[int]:
     """Cores that an agent reports for that many threads; empty if it did not report a valid list."""
     affinity = facts.details.get("affinity")
-    cores = affinity.get(threads) if isinstance(affinity, dict) else None
+    cores = affinity.get(str(threads)) if isinstance(affinity, dict) else None
     sound = isinstance(cores, list) and all(type(core) is int and 0 <= core < MAX_CORES for core in cores)
     return cores if sound and cores and len(cores) <= MAX_CORES else []

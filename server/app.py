@@ -13,6 +13,7 @@ from server.artifacts.endpoints import router as artifacts
 from server.artifacts.storage import ArtifactFiles
 from server.auth.endpoints import router as tokens
 from server.clock import Clock, utc_now
+from server.comparisons.endpoints import router as comparisons
 from server.context import Context
 from server.coordinator import Coordinator, RunStudy
 from server.dashboard import mount_dashboard
@@ -33,7 +34,7 @@ from server.studies.endpoints import router as studies
 from server.trainings.endpoints import router as trainings
 from server.trials.endpoints import router as trials
 
-ROUTERS = (studies, trials, trainings, jobs, devices, artifacts, events, tokens, registry, meta)
+ROUTERS = (studies, trials, trainings, comparisons, jobs, devices, artifacts, events, tokens, registry, meta)
 
 
 def create_app(

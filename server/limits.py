@@ -19,7 +19,9 @@ from server.handlers import answer
 
 KIB, MIB = 1 << 10, 1 << 20
 MAX_BODY = MIB
-MAX_BODIES = {"/result": 16 * MIB, "/progress": 8 * MIB, "/agents/enrol": 512 * KIB}  # by the end of the path
+MAX_BODIES = {  # by the end of the path
+    "/result": 16 * MIB, "/progress": 8 * MIB, "/comparisons": 8 * MIB, "/agents/enrol": 512 * KIB,
+}  # fmt: skip
 MAX_HELD = 256 * MIB  # of all bodies being served at once
 MAX_DEPTH, MAX_PARTS = 32, 500_000
 MAX_TEXT, MAX_KEY = 64 * KIB, KIB

@@ -290,6 +290,18 @@ class QualityRow(Base):
     created_at: Mapped[datetime]
 
 
+class ComparisonRow(Base):
+    """A published comparison; ``digest`` is that of its body, so that the same one is kept once."""
+
+    __tablename__ = "comparisons"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    title: Mapped[str] = mapped_column(String(120))
+    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    body: Mapped[dict[str, Any]] = mapped_column(deferred=True)
+    created_at: Mapped[datetime]
+
+
 class EventRow(Base):
     """``id`` is the SSE event id; it grows with commit order within a study."""
 

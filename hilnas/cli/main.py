@@ -33,6 +33,7 @@ HELP = {
     "agent": "Run a measurement agent on this machine.",
     "search": "Start, watch and stop searches.",
     "measure": "Measure one preset or architecture file on one device.",
+    "compare": "Compare models on one device: which is faster, and how surely.",
     "export": "Export an architecture as .pte or ONNX.",
     "bundle": "Build what runs on a phone: loader, libraries, runner.",
     "virtual-phone": "Start a phone made of software, for tests and first steps.",

@@ -1,4 +1,4 @@
-"""The dashboard: two static pages, of studies and of trainings, no build step. Deep links serve the same pages."""
+"""The dashboard: static pages of studies, trainings and comparisons, no build step. Deep links serve the same pages."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def mount_dashboard(app: FastAPI) -> None:
     @app.get("/trainings/{rest:path}", include_in_schema=False)
     def trainings(rest: str = "") -> FileResponse:
         return FileResponse(STATIC / "trainings.html", headers=HEADERS)
+
+    @app.get("/comparisons", include_in_schema=False)
+    @app.get("/comparisons/{rest:path}", include_in_schema=False)
+    def comparisons(rest: str = "") -> FileResponse:
+        return FileResponse(STATIC / "comparisons.html", headers=HEADERS)
 
     app.mount("/static", _Static(directory=STATIC), name="static")
 

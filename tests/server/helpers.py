@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from nas.targets import DeviceGroup
-from server.tables import DeviceRow, JobRow, StudyRow, TrainingRunRow, TrialRow
+from server.tables import ComparisonRow, DeviceRow, JobRow, StudyRow, TrainingRunRow, TrialRow
 from tests.server import samples
 
 
@@ -69,7 +69,7 @@ class AgentClient:
 def answers_of_all_pages(app: FastAPI) -> Iterator[tuple[str, Any]]:
     """(path, answer) of every GET route that users have, for every study, trial, job, device and training there is."""
     rows = {"study_id": StudyRow, "trial_id": TrialRow, "job_id": JobRow, "device_id": DeviceRow,
-            "training_id": TrainingRunRow}  # fmt: skip
+            "training_id": TrainingRunRow, "comparison_id": ComparisonRow}  # fmt: skip
     with app.state.context.database.read() as session:
         ids = {name: session.scalars(select(row.id)).all() for name, row in rows.items()}
     client = local_client(app, raise_server_exceptions=False)

@@ -13,15 +13,17 @@ import pytest
 
 from contracts.job import MeasureJob
 from contracts.measurement import Verdict
-from contracts.plan import Check
+from contracts.plan import Check, Protocol
 from device_agents.canary import CanaryBook
 from device_agents.devices.android.condition import Limits
 from device_agents.devices.android.device import AndroidDevice
 from device_agents.devices.android.doctor import examine, unfit_sentence
 from device_agents.devices.android.phone import Phone
-from device_agents.session import measure
+from device_agents.llama_bench import PhoneLlamaBench
+from device_agents.session import collect, measure
 from device_agents.transports.errors import PhoneError, PhoneFull, PhoneOffline
 from foundation.errors import DeviceLost, InvalidConfig
+from tests.doubles.llama_bench import fake_llama_bench
 from tests.phones.local import CutOnce, LocalPhone, LocalTransport, block, wait_until
 from tests.unit.test_session import STEADY, plan_of
 
@@ -318,3 +320,22 @@ def test_the_doctor_passes_a_sound_phone_and_refuses_one_without_thermal_reading
     local.write("bin/dumpsys", "#!/bin/sh\nexit 1\n")
     refused = unfit_sentence(examine(device_of(local), threads=2))
     assert "thermal: temperature or thermal status cannot be read; reboot the phone" in refused
+
+
+def test_another_engine_runs_pinned_under_the_conditions_of_a_cold_run(local: LocalPhone, tmp_path: Path) -> None:
+    (tmp_path / "other.gguf").write_bytes(b"GGUF")
+    clock, core = Clock(), min(os.sched_getaffinity(0))
+    device = device_of(local, clock=clock)
+    protocol = Protocol(prefill_lengths=[64], decode_contexts=[128], affinity=[core])
+    bench = PhoneLlamaBench(device, fake_llama_bench(tmp_path), tmp_path / "other.gguf", protocol)
+    bench.prepare()
+    assert [path.name for path in local.root.glob("llama-*/*")] == ["llama-bench"]
+    assert set(collect(bench.run(bench.plan, NEVER), bench.plan).by_metric) == {"prefill_ms@64", "decode_ms@128"}
+    assert "cmd power set-fixed-performance-mode-enabled true" in (local.folder / "log").read_text()
+    local.write("temperature", "410")
+    clock.then = lambda: local.write("temperature", "300" if clock.slept > 2 else "410")
+    assert len(bench.run(bench.plan, NEVER)) > 1 and clock.slept == 3, "it waited until the phone was cool"
+    clock.then = lambda: local.write("temperature", "410")
+    local.write("temperature", "410")
+    (spoiled,) = bench.run(bench.plan, NEVER)
+    assert spoiled.record["verdict"] == Verdict.HOT_START and "still after 60 s" in spoiled.record["reason"]

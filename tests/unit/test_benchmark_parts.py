@@ -110,6 +110,34 @@ def test_search_efficiency_in_its_quick_form(
     assert found["nsga2_is_random"], "one seed of two other samplers shows nothing about it"
 
 
+@pytest.mark.slow
+def test_compare_in_its_quick_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, runner: Path
+) -> None:
+    from benchmarks import compare
+
+    monkeypatch.setenv("HILNAS_RUNNER", str(runner))
+    monkeypatch.setattr("benchmarks.record.RESULTS", tmp_path)
+    monkeypatch.setattr(compare, "LIBRARY", Path(__file__).parents[2] / "build" / "test-library")
+    monkeypatch.setattr("sys.argv", ["compare", "--quick"])
+    compare.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < found["minutes"] <= 6 and found["models"] == 2 and found["rounds"] == 2
+    assert isinstance(found["order_agrees_between_sessions"], bool)
+    kept = json.loads((tmp_path / "compare.json").read_text())
+    assert len(kept["raw"]) == 2 and kept["raw"][0]["device"]["name"] == "host"
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [([0.99, 0.97], False), ([0.99, 0.4], True), ([0.6, 0.4], False), ([0.02, 0.7], True), ([0.99], False)],
+)
+def test_orders_contradict_where_one_session_is_sure(values: list[float], verdict: bool) -> None:
+    from benchmarks.compare import contradict
+
+    assert contradict(values) is verdict
+
+
 @pytest.mark.parametrize(
     ("nsga2", "verdict"), [([0.9, 0.9, 0.9], False), ([0.5, 0.6, 0.55], True), ([0.1, 0.1, 0.2], True)]
 )

@@ -34,6 +34,7 @@ from device_agents.devices.android.run import ColdRun, Hot, Pass, RunResult
 from device_agents.devices.android.sections import parse_state
 from device_agents.devices.android.topology import choose_cores
 from device_agents.devices.base import DeviceDefaults
+from device_agents.transports.base import ShellResult
 from device_agents.transports.errors import PhoneError, PhoneFull
 from foundation.measurement_lock import MeasurementLock
 
@@ -198,6 +199,22 @@ class AndroidDevice(DeviceDefaults):
                 return failed
             if not self._cool_down(cancelled):
                 return result
+
+    def run_program(self, command: str, cores: list[int], silence_s: float) -> tuple[ShellResult, SpoiledEvent | None]:
+        """Another engine's process under the conditions of a cold run: gate, pinned clocks, readings before and after.
+        A cut connection loses it (PhoneError); a phone that stays too hot runs nothing."""
+        with self._troubles(), self._alone():
+            self.policy.ensure(self.state.get("boot_id"))
+            self._keep(parse_state(self.phone.sections("state")))
+            self._gate = {"waited_s": 0.0, "timed_out": False, "threshold_c": self.limits.max_start_c}
+            if is_hot(self.state, self.limits) and not self._cool_down(lambda: False):
+                hot = Hot(self.state.get("battery_c", 0.0), self.state.get("thermal_status", 0))
+                return ShellResult(0, "", ""), _spoiled(Verdict.HOT_START, self._hot_sentence(hot))
+            before = self.state
+            reply = self.phone.shell(command, timeout_s=silence_s)
+            self._keep(parse_state(self.phone.sections("state")))
+        found = self._unfit() or spoiled(before, self.state, cores)
+        return reply, _spoiled(*found) if found else None
 
     def _passes(self, plan: Plan, cores: list[int]) -> list[dict[str, Any]]:
         """The timed pass, and for a protocol with memory a second one that only reads memory: walking a process's maps

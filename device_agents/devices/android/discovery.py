@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from device_agents.transports.address import split_address
 from device_agents.transports.base import Transport
 from device_agents.transports.errors import USB_DEVICES, usb_phones
-from foundation.errors import InvalidConfig
+from foundation.errors import HilnasError, InvalidConfig
 
 ADB_SERVER = ("127.0.0.1", 5037)
+# Short names of models -> how ro.product.model begins; the letter after it is the market (SM-S921B, SM-S921U).
+MODELS = {
+    "s24": "SM-S921", "s24+": "SM-S926", "s24ultra": "SM-S928", "s24fe": "SM-S721", "s25": "SM-S931", "s25+": "SM-S936",
+    "s25ultra": "SM-S938", "s25edge": "SM-S937", "s25fe": "SM-S731",
+}  # fmt: skip
 
 
 def named_phones(serials: list[str], addresses: list[str], usb: Path = USB_DEVICES) -> list[str]:
@@ -47,3 +53,42 @@ def server_runs() -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(ADB_SERVER) == 0
+
+
+def address_of(name: str, usb: Path = USB_DEVICES, model_of: Callable[[str], str] | None = None) -> str:
+    """The address of one phone: HOST:PORT or a serial number as it is, else the only phone on USB of that model.
+
+    ``name`` may be the model's own (SM-S921B) or its short one (s24). Raises InvalidConfig with the phones that are
+    there. ``model_of`` asks the phone at an address.
+    """
+    attached = usb_phones(usb)
+    if name in attached or (":" in name and name.rpartition(":")[2].isdigit()):
+        return name
+    wanted = MODELS.get(name.lower().replace(" ", "").replace("_", ""), name)
+    models = {address: _model(address, model_of or ask_model) for address in attached}
+    found = [address for address, model in models.items() if wanted and model.lower().startswith(wanted.lower())]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{address} ({model})" for address, model in models.items()) or "none"
+    if found:
+        raise InvalidConfig(f"{len(found)} phones are {name}: give the serial number of one; attached: {there}")
+    raise InvalidConfig(
+        f"no attached phone is {name!r}; attached: {there}. Give a serial number, HOST:PORT, a model such as SM-S921B,"
+        f" or one of {', '.join(MODELS)}"
+    )
+
+
+def _model(address: str, model_of: Callable[[str], str]) -> str:
+    try:
+        return model_of(address)
+    except HilnasError as error:
+        return f"gives no model: {error}"
+
+
+def ask_model(address: str) -> str:
+    transport = choose_transport(address, None, None)
+    try:
+        transport.connect()
+        return transport.shell("getprop ro.product.model").stdout.strip()
+    finally:
+        transport.close()

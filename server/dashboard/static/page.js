@@ -1,4 +1,4 @@
-// Shared by both pages: the theme, and the token dialog.
+// Shared by all pages: the theme, and the token dialog.
 import { setToken } from "./api.js";
 
 function theme(name) {
