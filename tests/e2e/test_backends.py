@@ -31,7 +31,7 @@ def test_a_study_on_portable_kernels_runs_through(tmp_path: Path, runner: Path) 
         service.start_coordinator()
         service.start_agent()
         refused = run_hilnas("search", "start", "--backend", "portable", "--url", service.url)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert "backend portable does not run '8da4w' programs; it runs fp32" in refused.stderr
         done = run_hilnas("search", "start", "--file", str(tmp_path / "study.json"), "--url", service.url, "--json")
         assert done.returncode == 0, done.stderr

@@ -70,4 +70,4 @@ def test_clear_leaves_nothing(phone: VirtualPhone, key: str) -> None:
 
 def test_no_phone_named_and_none_there() -> None:
     said = run_hilnas("agent", "doctor", "--connect", "somewhere")
-    assert said.returncode == 1 and "HOST:PORT" in said.stderr
+    assert said.returncode == 2 and "HOST:PORT" in said.stderr

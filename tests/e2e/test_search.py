@@ -116,7 +116,7 @@ def test_optuna_opens_the_exported_study(service: Service, study: dict[str, Any]
     assert len(complete) == study["trials"]["complete"]
     loaded._storage.remove_session()  # type: ignore[attr-defined]
     again = run_hilnas("search", "export-optuna", study["id"], "--out", storage, "--url", service.url)
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert again.stderr.startswith("error: ")
 
 

@@ -170,7 +170,7 @@ def test_a_run_at_home_is_shown_and_stopped_from_there(service: Service, hilnas:
     assert process.wait(200) == 1
     assert wait_for("its end", lambda: service.get(f"/trainings/{run['id']}")["state"] == "stopped", 20)
     (other,) = [hilnas("train", "run", "--recipe", "tiny", "--root", str(tmp_path), "--name", "home")]
-    assert other.returncode == 1
+    assert other.returncode == 2
     assert "is of recipe debug, not tiny; give another --name" in other.stderr
 
 
@@ -187,6 +187,6 @@ def test_what_cannot_work_is_said_at_the_start(
     service: Service, trial_id: str, options: tuple[str, ...], sentence: str
 ) -> None:
     shown = run_hilnas("train", "start", trial_id, *options, "--url", service.url)
-    assert shown.returncode == 1
+    assert shown.returncode == 2
     assert shown.stderr.startswith("error: ") or "\nerror: " in shown.stderr
     assert sentence in shown.stderr
