@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from contracts.device import DeviceFacts
-from contracts.measurement import Estimate, Verdict
+from contracts.measurement import Estimate, Verdict, require_plausible
 from contracts.plan import CacheDtype
 from contracts.values import Count, FreeJson, Name, Plausible, Sentence
 
@@ -60,6 +60,11 @@ class ComparedRow(_Record):
     rounds: list[Count] = Field(default=[], max_length=MAX_ROUNDS)
     cold_runs: Count = 0
     environment: FreeJson = {}
+
+    @field_validator("metrics")
+    @classmethod
+    def _plausible(cls, estimates: dict[str, Estimate]) -> dict[str, Estimate]:
+        return require_plausible(estimates)
 
     @model_validator(mode="after")
     def _a_round_for_each_run(self) -> ComparedRow:

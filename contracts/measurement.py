@@ -102,15 +102,20 @@ class Measurement(BaseModel):
     @field_validator("metrics", "beside")
     @classmethod
     def _plausible(cls, estimates: dict[str, Estimate]) -> dict[str, Estimate]:
-        for key, one in estimates.items():
-            if one.low < 0 or one.high > MAX_VALUE:
-                raise ValueError(f"no device measures {key} between {one.low:g} and {one.high:g} {one.unit}")
-        return estimates
+        return require_plausible(estimates)
 
     @field_validator("events", mode="before")
     @classmethod
     def _storable(cls, events: Any) -> Any:
         return clean_json(events, depth=8) if isinstance(events, list) else events
+
+
+def require_plausible(estimates: dict[str, Estimate]) -> dict[str, Estimate]:
+    """Raises ValueError for the first interval that no device can have measured."""
+    for key, one in estimates.items():
+        if one.low < 0 or one.high > MAX_VALUE:
+            raise ValueError(f"no device measures {key} between {one.low:g} and {one.high:g} {one.unit}")
+    return estimates
 
 
 def _is_measured(key: object, given: Any) -> bool:

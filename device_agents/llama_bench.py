@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from foundation.errors import InvalidConfig, RunnerCrashed
 from foundation.files import file_digest
 from foundation.measurement_lock import MeasurementLock
 
+TEXT: dict[str, Any] = {"text": True, "errors": "replace"}
 KEPT = (
     "build_commit", "build_number", "cpu_info", "backends", "model_type", "model_size", "model_n_params", "n_threads",
     "type_k", "type_v", "flash_attn", "n_batch", "n_ubatch", "n_prompt", "n_gen", "n_depth", "test_time", "avg_ns",
@@ -97,7 +99,7 @@ def _last(text: str) -> str:
     return lines[-1] if lines else "no message"
 
 
-class LlamaBench(DeviceDefaults):
+class LlamaBench(DeviceDefaults, ABC):
     """One GGUF file on one device; ``plan`` names both files, so that only runs of equal ones are joined."""
 
     def __init__(self, device: Device, program: Path, gguf: Path, protocol: Protocol) -> None:
@@ -147,8 +149,9 @@ class LlamaBench(DeviceDefaults):
     def _cores(self) -> list[int]:
         return self.plan.protocol.affinity or sorted(os.sched_getaffinity(0))
 
+    @abstractmethod
     def _execute(self, arguments: list[str]) -> Output:
-        raise NotImplementedError
+        """Runs the program with these arguments, pinned to the cores."""
 
 
 class HostLlamaBench(LlamaBench):
@@ -163,7 +166,7 @@ class HostLlamaBench(LlamaBench):
         command = ["taskset", mask_of(self._cores()), str(self.program.resolve()), *arguments]
         try:
             with MeasurementLock().exclusive():
-                done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)
+                done = subprocess.run(command, capture_output=True, timeout=RUN_TIMEOUT_S, check=False, **TEXT)
         except subprocess.TimeoutExpired:
             raise RunnerCrashed("timeout", f"llama-bench took longer than {RUN_TIMEOUT_S / 60:.0f} minutes") from None
         return Output(done.stdout, done.stderr, done.returncode)

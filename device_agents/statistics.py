@@ -82,6 +82,9 @@ def drift_factor(canary_ms: Sequence[float], reference_ms: float) -> float:
 # --- two models, cold run by cold run -------------------------------------------------------------------------------
 
 
+MAX_LOG = math.log(1e12)  # ratios beyond it say nothing
+
+
 class Ratio(NamedTuple):
     """Of two models' times, with a 95 % interval."""
 
@@ -106,7 +109,7 @@ def ratio_interval(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -
     """Times of ``a`` over those of ``b``; runs as in ``probability_lower``. Raises ValueError for fewer than two."""
     mean, error, degrees = _log_difference(a, b)
     half = student_quantile(0.975, degrees) * error
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+    return Ratio(*(math.exp(min(max(one, -MAX_LOG), MAX_LOG)) for one in (mean, mean - half, mean + half)))
 
 
 def _log_difference(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> tuple[float, float, float]:

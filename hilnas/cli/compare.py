@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +18,8 @@ from contracts.plan import CacheDtype
 from device_agents.sustained import MAX_MINUTES
 from foundation.errors import HilnasError, InvalidConfig
 from foundation.files import write_atomically
+from hilnas.cli.checks import require_threads, require_writable_file, require_writable_folder
+from hilnas.cli.progress import LOG, working
 from hilnas.comparison.earlier import joined, read_comparison, require_names
 from hilnas.comparison.models import named_models
 from hilnas.comparison.session import Request, run
@@ -26,6 +27,7 @@ from hilnas.comparison.show import markdown, show
 from hilnas.local import HOST, LIBRARY
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from search_space.cost import QUANTIZATIONS
+from search_space.quantizable import require_quantizable
 
 app = typer.Typer(help="Compare models on one device.")
 console, progress = Console(), Console(stderr=True)
@@ -67,7 +69,9 @@ def compare(
     as_markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write it to this file.")] = None,
     publish: Annotated[bool, typer.Option("--publish", help="Post it to the coordinator: a page to share.")] = False,
     url: Annotated[str | None, typer.Option(help="Of the coordinator, default HILNAS_URL.")] = None,
-    library: Annotated[Path, typer.Option(help="Block library.")] = LIBRARY,
+    library: Annotated[
+        Path, typer.Option(help=f"Block library; what torch and its exporter print goes to {LOG} in it.")
+    ] = LIBRARY,
 ) -> None:
     """Measure models in turn, one cold process of each a round, and say which is faster and how surely.
 
@@ -76,8 +80,8 @@ def compare(
     earlier = tuple((path, read_comparison(path)) for path in with_ or ())
     texts, ggufs = tuple(models or ()), tuple(gguf or ())
     check_options(texts, ggufs, llama_bench, earlier, quantization)
-    if as_markdown is not None and not as_markdown.parent.is_dir():
-        raise InvalidConfig(f"--markdown {as_markdown}: there is no folder {as_markdown.parent}")
+    if as_markdown is not None:
+        require_writable_file(as_markdown, "--markdown")
     coordinator = reachable(url) if publish else None
     if texts or ggufs:
         request = Request(
@@ -87,7 +91,11 @@ def compare(
             llama_bench=llama_bench, ggufs=ggufs, earlier=earlier,
         )  # fmt: skip
         check_names(request.names, baseline)
-        result = measured(request, library, fresh, as_json)
+        check_widths(request)
+        if on == HOST:
+            require_threads(threads)
+        require_writable_folder(library, "--library")
+        result = measured(request, library, fresh)
     else:
         result = joined(earlier, baseline)
     tell(result, as_json, as_markdown)
@@ -116,6 +124,15 @@ def check_names(names: Sequence[str], baseline: str | None) -> None:
         raise InvalidConfig(f"--baseline {baseline} is not one of the compared models: {', '.join(names)}")
 
 
+def check_widths(request: Request) -> None:
+    """Raises InvalidConfig with the first model that the quantization cannot pack."""
+    for model in request.models:
+        try:
+            require_quantizable(model.arch, request.quantization)
+        except InvalidConfig as error:
+            raise InvalidConfig(f"{model.name}: {error}") from None
+
+
 def target_of(on: str) -> str:
     """``host`` or a phone's address."""
     if on == HOST:
@@ -135,13 +152,13 @@ def folder() -> Path:
     return Path(os.environ.get("HILNAS_VAR") or "var") / "comparisons"
 
 
-def measured(request: Request, library: Path, fresh: bool, quiet: bool) -> Comparison:
+def measured(request: Request, library: Path, fresh: bool) -> Comparison:
     if fresh:
         for left in folder().glob("open-*.jsonl"):
             left.rename(left.with_name(f"left-{time.time():.0f}-{left.name}"))
-    status: AbstractContextManager[Any] = nullcontext() if quiet else progress.status("opening the device")
-    with status as shown:
-        return run(request, library, folder(), lambda text: shown.update(text) if shown else None)
+    with working(library / LOG) as say:
+        say("opening the device")
+        return run(request, library, folder(), say)
 
 
 def tell(result: Comparison, as_json: bool, as_markdown: Path | None) -> None:

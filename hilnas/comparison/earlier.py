@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from contracts.comparison import ComparedRow, Comparison, Settings
 from contracts.device import DeviceFacts
 from foundation.errors import InvalidConfig
+from foundation.json_text import read_json
 
 LIKE = {
     "threads": "--threads", "affinity": "cores", "prompts": "--prompt", "contexts": "--context",
@@ -22,7 +22,7 @@ LIKE = {
 def read_comparison(path: Path) -> Comparison:
     """Raises InvalidConfig for a file that is no comparison."""
     try:
-        return Comparison.model_validate(json.loads(path.read_text()))
+        return Comparison.model_validate(read_json(path.read_text()))
     except FileNotFoundError:
         raise InvalidConfig(f"there is no file {path}; `hilnas compare` leaves results under var/comparisons") from None
     except ValidationError as error:

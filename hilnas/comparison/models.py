@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import InvalidConfig
+from foundation.json_text import read_json
 from search_space.arch import ArchConfig
 from search_space.presets import PRESETS, architecture
 
@@ -72,7 +72,7 @@ def from_directory(folder: Path) -> NamedModel:
     """
     from hilnas.comparison.shapes import shape_of
 
-    config, name = read_json(folder), folder.resolve().name
+    config, name = config_of(folder), folder.resolve().name
     if config.get("model_type") == "hilnas":
         return _with_weights(folder, name, ArchConfig.from_dict(config.get("arch") or {}))
     arch, reason = _imported(folder, config)
@@ -107,10 +107,10 @@ def _imported(folder: Path, config: dict[str, Any]) -> tuple[ArchConfig | None, 
         raise InvalidConfig(f"{folder}/config.json is not a configuration of {kind}: {error}") from None
 
 
-def read_json(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path.read_text())
     except FileNotFoundError:
         raise InvalidConfig(f"{folder} has no config.json; give a directory as save_pretrained leaves it") from None
     except (OSError, ValueError) as error:

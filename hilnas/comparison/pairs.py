@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from statistics import median
 
 from contracts.comparison import ComparedRow, Pair
 from contracts.measurement import Verdict
@@ -18,12 +19,14 @@ def pairs_of(rows: Sequence[ComparedRow], metrics: Sequence[str]) -> list[Pair]:
 
 
 def pair_of(a: ComparedRow, b: ComparedRow, metric: str) -> Pair | None:
-    """None where nothing can be said: other sessions (what drifted between them looks like a difference of models), or
-    fewer than two rounds in which both ran undisturbed."""
+    """None where nothing can be said: other sessions (what drifted between them looks like a difference of models),
+    fewer than two rounds in which both ran undisturbed, or a run that took no time."""
     common = [turn for turn in a.rounds if turn in b.rounds]
     if a.session != b.session or len(common) < 2 or metric not in a.samples or metric not in b.samples:
         return None
     runs_a, runs_b = ([row.samples[metric][row.rounds.index(turn)] for turn in common] for row in (a, b))
+    if any(median(run) <= 0 for run in (*runs_a, *runs_b)):
+        return None
     ratio = ratio_interval(runs_a, runs_b)
     return Pair(
         metric=metric, first=a.name, second=b.name, probability=probability_lower(runs_a, runs_b), ratio=ratio.value,

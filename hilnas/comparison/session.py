@@ -21,8 +21,10 @@ from device_agents.devices.base import Device
 from device_agents.journal import Journal
 from device_agents.llama_bench import HostLlamaBench, LlamaBench, PhoneLlamaBench
 from device_agents.sustained import sustain
-from foundation.errors import InvalidConfig, RunnerCrashed
+from foundation.errors import RunnerCrashed
 from foundation.files import write_atomically
+from hilnas.cli.checks import require_threads
+from hilnas.cli.progress import compiling
 from hilnas.comparison.earlier import earlier_rows, require_alike, require_names
 from hilnas.comparison.models import NamedModel
 from hilnas.comparison.pairs import pairs_of
@@ -96,8 +98,8 @@ def run(request: Request, library: Path, folder: Path, told: Told, device: Devic
         benches = [bench_of(local.device, request, gguf, protocol) for gguf in request.ggufs]
         for bench in benches:
             bench.prepare()
-        told("compiling missing blocks")
-        local.compile([model.arch for model in request.models if model.folder is None])
+        told("looking for missing blocks")
+        local.compile([model.arch for model in request.models if model.folder is None], compiling(told))
         plans = [planned(local, model, protocol) for model in request.models]
         push(local, [plan for plan, _ in plans], benches, told)
         pairs = zip(request.models, plans, strict=True)
@@ -137,8 +139,7 @@ def round_of(turn: int, rounds: int) -> str:
 
 def on_device(protocol: Protocol, facts: DeviceFacts) -> Protocol:
     """On the cores that the device picks. Raises InvalidConfig for more threads than it has cores."""
-    if protocol.threads > facts.cores:
-        raise InvalidConfig(f"--threads {protocol.threads}: {facts.name} has {facts.cores} cores; give at most as many")
+    require_threads(protocol.threads, facts.cores)
     return protocol.model_copy(update={"affinity": cores_for(facts, protocol.threads) or None})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -51,6 +52,34 @@ def test_a_malformed_one_is_refused(client: TestClient, changes: dict[str, Any],
     reply = client.post("comparisons", json=body(**changes))
     assert reply.status_code == 422 and words in reply.text
     assert client.get("comparisons").json() == []
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400", "9223372036854775808", "-1"])
+@pytest.mark.parametrize("place", ["minutes", "samples", "interval"])
+def test_numbers_that_no_device_measures_are_refused(client: TestClient, place: str, value: str) -> None:
+    sent = body(minutes="HERE") if place == "minutes" else body()
+    if place == "samples":
+        sent["rows"][0]["samples"]["decode_ms@128"][1][0] = "HERE"
+    if place == "interval":
+        sent["rows"][0]["metrics"]["decode_ms@128"] |= dict.fromkeys(("low", "median", "high"), "HERE")
+    text = json.dumps(sent).replace('"HERE"', value)
+    reply = client.post("comparisons", content=text, headers={"content-type": "application/json"})
+    assert reply.status_code in (400, 422), reply.text
+    assert client.get("comparisons").json() == []
+
+
+@pytest.mark.parametrize("text", ["half \\ud800 a pair", "nul \\u0000", "../../etc", "<|im_end|><script>"])
+def test_any_text_is_kept_as_text(client: TestClient, text: str) -> None:
+    """Shown as text, stored without what a database refuses, never part of a path."""
+    rows = body()["rows"]
+    rows[2] |= {"name": "NAME", "samples": {"METRIC": [[1.0]] * 4}}
+    sent = json.dumps(body(title="TITLE", rows=rows))
+    for word in ("TITLE", "NAME", "METRIC"):
+        sent = sent.replace(f'"{word}"', f'"{text}"')
+    reply = client.post("comparisons", content=sent, headers={"content-type": "application/json"})
+    assert reply.status_code in (201, 422), reply.text
+    if reply.status_code == 201:
+        assert client.get(f"comparisons/{reply.json()['id']}").status_code == 200
 
 
 def test_samples_need_a_round_each(client: TestClient) -> None:

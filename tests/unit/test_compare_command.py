@@ -110,6 +110,18 @@ def test_a_directory_that_cannot_be_expressed(tmp_path: Path, config: dict[str, 
         named_model(str(directory(tmp_path / "model", config)))
 
 
+# --- pairs ----------------------------------------------------------------------------------------------------------
+
+
+def test_times_that_cannot_be_compared_have_no_probability() -> None:
+    """As in a result from elsewhere: no time at all, or times whose ratio says nothing."""
+    zero = row("zero", 1.0, samples={"decode_ms@128": [[0.0]] * 4})
+    wild = row("wild", 1.0, samples={"decode_ms@128": [[1e-9], [1e15], [1e-9], [1e15]]})
+    assert pairs_of([zero, row("a", 5.0)], ["decode_ms@128"]) == []
+    (pair,) = pairs_of([wild, row("a", 5.0)], ["decode_ms@128"])
+    assert 0 < pair.low < pair.ratio < pair.high <= 1e12 * 1.001
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
