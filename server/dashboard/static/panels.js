@@ -158,7 +158,7 @@ function sorted(front, { key, down }) {
 }
 
 function frontRow(member, extra, front, widest, selectedId, pick) {
-  const cells = columns.map((key) => {
+  const cell = (key) => {
     const { unit } = metricOf(key), value = member.values[key] ?? member.costs[key];
     const again = member.final_quality?.metric === key ? [h("br"), further(member.final_quality, "finalist")] : null;
     return h("td.number", {}, quantity(value, unit), " ", h("small", {}, ["bytes", "count"].includes(unit) ? "" : spread(member.estimates[key])), again);
