@@ -36,11 +36,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def shown(service: Service, path: str, profile: Path) -> str:
     """The page's document once its scripts have run. Fails with what the console says of an error."""
     assert BROWSER is not None
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=1280,1600")
+    given = (f"--user-data-dir={profile}", f"--virtual-time-budget={SETTLED_MS}", "--dump-dom", f"{service.url}{path}")
     done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
-         "--window-size=1280,1600", "--enable-logging=stderr", f"--virtual-time-budget={SETTLED_MS}", "--dump-dom", f"{service.url}{path}"],
-        capture_output=True, text=True, errors="replace", timeout=120, check=False,
-    )  # fmt: skip
+        [BROWSER, *flags, *given], capture_output=True, text=True, errors="replace", timeout=120, check=False
+    )
     said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     errors = [line for line in said if re.search("Uncaught|Refused|Error", line)]
     assert not errors, "\n".join(errors)
