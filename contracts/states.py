@@ -56,6 +56,7 @@ JOB_MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.CANCELLED: frozenset(),
 }
 
+OPEN_TRIALS = frozenset({TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING, TrialState.JUDGING})
 FINISHED_TRIALS = frozenset(
     {TrialState.GATED, TrialState.DOMINATED, TrialState.COMPLETE, TrialState.INFEASIBLE, TrialState.FAILED}
 )

@@ -61,7 +61,8 @@ class Broken:
     def sentence(self) -> str:
         metric, _ = parse_metric(self.key)
         side = "over" if self.value > self.bound else "under"
-        return f"{self.key} {self.value:.6g} {metric.unit}, {self.percent:.3g} % {side} {self.bound:.6g}"
+        percent = f"{self.percent:,.0f}" if self.percent >= 1000 else f"{self.percent:.3g}"
+        return f"{self.key} {self.value:.6g} {metric.unit}, {percent} % {side} {self.bound:.6g}"
 
 
 @dataclass(frozen=True)

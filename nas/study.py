@@ -13,7 +13,7 @@ from contracts.job import MeasureJob
 from contracts.measurement import SPOILED, Verdict
 from contracts.metrics import MetricKey
 from contracts.plan import Plan
-from contracts.states import StudyState, TrialState
+from contracts.states import OPEN_TRIALS, StudyState, TrialState
 from contracts.study import StoredMeasurement, TrialFacts, TrialRecord
 from foundation.errors import HilnasError
 from foundation.measurement_lock import MeasurementLock
@@ -331,8 +331,7 @@ class Study:
 
     def finished(self) -> bool:
         """When no trial is open: judges finalists again, confirms the winners, then ends the study with a reason."""
-        open_states = (TrialState.PROPOSED, TrialState.PREPARING, TrialState.MEASURING, TrialState.JUDGING)
-        if self.history.count(*open_states):
+        if self.history.count(*OPEN_TRIALS):
             return False
         trials = self.history.all()
         if sentence := nothing_feasible(trials, self.spec):

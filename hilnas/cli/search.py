@@ -25,7 +25,7 @@ from foundation.json_text import read_json
 from foundation.part_spec import parse_spec
 from hilnas.cli.checks import number_of
 from hilnas.cli.progress import duration
-from hilnas.cli.show import front_table, misses_table, progress_line, progress_panel
+from hilnas.cli.show import front_table, is_ending, misses_table, progress_line, progress_panel
 from nas.export.backends import BACKENDS, DEFAULT_BACKEND
 from nas.quality.contract import ESTIMATORS, metric_of
 from nas.samplers import SAMPLERS
@@ -226,7 +226,8 @@ def _watch_by_lines(rest: RestClient, study_id: str, to_error: bool) -> dict[str
     while True:
         study: dict[str, Any] = rest.get(f"/studies/{study_id}")
         if (line := progress_line(study)) != shown:
-            left = f", about {duration(study['eta_s'])} left" if study.get("eta_s") else ""
+            known = study.get("eta_s") and not is_ending(study)
+            left = f", about {duration(study['eta_s'])} left" if known else ""
             typer.echo(f"{line}{left}", err=to_error)
             shown = line
         if study["state"] in ENDED:

@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.metrics import parse_metric
-from contracts.states import FINISHED_TRIALS, TrialState
+from contracts.states import FINISHED_TRIALS, OPEN_TRIALS, StudyState, TrialState
 from search_space.mixers import MIXERS, MixerConfig
 
+ENDING = "judging finalists and confirming winners"
 FURTHER = {"final_quality": "finalist", "program_quality": "program"}  # qualities beside the search's own
 
 
@@ -91,7 +92,7 @@ def progress_panel(study: dict[str, Any], front: dict[str, Any], jobs: dict[str,
     facts = Table.grid(padding=(0, 2))
     facts.add_row("trials", _counts(trials))
     facts.add_row("jobs", f"{_counts(jobs)}   [dim]devices {devices}[/]")
-    facts.add_row("ETA", eta)
+    facts.add_row("ETA", ENDING if is_ending(study) else eta)
     if study.get("hypervolume") is not None:
         facts.add_row("hypervolume", f"{study['hypervolume']:.4g}")
     for target in study.get("targets", []):
@@ -111,10 +112,14 @@ def progress_line(study: dict[str, Any]) -> str:
     trials = study["trials"]
     done = sum(trials.get(state, 0) for state in FINISHED_TRIALS | {TrialState.MEASURED})
     counts = "  ".join(f"{count} {state}" for state, count in trials.items() if count) or "none yet"
-    return (
-        f"{study['name']} {study['state']}: {done} of {study['max_trials']} candidates, {counts},"
-        f" {study['front_size']} on the front"
-    )
+    line = f"{study['name']} {study['state']}: {done} of {study['max_trials']} candidates, {counts},"
+    return f"{line} {study['front_size']} on the front{'; ' + ENDING if is_ending(study) else ''}"
+
+
+def is_ending(study: dict[str, Any]) -> bool:
+    """Whether all candidates are through, and what is left takes no new ones."""
+    trials = study["trials"]
+    return study["state"] == StudyState.RUNNING and any(trials.values()) and not any(map(trials.get, OPEN_TRIALS))
 
 
 def _progress_of(target: dict[str, Any], study: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from contracts.study import StudySpec
 from foundation.errors import InvalidConfig
 from hilnas.cli import search
-from hilnas.cli.show import front_table, misses_table, progress_panel
+from hilnas.cli.show import front_table, misses_table, progress_line, progress_panel
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,15 @@ def test_status_shows_notes_and_how_far_each_target_is() -> None:
     assert "target s24   measured 3  running 1  queued 2   galaxy-s24-a, galaxy-s24-b" in shown
     assert "target desk  measured 0   waits for a host" in shown
     assert "target desk waits for a host: run" in shown
+
+
+def test_a_study_whose_candidates_are_through_says_what_it_does() -> None:
+    study = {"name": "demo", "state": "running", "max_trials": 8, "trials": {"complete": 5, "measured": 1},
+             "front_size": 2, "eta_s": 90.0}  # fmt: skip
+    ending = "; judging finalists and confirming winners"
+    assert progress_line(study) == f"demo running: 6 of 8 candidates, 5 complete  1 measured, 2 on the front{ending}"
+    for changes in ({"trials": {"complete": 5, "judging": 1}}, {"trials": {}}, {"state": "finished"}):
+        assert not progress_line(study | changes).endswith(ending), changes
 
 
 def test_the_nearest_misses_are_shown_where_no_candidate_meets_the_budgets() -> None:
